@@ -14,8 +14,6 @@ from syncd.agents.tools import Agent
 from syncd.web.listening import SignallessServer, bind, server_settings, throttle_accept_errors, url_of
 
 PATH = "/mcp"
-MOST_SESSIONS = 64
-"""Open sessions of clients that speak an older version of the protocol (our own limit)."""
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 _REFUSAL = "send the token of this server: Authorization: Bearer TOKEN\n"
 
@@ -31,8 +29,10 @@ async def serve(
     listener = bind("--http", listen, address)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(throttle_accept_errors(loop.time))
+    # No tool needs a session. Clients that end without a word would leave sessions open until none is left for others,
+    # and a session would not outlive a restart of the server.
     app = server.streamable_http_app(
-        streamable_http_path=PATH, max_sessions=MOST_SESSIONS, transport_security=_allowed(address[0])
+        streamable_http_path=PATH, stateless_http=True, transport_security=_allowed(address[0])
     )
     web = SignallessServer(server_settings(TokenMiddleware(app, token)))
     async with server.session_manager.run():

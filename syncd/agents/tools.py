@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from syncd.agents.documents import Documents
 from syncd.agents.values import (
     Explained,
     ExplainParameters,
@@ -32,8 +33,8 @@ from syncd.config.schema import Config, mirror_config
 from syncd.core.errors import ConfigError
 from syncd.core.keys import shown, shown_path
 from syncd.queries.items import page
-from syncd.queries.lookup import explain_found, find_all, folder_key
-from syncd.queries.reading import Bytes, Lines, read_part
+from syncd.queries.lookup import Found, explain_found, find_all, folder_key
+from syncd.queries.reading import Bytes, Lines, part_of, read_source
 from syncd.queries.search import freshness, search
 from syncd.queries.status import snapshot
 from syncd.service.build import build_tree, open_target, open_transport
@@ -51,9 +52,11 @@ class Agent:
         self._stack = AsyncExitStack()
         self._transport: tuple[Config, Transport] | None = None
         self._opening = asyncio.Lock()
+        self.documents = Documents()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, and end conversions under way."""
+        self.documents.close()
         await self._stack.aclose()
 
     def config(self) -> Config:
@@ -114,21 +117,44 @@ async def _search(agent: Agent, given: SearchParameters) -> SearchResult:
     if not given.query.strip():
         raise ConfigError("the query is empty; ask a question")
     tree = build_tree(section)
-    begin = await asyncio.to_thread(_begin, config, name, given.folder) if given.folder else ""
+    # Without a folder, too: another mirror may write to the same target under another prefix.
+    begin = await asyncio.to_thread(_begin, config, name, given.folder) if given.folder else section.key_prefix
     async with open_target(await agent.transport(config), config, name) as target:
         hits = await search(target, section, given.query, given.limit, begin, given.filters)
     keys = [hit["key"] for hit in hits]
     fresh = await asyncio.to_thread(freshness, config, name, keys, tree) if keys else {}
-    found = [SearchHit(**{**hit, "path": shown_path(hit["path"])}, freshness=fresh[hit["key"]]) for hit in hits]
-    return SearchResult(mirror=name, hits=found)
+    found = [
+        SearchHit(**{**hit, "path": shown_path(hit["path"])}, freshness=fresh[hit["key"]])
+        for hit in hits
+        if hit["key"] in fresh
+    ]
+    return SearchResult(mirror=name, hits=found, left_out=len(hits) - len(found))
 
 
 async def _read(agent: Agent, given: ReadParameters) -> ReadResult:
-    return await asyncio.to_thread(_read_now, agent, given)
-
-
-def _read_now(agent: Agent, given: ReadParameters) -> ReadResult:
     config = agent.config()
+    file = await asyncio.to_thread(_file, agent, config, given)
+    tree = build_tree(config.mirrors[file.mirror])
+    item, source = await asyncio.to_thread(read_source, config, file.mirror, file.path, tree)
+    converted = tree.limits.forms.of(item.key) == "convert"
+    content = await agent.documents.converted(item.key, source, tree.limits) if converted else source
+    wanted = Bytes(given.offset, given.limit) if given.line is None else Lines(given.line, given.lines)
+    part = await asyncio.to_thread(part_of, item, content, tree, wanted)
+    return ReadResult(
+        mirror=file.mirror,
+        key=part.key,
+        path=part.path,
+        text=part.text,
+        converted=converted,
+        offset=part.offset,
+        next_offset=part.next_offset,
+        size=part.size,
+        line=part.line,
+    )
+
+
+def _file(agent: Agent, config: Config, given: ReadParameters) -> Found:
+    """Return the file to read. Raises ConfigError if there is none, or more than one."""
     names = agent.mirrors(config, given.mirror)
     found = find_all(config, names, given.path, build_tree, from_here=False)
     if len(found) > 1:
@@ -136,18 +162,7 @@ def _read_now(agent: Agent, given: ReadParameters) -> ReadResult:
     [file] = found
     if file.kind == "directory":
         raise ConfigError(f"{shown(given.path)} is a directory; list shows its files")
-    wanted = Bytes(given.offset, given.limit) if given.line is None else Lines(given.line, given.lines)
-    part = read_part(config, file.mirror, file.path, build_tree(config.mirrors[file.mirror]), wanted)
-    return ReadResult(
-        mirror=file.mirror,
-        key=part.key,
-        path=part.path,
-        text=part.text,
-        offset=part.offset,
-        next_offset=part.next_offset,
-        size=part.size,
-        line=part.line,
-    )
+    return file
 
 
 async def _list(agent: Agent, given: ListParameters) -> ListResult:
@@ -239,8 +254,9 @@ _SEARCH = """\
 Search the documents of a mirror by meaning, and return the best passages with their files. Each hit tells whether its\
  file has changed since it was indexed; if so, read shows the present text."""
 _READ = """\
-Read a text file of a mirror as it is on this machine now: a part by bytes (offset, limit) or by lines (line, lines).\
- Only files that the mirror sends can be read."""
+Read a file of a mirror as it is on this machine now: a part of its text by bytes (offset, limit) or by lines (line,\
+ lines). A document that the mirror converts, such as slides, is read as the Markdown in which a search finds it. Only\
+ files that the mirror sends can be read."""
 _LIST = """\
 List the files of a mirror, or of one of its folders, by name, with their state in the target."""
 _EXPLAIN = """\

@@ -103,7 +103,7 @@ class SearchHit(BaseModel):
     freshness: Freshness = Field(
         description="current: the file is as it was indexed. indexing: newer content was sent, but is not indexed yet."
         " changed: the file has changed since; read shows it as it is now. missing: the file is gone."
-        " excluded: the rules leave the file out now. unknown: nothing is known about it."
+        " unknown: nothing is known about it."
     )
 
 
@@ -112,6 +112,10 @@ class SearchResult(BaseModel):
 
     mirror: str
     hits: list[SearchHit] = Field(description="The best hit comes first.")
+    left_out: int = Field(
+        description="The number of hits that are not shown, because the target has them of files that are no part of"
+        " the mirror, or that its rules leave out by now."
+    )
 
 
 class ReadResult(BaseModel):
@@ -121,9 +125,12 @@ class ReadResult(BaseModel):
     key: str
     path: str
     text: str
+    converted: bool = Field(
+        description="Whether the text is a document converted to Markdown, so the file itself differs."
+    )
     offset: int = Field(description=f"Where the part begins, in {_BYTES}.")
-    next_offset: int | None = Field(description="Where the next part begins; null at the end of the file.")
-    size: int = Field(description=f"The size of the whole file, in {_BYTES}.")
+    next_offset: int | None = Field(description="Where the next part begins; null at the end of the text.")
+    size: int = Field(description=f"The size of the whole text, in {_BYTES}.")
     line: int = Field(description="The number of the line in which the part begins.")
 
 

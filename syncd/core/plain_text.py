@@ -113,7 +113,8 @@ def decode(data: bytes, *, errors: str = "strict") -> str:
     try:
         text = data[len(mark) :].decode(encoding, errors if encoding == "utf-8" else "strict")
     except UnicodeDecodeError:
-        name = encoding.removesuffix("-le").removesuffix("-be").upper()
+        # Without a mark, the encoding is a guess.
+        name = encoding.removesuffix("-le").removesuffix("-be").upper() if mark else "UTF-8"
         raise ValueError(f"it is not {name} text; save it as UTF-8") from None
     if "\0" in text:
         raise ValueError("it holds NUL characters, so it is no text; save it as UTF-8")

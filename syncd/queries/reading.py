@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from syncd.config.schema import Config
 from syncd.core.errors import ConfigError, FileChanged
 from syncd.core.keys import normal, shown, shown_path, to_os
-from syncd.core.model import Excluded, Item, Problem
+from syncd.core.model import Content, Excluded, Item, Problem
 from syncd.core.plain_text import decode
 from syncd.local.walk import Tree
 from syncd.state.db import Meta, open_state_to_read
@@ -50,17 +50,24 @@ class Part:
     line: int
 
 
-def read_part(config: Config, name: str, path: str, tree: Tree, wanted: Bytes | Lines) -> Part:
-    """Return a part of the file at `path` (relative to the root) of mirror `name`, at most MOST_BYTES. No request.
+def read_source(config: Config, name: str, path: str, tree: Tree) -> tuple[Item, Content]:
+    """Return the file at `path` (relative to the root) of mirror `name`, not yet converted. No request.
 
-    tree: the folder of the mirror. A part never ends within a character. Raises ConfigError if the mirror does not send
-    the file, or if it is no text, and Park, FileChanged or DiskRetry if it cannot be read now.
+    tree: the folder of the mirror. Raises ConfigError if the mirror does not send the file, and Park, FileChanged or
+    DiskRetry if it cannot be read now.
     """
     item = _readable(config, name, path, tree)
     try:
-        content = tree.read(item.path, allow_changing=True)[0]
+        return item, tree.read(item.path, allow_changing=True)[0]
     except FileChanged as error:
         raise FileChanged(f"{error}; list shows the files of the mirror") from error
+
+
+def part_of(item: Item, content: Content, tree: Tree, wanted: Bytes | Lines) -> Part:
+    """Return a part of a file, at most MOST_BYTES. It never ends within a character.
+
+    content: as the mirror sends it, so a document is Markdown. Raises ConfigError if the file is no text.
+    """
     try:
         data = decode(content.data).encode()
     except ValueError as error:

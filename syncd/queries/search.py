@@ -16,10 +16,10 @@ from syncd.state.journal import Journal
 from syncd.sync.guard import protect_look
 from syncd.targets.base import Store, searchable
 
-Freshness = Literal["current", "indexing", "changed", "missing", "excluded", "unknown"]
+Freshness = Literal["current", "indexing", "changed", "missing", "unknown"]
 """current: the file is as it was indexed. indexing: the present content was sent, but the index does not hold it.
-changed: the file has changed since it was sent. missing: there is no such file. excluded: the rules leave it out now.
-unknown: the state file has no record of it, or the file cannot be read.
+changed: the file has changed since it was sent. missing: the file was sent, and is gone. unknown: the state file has no
+record of it, or the file cannot be read.
 """
 
 
@@ -53,22 +53,29 @@ async def search(
 def freshness(config: Config, name: str, keys: Iterable[str], tree: Tree) -> dict[str, Freshness]:
     """Return whether the files of some keys are as they were indexed. Sends no request.
 
+    A key that is no part of the mirror is left out: its rules leave the file out, or the mirror neither has such a file
+    nor has sent one. Another mirror may have written to the same target.
+
     tree: the folder of the mirror. A file that looks as it did when it was read last is not read again.
     """
     db = open_state_to_read(config.state_dir)
     with closing(db) if db else nullcontext():
         if db:
             protect_look(tree, name, Meta(db, name), Journal(db, name))
-        return {key: _freshness(db, name, key, tree) for key in dict.fromkeys(keys)}
+        found = {key: _freshness(db, name, key, tree) for key in dict.fromkeys(keys)}
+    return {key: fresh for key, fresh in found.items() if fresh}
 
 
-def _freshness(db: sqlite3.Connection | None, name: str, key: str, tree: Tree) -> Freshness:
+def _freshness(db: sqlite3.Connection | None, name: str, key: str, tree: Tree) -> Freshness | None:
+    """Return whether a file is as it was indexed, None if it is no part of the mirror."""
+    if not key.startswith(tree.prefix):
+        return None
     local = tree.look(key)
-    if local is None:
-        return "missing"
     if isinstance(local, Excluded):
-        return "excluded"
+        return None
     record = Journal(db, name).get(key) if db else None
+    if local is None:
+        return "missing" if record and not tree.is_excluded(key.removeprefix(tree.prefix)) else None
     if db is None or record is None:
         return "unknown"
     if not isinstance(local, Item):

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from syncd.core.errors import Park, Retry
@@ -14,8 +15,15 @@ CONVERT_REMEDY = "pip install 'syncd[convert]'"
 
 def converter_version() -> str | None:
     """Return the version of the converter, None if the extra `convert` is not installed."""
+    return _version(PACKAGE)
+
+
+@cache
+def _version(package: str) -> str | None:
+    # The search for a package takes longer than the conversion of a small file. One that is installed later needs a new
+    # start anyway, because the mirrors are built with this version.
     try:
-        return version(PACKAGE)
+        return version(package)
     except PackageNotFoundError:
         return None
 

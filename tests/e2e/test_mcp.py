@@ -1,5 +1,6 @@
 """`syncd mcp`: sessions of agents with the real program, by the client of the official package."""
 
+import importlib.util
 import os
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,8 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from syncd.queries.reading import MOST_BYTES
 from tests.e2e.harness import TOKEN, Workspace, open_workspace
 from tests.e2e.harness_mcp import TOOLS, Agent, agent, inner_agent
+from tests.skips import NotHere
+from tests.unit.text.documents_harness import ipynb, pptx
 
 
 @pytest.fixture
@@ -198,6 +201,28 @@ async def test_a_file_that_is_no_text_is_named_as_such(workspace: Workspace) -> 
         assert "app.exe is not mirrored, so it cannot be read here" in await it.refused("read", path="app.exe")
 
 
+async def test_a_converted_document_is_read_as_a_search_finds_it(workspace: Workspace) -> None:
+    if importlib.util.find_spec("kreuzberg") is None:
+        raise NotHere("kreuzberg is not installed; it is in requirements-dev.txt")
+    workspace.configure('convert = ["*.pptx", "*.ipynb"]\nas_text = ["*.ts"]')
+    cells = [{"cell_type": "markdown", "source": f"Lantern {number} burns"} for number in range(1000)]
+    indexed(workspace, {"talk.pptx": pptx("The harbour opens"), "lab.ipynb": ipynb(*cells), "app.ts": "let tide"})
+    workspace.write("broken.ipynb", "{")
+    async with inner_agent(workspace) as it:
+        [hit] = (await it.ask("search", query="harbour"))["hits"]
+        part = await it.ask("read", path=hit["key"])
+        assert (part["converted"], part["text"]) == (True, hit["text"])
+        text = await whole(it, "lab.ipynb", 4096)
+        assert text.startswith("Lantern 0 burns\n\nLantern 1 burns\n")
+        part = await it.ask("read", path="lab.ipynb", line=1999)
+        assert (part["text"], part["line"]) == ("Lantern 999 burns\n", 1999)
+        workspace.write("lab.ipynb", ipynb({"cell_type": "markdown", "source": "All dark"}))
+        assert (await it.ask("read", path="lab.ipynb"))["text"] == "All dark\n"
+        part = await it.ask("read", path="app.ts")
+        assert (part["converted"], part["text"]) == (False, "let tide")
+        assert "the file is no readable document" in await it.refused("read", path="broken.ipynb")
+
+
 async def test_odd_names(workspace: Workspace) -> None:
     names = (
         "with space.md",
@@ -247,22 +272,52 @@ async def test_a_search_takes_a_folder_filters_and_a_limit(workspace: Workspace)
 
 
 async def test_a_hit_tells_whether_its_file_has_changed(workspace: Workspace) -> None:
-    names = ("current.md", "changed.md", "gone.md", "excluded.md")
+    names = ("current.md", "changed.md", "gone.md")
     indexed(workspace, dict.fromkeys(names, "zebra"))
     workspace.remote.upload("foreign.md", b"zebra")
     workspace.write("foreign.md", "horse")
     workspace.write("changed.md", "horse")
-    workspace.write(".syncdignore", "excluded.md")
     (workspace.docs / "gone.md").unlink()
     async with inner_agent(workspace) as it:
-        hits = (await it.ask("search", query="zebra"))["hits"]
-        assert {hit["key"]: hit["freshness"] for hit in hits} == {
+        found = await it.ask("search", query="zebra")
+        assert {hit["key"]: hit["freshness"] for hit in found["hits"]} == {
             "current.md": "current",
             "changed.md": "changed",
             "gone.md": "missing",
-            "excluded.md": "excluded",
             "foreign.md": "unknown",
         }
+        assert found["left_out"] == 0
+
+
+async def test_a_search_shows_nothing_that_is_no_part_of_the_mirror(workspace: Workspace) -> None:
+    names = ("open.md", "salary.md", "old/plan.md")
+    indexed(workspace, dict.fromkeys(names, "zebra"))
+    # The entries of excluded files stay, and so does what others have written to the same instance.
+    workspace.write(".syncdignore", "salary.md\nold/")
+    (workspace.docs / "old/plan.md").unlink()
+    workspace.remote.upload("others.md", b"zebra")
+    async with inner_agent(workspace) as it:
+        found = await it.ask("search", query="zebra")
+        assert ([hit["key"] for hit in found["hits"]], found["left_out"]) == (["open.md"], 3)
+
+
+async def test_mirrors_that_share_an_instance_do_not_see_each_other(workspace: Workspace) -> None:
+    more = workspace.path / "more"
+    more.mkdir()
+    (more / "pay.md").write_text("zebra of others")
+    workspace.configure(
+        'key_prefix = "ours-"',
+        more=f'[mirrors.more]\npath = "{more}"\nkey_prefix = "theirs/"\n[mirrors.more.target]\n'
+        'type = "ai-search"\ninstance = "docs"',
+    )
+    indexed(workspace, {"a.md": "zebra"})
+    # The mirror has a file of the same name as a file of the other one.
+    workspace.write("theirs/pay.md", "horse")
+    async with inner_agent(workspace, "docs") as it:
+        assert await it.keys("zebra") == ["ours-a.md"]
+        assert await it.keys("zebra", filters={"folder": "theirs/"}) == []
+    async with inner_agent(workspace, "more") as it:
+        assert await it.keys("zebra") == ["theirs/pay.md"]
 
 
 async def test_content_that_was_sent_and_not_indexed_yet(tmp_path: Path) -> None:

@@ -18,6 +18,13 @@ from tests.e2e.harness_mcp import TOOLS, Agent, Pipe, pipe
 
 SECRET = "the-token-of-the-mcp-server-0815"
 AUTHORIZED = {"Authorization": f"Bearer {SECRET}"}
+ACCEPTING = {"Accept": "application/json, text/event-stream"}
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
+}
 
 
 @pytest.fixture
@@ -168,6 +175,9 @@ async def test_agents_with_the_token_are_served_over_http(workspace: Workspace) 
             message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
             answer = await http.post(url + path, headers=sent, json=message)  # type: ignore[arg-type]
             assert (answer.status_code, SECRET in answer.text) == (status, False), headers
+        # Clients that end without a word leave nothing behind that would keep others out.
+        for _ in range(100):
+            assert (await http.post(url, headers=ACCEPTING, json=INITIALIZE)).status_code == 200
         # A tunnel may have another port at its other end.
         answer = await http.post(url, headers={"Host": "localhost:99", "Origin": "http://localhost:99"}, json={})
         assert answer.status_code not in (401, 403, 421)

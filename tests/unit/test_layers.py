@@ -32,7 +32,7 @@ ARROWS = {
     "config": {"core"},
     "service": {"core", "local", "watch", "state", "text", "cloudflare", "targets", "sync", "queries", "config"},
     "web": {"core", "state", "queries", "service", "config"},
-    "agents": {"core", "state", "cloudflare", "queries", "service", "config", "web"},
+    "agents": {"core", "state", "text", "cloudflare", "queries", "service", "config", "web"},
     "emulator": set(),
     "cli": {
         "core",

@@ -147,6 +147,19 @@ def test_without_the_extra_a_file_is_tried_again(monkeypatch: pytest.MonkeyPatch
         conversion.converted("a.docx", Content(b"x", "00+x-1"), LIMITS)
 
 
+def test_the_converter_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(conversion, "PACKAGE", "asked-once")
+
+    def version(name: str) -> str:
+        asked.append(name)
+        return "1.0"
+
+    monkeypatch.setattr(conversion, "version", version)
+    assert {conversion.converter_name() for _ in range(3)} == {"asked-once-1.0"}
+    assert asked == ["asked-once"]
+
+
 def test_the_limits_of_the_target_concern_the_text(shared: Converter) -> None:
     del shared
     small = conversion.converted("a.docx", Content(docx(paragraph("hello")), "00+x-1", suffix=".md"), LIMITS)
