@@ -11,15 +11,13 @@ from typing import Any, Literal, TypeVar, Unpack
 from tenacity import AsyncRetrying
 
 from syncd.cloudflare.ai_search_models import (
-    ItemChunk,
     ItemPage,
     ListParams,
-    LogPage,
+    LogEntry,
     SearchHit,
     Stats,
     StoredItem,
     TokenStatus,
-    UploadResult,
     search_hits,
 )
 from syncd.cloudflare.decoding import decode, decode_rows, parse_whole_number
@@ -27,7 +25,6 @@ from syncd.cloudflare.exchange import Request, path
 from syncd.cloudflare.instance_models import (
     NO_SETTINGS,
     Instance,
-    InstanceChanges,
     InstanceSettings,
     Namespace,
     settings_body,
@@ -144,9 +141,7 @@ class AISearch:
         content: bytes,
         content_type: str,
         metadata: Mapping[str, str] | None = None,
-        *,
-        wait_for_completion: bool = False,
-    ) -> UploadResult:
+    ) -> StoredItem:
         """Store content under a key with one request. The caller loops over `attempts()` and looks the key up between.
 
         The remote overwrites an existing key or raises Conflict. Metadata values are texts, because the remote has
@@ -157,30 +152,30 @@ class AISearch:
         form = {}
         if metadata is not None:
             form["metadata"] = json.dumps(dict(metadata), ensure_ascii=False, separators=(",", ":"))
-        form["wait_for_completion"] = "true" if wait_for_completion else "false"
+        form["wait_for_completion"] = "false"
         file = key, content, content_type
         request = Request("POST", self._items, form=form, file=file, quoting=self.quoting, permission=EDIT)
-        result = UploadResult.parse(await self.transport.once(request))
-        if result.item.key != key:
-            raise Misnamed(f"the remote stored it as {result.item.key!r}: rename the file", result.item)
-        return result
+        item = _item(await self.transport.once(request))
+        if item.key != key:
+            raise Misnamed(f"the remote stored it as {item.key!r}: rename the file", item)
+        return item
 
     def attempts(self, **fields: str) -> AsyncRetrying:
         """Return the retry loop for `upload`, see Transport.attempts. fields: logged with each retry."""
         return self.transport.attempts(safe=True, **fields)
 
-    async def create_or_update(self, key: str, *, wait_for_completion: bool = False) -> StoredItem:
+    async def create_or_update(self, key: str) -> StoredItem:
         """Index the stored content of a key again, without an upload."""
-        body = {"key": key, "next_action": "INDEX", "wait_for_completion": wait_for_completion}
+        body = {"key": key, "next_action": "INDEX", "wait_for_completion": False}
         return await self.transport.ask(Request("PUT", self._items, json=body, permission=EDIT), _item)
 
     async def get(self, item_id: str) -> StoredItem:
         """Return one item. Raises NotFound if it does not exist."""
         return await self._get(self._item(item_id), lambda answer: _same(_item(answer), item_id))
 
-    async def sync(self, item_id: str, *, wait_for_completion: bool = False) -> StoredItem:
+    async def sync(self, item_id: str) -> StoredItem:
         """Index an item again without an upload. Raises NotFound if it does not exist."""
-        body = {"next_action": "INDEX", "wait_for_completion": wait_for_completion}
+        body = {"next_action": "INDEX", "wait_for_completion": False}
         return await self.transport.ask(Request("PATCH", self._item(item_id), json=body, permission=EDIT), _item)
 
     async def delete(self, item_id: str) -> None:
@@ -195,15 +190,9 @@ class AISearch:
         request = Request("GET", self._item(item_id) + "/download", permission=EDIT, probe=self._instance)
         return (await self.transport.fetch(request, max_bytes)).content
 
-    async def chunks(self, item_id: str, limit: int = 100, offset: int = 0) -> tuple[ItemChunk, ...]:
-        """Return indexed chunks of an item. limit: 1 to 100."""
-        params = {"limit": str(limit), "offset": str(offset)}
-        return await self._get(self._item(item_id) + "/chunks", _rows(ItemChunk, "chunk"), params)
-
-    async def logs(self, item_id: str, limit: int = 100, cursor: str | None = None) -> LogPage:
-        """Return the indexing log of an item. limit: 1 to 100."""
-        params = {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
-        return await self._get(self._item(item_id) + "/logs", LogPage.parse, params)
+    async def logs(self, item_id: str, limit: int) -> tuple[LogEntry, ...]:
+        """Return the latest entries in the indexing log of an item. limit: 1 to 100."""
+        return await self._get(self._item(item_id) + "/logs", _rows(LogEntry, "log entry"), {"limit": str(limit)})
 
     # the instance
 
@@ -215,17 +204,13 @@ class AISearch:
         self,
         query: str,
         max_num_results: int = 10,
-        match_threshold: float | None = None,
         filters: Mapping[str, Any] | None = None,
     ) -> tuple[SearchHit, ...]:
         """Return matching chunks, the best first, from the index and never from the cache of similar searches.
 
-        max_num_results: 1 to 50. match_threshold: 0 to 1, None for the default of the instance. filters: in the syntax
-        of Vectorize.
+        max_num_results: 1 to 50. filters: in the syntax of Vectorize.
         """
         retrieval: dict[str, Any] = {"max_num_results": max_num_results}
-        if match_threshold is not None:
-            retrieval["match_threshold"] = match_threshold
         if filters:
             retrieval["filters"] = dict(filters)
         return await self.transport.ask(self._search(query, retrieval), search_hits)
@@ -257,27 +242,12 @@ class AISearch:
         request = Request("POST", self._namespace + "/instances", json=body, permission=EDIT)
         return await self.transport.ask(request, _instance)
 
-    async def update_instance(
-        self, changes: InstanceChanges, custom_metadata: Mapping[str, str] | None = None
-    ) -> Instance:
-        """Change settings of this instance. A setting that is None keeps its value.
-
-        public_endpoint_params is replaced as a whole. A change of index_method, indexing_options, the chunks or
-        custom_metadata makes the service index all items again (AI Search: instance settings).
-        """
-        body = settings_body(changes, custom_metadata)
-        return await self.transport.ask(Request("PUT", self._instance, json=body, permission=EDIT), _instance)
-
     async def list_instances(self, page: int = 1, per_page: int = PER_PAGE) -> tuple[Instance, ...]:
         """Return one page of the instances of the namespace. An empty page is the end."""
         params = {"page": str(page), "per_page": str(per_page)}
         return await self._get(self._namespace + "/instances", _rows(Instance, "instance"), params)
 
     # namespaces and token
-
-    async def read_namespace(self) -> Namespace:
-        """Return this namespace. Raises TargetMissing if it does not exist."""
-        return await self._get(self._namespace, _namespace)
 
     async def create_namespace(self) -> Namespace:
         """Create this namespace."""

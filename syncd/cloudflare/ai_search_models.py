@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self, TypedDict, get_args
+from typing import Annotated, Literal, Self, TypedDict, get_args
 
 from pydantic import AliasPath, Field, PlainValidator
 
@@ -19,8 +19,6 @@ from syncd.cloudflare.decoding import (
     decode,
     decode_page,
     decode_rows,
-    parse_cursor,
-    parse_text,
     parse_whole_number,
 )
 from syncd.cloudflare.response import Answer
@@ -31,17 +29,15 @@ _STATUSES: Mapping[str, IndexStatus] = {status: status for status in get_args(In
 
 
 class ListParams(TypedDict, total=False):
-    """The query of one listing page. per_page: at most 50. key, search, metadata_filter need a server of July 2026."""
+    """The query of one listing page. per_page: at most 50. key and search need a server of July 2026."""
 
     page: int
     per_page: int
-    item_id: str
     key: str
     search: str
     source: str
     status: IndexStatus
     sort_by: Literal["status", "modified_at"]
-    metadata_filter: str
 
 
 def _status(value: object) -> IndexStatus | None:
@@ -64,10 +60,8 @@ class StoredItem:
     source_id: OptionalText = None
     next_action: OptionalText = None
     error: OptionalText = None
-    chunks_count: OptionalInt = None
     created_at: OptionalText = None
     last_seen_at: OptionalText = None
-    namespace: OptionalText = None
     metadata: OptionalRemoteMetadata = None
 
 
@@ -81,47 +75,13 @@ class ItemPage:
 
     items: tuple[StoredItem, ...]
     total_count: int | None = None
-    page: int | None = None
-    per_page: int | None = None
     faults: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, answer: Answer) -> Self:
         """Decode the page of an answer."""
-        info = answer.result_info
         found = decode_page(StoredItem, answer.result, "item")
-        return cls(
-            found.rows,
-            parse_whole_number(info.get("total_count")),
-            parse_whole_number(info.get("page")),
-            parse_whole_number(info.get("per_page")),
-            found.faults,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class UploadResult:
-    """The result of an upload. warnings: metadata fields that the remote stores but cannot filter by."""
-
-    item: StoredItem
-    warnings: tuple[str, ...] = ()
-
-    @classmethod
-    def parse(cls, answer: Answer) -> Self:
-        """Decode the result of an upload."""
-        item = decode(StoredItem, answer.result, "item")
-        rows = _objects(answer.result.get("warnings"))
-        return cls(item, tuple(f"{parse_text(row.get('code'))}: {parse_text(row.get('field'))}" for row in rows))
-
-
-@dataclass(frozen=True, slots=True)
-class ItemChunk:
-    """One indexed chunk of an item. start_byte, end_byte: positions in the converted text."""
-
-    id: Text
-    text: TextOrEmpty = ""
-    start_byte: OptionalInt = None
-    end_byte: OptionalInt = None
+        return cls(found.rows, parse_whole_number(answer.result_info.get("total_count")), found.faults)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,21 +92,6 @@ class LogEntry:
     timestamp: OptionalText = None
     message: OptionalText = None
     error_type: Annotated[OptionalText, Field(validation_alias="errorType")] = None
-    chunk_count: Annotated[OptionalInt, Field(validation_alias="chunkCount")] = None
-    processing_time_ms: Annotated[OptionalInt, Field(validation_alias="processingTimeMs")] = None
-
-
-@dataclass(frozen=True, slots=True)
-class LogPage:
-    """Log entries and the cursor of the next page, None at the end."""
-
-    entries: tuple[LogEntry, ...]
-    cursor: str | None = None
-
-    @classmethod
-    def parse(cls, answer: Answer) -> Self:
-        """Decode the page of an answer."""
-        return cls(decode_rows(LogEntry, answer.result, "log entry"), parse_cursor(answer.result_info.get("cursor")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +105,6 @@ class Stats:
     skipped: OptionalInt = None
     outdated: OptionalInt = None
     degraded: Flag = False
-    last_activity: OptionalText = None
-    object_count: Annotated[OptionalInt, Field(validation_alias=AliasPath("engine", "r2", "objectCount"))] = None
-    payload_bytes: Annotated[OptionalInt, Field(validation_alias=AliasPath("engine", "r2", "payloadSizeBytes"))] = None
-    vectors_count: Annotated[OptionalInt, Field(validation_alias=AliasPath("engine", "vectorize", "vectorsCount"))] = (
-        None
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,15 +135,8 @@ class TokenStatus:
     id: OptionalText
     status: Text
     kind: Literal["user", "account"]
-    expires_on: OptionalText = None
-    not_before: OptionalText = None
 
     @classmethod
     def parse(cls, answer: Answer, kind: Literal["user", "account"]) -> Self:
         """Decode the answer about a token."""
         return decode(cls, {"id": None, **as_object(answer.result, "token"), "kind": kind}, "token")
-
-
-def _objects(value: object) -> list[dict[str, Any]]:
-    """Return the objects of an optional list; other elements are ignored."""
-    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []

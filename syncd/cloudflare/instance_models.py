@@ -150,18 +150,6 @@ class InstanceSettings:
     public_endpoint_params: Annotated[PublicEndpoint | None, _nested(PublicEndpoint)] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstanceChanges(InstanceSettings):
-    """Settings that only an update takes. An instance cannot be created with them."""
-
-    paused: OptionalBool = None
-    summarization: OptionalBool = None
-    summarization_model: OptionalText = None
-    system_prompt_ai_search: OptionalText = None
-    system_prompt_index_summarization: OptionalText = None
-    system_prompt_rewrite_query: OptionalText = None
-
-
 NO_SETTINGS = InstanceSettings()
 
 
@@ -212,13 +200,8 @@ class Instance(InstanceSettings):
     id: Text
     namespace: OptionalText = None
     type: OptionalText = None
-    source: OptionalText = None
-    status: OptionalText = None
     paused: Flag = False
     custom_metadata: Annotated[Mapping[str, str], PlainValidator(_declared_fields)] = field(default_factory=dict)
-    created_at: OptionalText = None
-    modified_at: OptionalText = None
-    public_endpoint_id: OptionalText = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,5 +209,3 @@ class Namespace:
     """One AI Search namespace."""
 
     name: Text
-    description: OptionalText = None
-    created_at: OptionalText = None

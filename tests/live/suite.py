@@ -55,7 +55,7 @@ async def test_the_probe_learns_the_manners_of_the_instance(lab: Lab, instance: 
 
 async def test_the_listing_of_items_shows_an_upload(lab: Lab, instance: AISearch) -> None:
     """The tests of AI Search wait as long before each listing."""
-    item = (await instance.upload("lag.md", b"written to see how late the listing is", "text/markdown")).item
+    item = await instance.upload("lag.md", b"written to see how late the listing is", "text/markdown")
     written_at = time.monotonic()
 
     async def is_shown() -> bool:

@@ -86,7 +86,7 @@ class IndexFollower:
     async def why(self, ref: str) -> str | None:
         """Return the reason of the latest failure in the item's log, None without one."""
         try:
-            lines = (await self._api.logs(ref, LOGS)).entries
+            lines = await self._api.logs(ref, LOGS)
         except NotFound:
             return None
         failures = [line for line in lines if line.error_type or line.action == "error"]

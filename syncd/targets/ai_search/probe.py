@@ -192,7 +192,7 @@ class ItemProbe:
 
     async def _upload(self, sight: _Sight, name: str, content: bytes, offer: Offer) -> StoredItem:
         sight.sent_at = self._clock()
-        item = (await self._api.upload(name, content, _KIND, self._metadata(content, offer))).item
+        item = await self._api.upload(name, content, _KIND, self._metadata(content, offer))
         sight.present[item.id] = name
         sight.sent[name] = content
         sight.pairs.append((item.checksum, content))

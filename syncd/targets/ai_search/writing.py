@@ -260,7 +260,7 @@ class _ItemUploader:
         first = max(self._first_offer, 0 if fields else 1)
         for number, metadata in enumerate(offers[first:], first):
             try:
-                item = (await self._api.upload(name, content.data, kind, metadata)).item
+                item = await self._api.upload(name, content.data, kind, metadata)
             except Misnamed as error:
                 await self._undo(put.key, error.item)
                 if self._answers.current.names not in (None, "backslash"):

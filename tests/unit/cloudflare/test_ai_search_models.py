@@ -3,15 +3,12 @@ from typing import Any
 import pytest
 
 from syncd.cloudflare.ai_search_models import (
-    ItemChunk,
     ItemPage,
     LogEntry,
-    LogPage,
     SearchHit,
     Stats,
     StoredItem,
     TokenStatus,
-    UploadResult,
 )
 from syncd.cloudflare.decoding import decode, decode_rows
 from syncd.cloudflare.instance_models import (
@@ -33,16 +30,14 @@ def item(**more: Any) -> StoredItem:
     return decode(StoredItem, row(**more), "item")
 
 
-def test_an_item_keeps_every_field_of_the_api_page() -> None:
+def test_an_item_keeps_the_fields_that_syncd_reads() -> None:
     full = {
         "id": "i1",
         "key": "a/b.md",
         "checksum": "c",
-        "chunks_count": 2,
         "created_at": "2026-01-01T00:00:00Z",
         "file_size": 12.0,
         "last_seen_at": "2026-01-02T00:00:00Z",
-        "namespace": "default",
         "next_action": "DELETE",
         "source_id": "builtin",
         "status": "error",
@@ -59,10 +54,8 @@ def test_an_item_keeps_every_field_of_the_api_page() -> None:
         source_id="builtin",
         next_action="DELETE",
         error="timeout_error",
-        chunks_count=2,
         created_at="2026-01-01T00:00:00Z",
         last_seen_at="2026-01-02T00:00:00Z",
-        namespace="default",
         metadata={"folder": "a/"},
     )
 
@@ -116,28 +109,13 @@ def test_a_row_that_is_no_object_is_an_unexpected_answer(value: Any) -> None:
 
 def test_a_page_does_not_hide_the_count() -> None:
     page = ItemPage.parse(Answer([row()], {"total_count": 9, "page": 2, "per_page": 5, "count": 1}))
-    assert (page.total_count, page.page, page.per_page, len(page.items)) == (9, 2, 5, 1)
+    assert (page.total_count, len(page.items)) == (9, 1)
     assert ItemPage.parse(Answer([])).total_count is None
 
 
-def test_an_upload_tells_its_warnings() -> None:
-    warnings = [
-        {"code": "custom_metadata_field_not_filterable", "field": "sha256"},
-        {"code": "custom_metadata_value_not_indexed", "field": "n", "expected_type": "number"},
-        "odd",
-    ]
-    result = UploadResult.parse(Answer(row(warnings=warnings)))
-    assert result.warnings == (
-        "custom_metadata_field_not_filterable: sha256",
-        "custom_metadata_value_not_indexed: n",
-    )
-    assert UploadResult.parse(Answer(row(warnings=None))).warnings == ()
-
-
-def test_stats_keep_counts_and_engine() -> None:
-    engine = {"r2": {"objectCount": 4, "payloadSizeBytes": 99}, "vectorize": {"vectorsCount": 12}}
-    stats = decode(Stats, {"completed": 3, "error": 1, "engine": engine, "last_activity": "t"}, "stats")
-    assert stats == Stats(completed=3, error=1, last_activity="t", object_count=4, payload_bytes=99, vectors_count=12)
+def test_stats_keep_counts() -> None:
+    stats = decode(Stats, {"completed": 3, "error": 1, "engine": {}, "last_activity": "t"}, "stats")
+    assert stats == Stats(completed=3, error=1)
 
 
 def test_degraded_stats_have_no_counts() -> None:
@@ -145,26 +123,14 @@ def test_degraded_stats_have_no_counts() -> None:
 
 
 def test_small_values_read_their_fields() -> None:
-    assert decode(ItemChunk, {"id": "c", "text": "t", "start_byte": 0, "end_byte": 9}, "chunk") == ItemChunk(
-        "c", "t", 0, 9
-    )
-    log = {
-        "action": "index",
-        "timestamp": "t",
-        "message": "m",
-        "errorType": "e",
-        "chunkCount": 1,
-        "processingTimeMs": 5,
-    }
-    assert decode(LogEntry, log, "log") == LogEntry("index", "t", "m", "e", 1, 5)
-    assert LogPage.parse(Answer([log], {"cursor": "n"})).cursor == "n"
-    assert LogPage.parse(Answer([], {"cursor": None})) == LogPage(())
+    log = {"action": "index", "timestamp": "t", "message": "m", "errorType": "e", "chunkCount": 1}
+    assert decode(LogEntry, log, "log") == LogEntry("index", "t", "m", "e")
     hit = {"id": "c", "score": 0.5, "text": "t", "type": "text", "item": {"key": "a.md", "metadata": {"x": 1}}}
     assert decode(SearchHit, hit, "chunk") == SearchHit("c", 0.5, "t", "a.md", {"x": 1})
     assert decode(SearchHit, {"id": "c"}, "chunk") == SearchHit("c", 0.0, "")
     assert decode(Namespace, {"name": "n"}, "namespace") == Namespace("n")
-    token = {"id": "t", "status": "active", "expires_on": "e"}
-    assert TokenStatus.parse(Answer(token), "account") == TokenStatus("t", "active", "account", "e")
+    token = {"id": "t", "status": "active"}
+    assert TokenStatus.parse(Answer(token), "account") == TokenStatus("t", "active", "account")
 
 
 def test_an_instance_tells_its_declared_metadata() -> None:
@@ -183,7 +149,6 @@ def test_an_instance_shows_its_settings() -> None:
         "index_method": {"vector": True, "keyword": False},
         "retrieval_options": {"keyword_match_mode": "or", "boost_by": [{"field": "a", "direction": "asc"}, 3, {}]},
         "public_endpoint_params": {"enabled": True, "mcp": {"description": "d"}, "authorized_hosts": ["h", 3]},
-        "public_endpoint_id": "e",
     }
     instance = decode(Instance, shown, "instance")
     assert (instance.embedding_model, instance.chunk_size, instance.score_threshold) == ("@cf/a", 64, 0.5)
@@ -192,7 +157,6 @@ def test_an_instance_shows_its_settings() -> None:
     assert instance.public_endpoint_params == PublicEndpoint(
         enabled=True, mcp=PublicRoute(description="d"), authorized_hosts=("h",)
     )
-    assert instance.public_endpoint_id == "e"
 
 
 @pytest.mark.parametrize("value", [None, 3, "x", [], {"keyword": "yes"}, {"mcp": 3}, {"boost_by": {}}])
