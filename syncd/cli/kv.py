@@ -197,7 +197,7 @@ def get(options: GlobalOptions, key: str, namespace: str | None) -> int:
     """
 
     async def work(kv: "KVNamespace") -> bytes:
-        return (await _existing(key, kv.read_value(key))).content
+        return await _existing(key, kv.read_value(key))
 
     content = _with_namespace(options, namespace, work)
     sys.stdout.flush()

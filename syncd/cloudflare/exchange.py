@@ -174,15 +174,11 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Counters:
-    """Counts requests and bytes. by: (method, status or "failed") -> requests. changing: requests that may have changed
-    something. sent_bytes, received_bytes: bytes of the bodies.
-    """
+    """Counts requests. by: (method, status or "failed") -> requests. changing: those that may change something."""
 
     requests: int = 0
     changing: int = 0
     retries: int = 0
-    sent_bytes: int = 0
-    received_bytes: int = 0
     by: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
@@ -220,7 +216,6 @@ class Exchange:
         async with self._gate.slot(changing=request.changing):
             self.counters.requests += 1
             self.counters.changing += request.changing
-            self.counters.sent_bytes += sent
             allowed_s = self._timeout + request.slow_s + (sent + expected_bytes) / SLOWEST_BYTES_PER_S
             try:
                 async with asyncio.timeout(allowed_s):
@@ -235,7 +230,6 @@ class Exchange:
             except (httpx.RequestError, TimeoutError) as error:
                 self._raise_failed(request, error)
             self.counters.by[request.method, str(response.status_code)] += 1
-            self.counters.received_bytes += len(body)
             _log.debug("http.request", method=request.method, path=request.path, status=response.status_code)
         if self._gate.crowded:
             # The request that waited for this slot is sent before this answer is parsed.

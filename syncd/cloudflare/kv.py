@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from syncd.cloudflare.decoding import decode, pages
 from syncd.cloudflare.exchange import Method, Request, Stream, path
@@ -17,12 +17,10 @@ from syncd.cloudflare.kv_models import (
     VALUE_LIMIT,
     BulkBody,
     BulkResult,
-    BulkValue,
     KeyPage,
     KVNamespaceInfo,
     KVNamespacePage,
     ListedKey,
-    StoredValue,
     bulk_values,
     check_key,
     check_text,
@@ -33,7 +31,7 @@ from syncd.cloudflare.kv_models import (
 )
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
-from syncd.core.errors import Halt, NotFound, Park, Retry, TargetMissing, TooMuch
+from syncd.core.errors import Halt, Park, Retry, TargetMissing, TooMuch
 
 NAMESPACES_PER_PAGE = 100
 """Namespaces of one page; an account holds at most 1,000 (KV limits)."""
@@ -65,25 +63,17 @@ class KV:
         self.transport = transport
         self._base = _namespaces(transport)
 
-    async def list_namespaces(
-        self,
-        page: int = 1,
-        per_page: int = NAMESPACES_PER_PAGE,
-        order: Literal["id", "title"] | None = None,
-        direction: Literal["asc", "desc"] | None = None,
-    ) -> KVNamespacePage:
+    async def list_namespaces(self, page: int = 1) -> KVNamespacePage:
         """Return one page, counted from 1. A page past the end is empty."""
-        query = {"page": page, "per_page": per_page, "order": order, "direction": direction}
+        query = {"page": page, "per_page": NAMESPACES_PER_PAGE}
         request = Request("GET", self._base, params=_params(query), permission=_EDIT)
         return await self.transport.ask(request, KVNamespacePage.parse)
 
-    async def iter_namespaces(
-        self, order: Literal["id", "title"] | None = None, direction: Literal["asc", "desc"] | None = None
-    ) -> AsyncIterator[KVNamespaceInfo]:
+    async def iter_namespaces(self) -> AsyncIterator[KVNamespaceInfo]:
         """Yield each namespace once. The listing ends at total_count, or at a page without a new namespace."""
         seen: set[str] = set()
         for number in range(1, PAGES_LIMIT + 1):
-            page = await self.list_namespaces(number, order=order, direction=direction)
+            page = await self.list_namespaces(number)
             fresh = [namespace for namespace in page.namespaces if namespace.id not in seen]
             for namespace in fresh:
                 yield namespace
@@ -147,7 +137,7 @@ class KVNamespace:
         remote refuses (413) or does not finish (524) more than one pair; the caller then sends the pairs in two halves.
         """
         if not body:
-            return BulkResult(0)
+            return BulkResult()
         return await self._change("PUT", "/bulk", body, len(body))
 
     async def bulk_delete(self, keys: Sequence[str]) -> BulkResult:
@@ -157,25 +147,21 @@ class KVNamespace:
         """
         _check_keys(keys, BULK_PAIRS_LIMIT)
         if not keys:
-            return BulkResult(0)
+            return BulkResult()
         return await self._change("POST", "/bulk/delete", compact_json(list(keys)), len(keys))
 
-    async def bulk_get(
-        self, keys: Sequence[str], kind: Literal["text", "json"] = "text", *, with_metadata: bool = False
-    ) -> Mapping[str, BulkValue | None]:
+    async def bulk_get(self, keys: Sequence[str]) -> Mapping[str, Any]:
         """Return the values of up to BULK_GET_LIMIT keys, None for an absent key. More keys raise ValueError.
 
-        Only for text values. Values of more than 25 MiB together raise TooMuch. kind: "json" parses the values, and a
-        stored null reads as absent. No keys: no request.
+        Only for text values. Values of more than 25 MiB together raise TooMuch. No keys: no request.
         """
         _check_keys(keys, BULK_GET_LIMIT)
         if not keys:
             return {}
-        body = {"keys": list(keys), "type": kind, "withMetadata": with_metadata}
+        body = {"keys": list(keys), "type": "text", "withMetadata": False}
         url = self._base + "/bulk/get"
         request = Request("POST", url, json=body, permission=_EDIT, reads=True, slow_s=BULK_SLOW_S)
-        parse = partial(bulk_values, with_metadata=with_metadata)
-        found = await self.transport.ask(request, parse, partial(_too_much, len(keys)))
+        found = await self.transport.ask(request, bulk_values, partial(_too_much, len(keys)))
         return {key: found.get(key) for key in keys}
 
     async def list_keys(self, prefix: str = "", limit: int = LIST_LIMIT, cursor: str | None = None) -> KeyPage:
@@ -213,28 +199,27 @@ class KVNamespace:
         request = Request("GET", self._of("metadata", key), permission=_EDIT, probe=self._base)
         return (await self.transport.request(request)).result
 
-    async def read_value(self, key: str, max_bytes: int = VALUE_LIMIT) -> StoredValue:
+    async def read_value(self, key: str, max_bytes: int = VALUE_LIMIT) -> bytes:
         """Return the stored bytes. Raises NotFound for an absent key, Park("too_large") for more than max_bytes."""
         request = Request("GET", self._of("values", key), permission=_EDIT, probe=self._base)
-        return StoredValue.parse(await self.transport.fetch(request, max_bytes))
+        return (await self.transport.fetch(request, max_bytes)).content
 
     async def write_value(
         self,
         key: str,
         value: bytes,
         metadata: Mapping[str, Any] | None = None,
-        expiration: int | None = None,
         expiration_ttl: int | None = None,
     ) -> None:
         """Store one value. The metadata and the expiration of the old value do not remain.
 
-        expiration: Unix seconds. expiration_ttl: seconds from now, at least 60, else ValueError; takes precedence over
-        expiration. Raises Park("too_large") for more than 25 MiB, Park("refused") for more than 1024 bytes of metadata.
+        expiration_ttl: seconds from now, at least 60, else ValueError. Raises Park("too_large") for more than 25 MiB,
+        Park("refused") for more than 1024 bytes of metadata.
         """
         url = self._of("values", key)
         check_value(value)
         check_ttl(expiration_ttl)
-        params = _params({"expiration": expiration, "expiration_ttl": expiration_ttl})
+        params = _params({"expiration_ttl": expiration_ttl})
         if metadata is None:
             headers = {"Content-Type": "application/octet-stream"}
             request = Request(
@@ -248,15 +233,6 @@ class KVNamespace:
                 "PUT", url, params=params, form=form, file=file, part="value", permission=_EDIT, probe=self._base
             )
         await self.transport.request(request)
-
-    async def delete_value(self, key: str) -> None:
-        """Delete one key. An absent key is no error."""
-        try:
-            url = self._of("values", key)
-            await self.transport.request(Request("DELETE", url, permission=_EDIT, probe=self._base))
-        except NotFound as error:
-            if error.code != KEY_NOT_FOUND:
-                raise
 
     def _of(self, resource: str, key: str) -> str:
         check_key(key, in_url=True)

@@ -12,19 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from syncd.cloudflare.decoding import (
-    OptionalBool,
     OptionalInt,
     OptionalText,
     Text,
     as_object,
-    decode,
     decode_page,
     decode_rows,
     parse_cursor,
     parse_whole_number,
     unexpected,
 )
-from syncd.cloudflare.response import Answer, Raw
+from syncd.cloudflare.response import Answer
 from syncd.core.errors import Park
 from syncd.core.plain_text import over_limit
 from syncd.core.problems import KV_KEY_BYTES
@@ -62,23 +60,17 @@ class Pair:
 
 
 def encode_pair(
-    key: str,
-    value: bytes,
-    *,
-    metadata: Mapping[str, Any] | None = None,
-    expiration: int | None = None,
-    expiration_ttl: int | None = None,
+    key: str, value: bytes, *, metadata: Mapping[str, Any] | None = None, expiration_ttl: int | None = None
 ) -> Pair:
     """Encode a pair. The value becomes JSON text or base64: the shorter one that decodes to the same bytes.
 
-    expiration: Unix seconds. expiration_ttl: seconds from now, at least TTL_MIN_S; takes precedence over expiration.
-    Raises Park for a key or content that KV does not accept, ValueError for a wrong ttl or metadata that is no JSON.
+    expiration_ttl: seconds from now, at least TTL_MIN_S. Raises Park for a key or content that KV does not accept,
+    ValueError for a wrong ttl or metadata that is no JSON.
     """
     check_key(key)
     check_value(value)
     check_ttl(expiration_ttl)
-    more: dict[str, Any] = {"expiration": expiration, "expiration_ttl": expiration_ttl}
-    end = "".join(f',"{name}":{number}' for name, number in more.items() if number is not None).encode()
+    end = b"" if expiration_ttl is None else f',"expiration_ttl":{expiration_ttl}'.encode()
     if metadata is not None:
         end += b',"metadata":' + encode_metadata(metadata)
     head = b'{"key":' + compact_json(key) + b',"value":"'
@@ -243,15 +235,10 @@ def _as_base64(value: bytes) -> list[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class KVNamespaceInfo:
-    """One KV namespace.
-
-    supports_url_encoding: False for a very old namespace, which stores the key of a URL with its percent signs. Bulk
-    requests are safe there. jurisdiction: where the data is stored (eu, fedramp, us), None without a restriction.
-    """
+    """One KV namespace. jurisdiction: where the data is stored (eu, fedramp, us), None without a restriction."""
 
     id: Text
     title: Text
-    supports_url_encoding: OptionalBool = None
     jurisdiction: OptionalText = None
 
 
@@ -305,11 +292,10 @@ class KeyPage:
 class BulkResult:
     """The result of a bulk write or delete. A bulk is not atomic.
 
-    successful_key_count: None if the remote does not give it. unsuccessful_keys: the keys that the remote did not write
-    to, or delete from, every copy. The caller sends these keys again. messages: the reasons, if the remote gives any.
+    unsuccessful_keys: the keys that the remote did not write to, or delete from, every copy. The caller sends these
+    keys again. messages: the reasons, if the remote gives any.
     """
 
-    successful_key_count: int | None = None
     unsuccessful_keys: tuple[str, ...] = ()
     messages: tuple[str, ...] = ()
 
@@ -322,7 +308,7 @@ class BulkResult:
         failed = result.get("unsuccessful_keys") or []
         if not isinstance(failed, list) or not all(isinstance(key, str) for key in failed):
             raise unexpected("unsuccessful_keys is no list of keys")
-        return cls(parse_whole_number(result.get("successful_key_count")), tuple(failed), answer.messages)
+        return cls(tuple(failed), answer.messages)
 
     @staticmethod
     def is_partial(result: object) -> bool:
@@ -330,35 +316,7 @@ class BulkResult:
         return isinstance(result, dict) and isinstance(failed := result.get("unsuccessful_keys"), list) and bool(failed)
 
 
-@dataclass(frozen=True, slots=True)
-class BulkValue:
-    """One value of a bulk get: a text, or any JSON value if the request asks for JSON.
-
-    metadata: None unless the request asks for metadata.
-    """
-
-    value: Any = field(default=None, repr=False)
-    metadata: Any = None
-    expiration: OptionalInt = None
-
-
-@dataclass(frozen=True, slots=True)
-class StoredValue:
-    """One stored value, byte for byte."""
-
-    content: bytes = field(repr=False)
-    expiration: int | None = None
-
-    @classmethod
-    def parse(cls, raw: Raw) -> Self:
-        """Read the value and the expiration header of a raw answer."""
-        header = raw.headers.get("expiration", "").strip()
-        return cls(raw.content, int(header) if header.isascii() and header.isdecimal() and len(header) < 16 else None)
-
-
-def bulk_values(answer: Answer, *, with_metadata: bool) -> Mapping[str, BulkValue]:
+def bulk_values(answer: Answer) -> Mapping[str, Any]:
     """Return the values of a bulk get by key, without the keys whose value is null."""
     values = as_object(as_object(answer.result, "bulk get").get("values"), "values of a bulk get")
-    rows = {key: row if with_metadata else {"value": row} for key, row in values.items() if row is not None}
-    found = {key: decode(BulkValue, row, "value") for key, row in rows.items()}
-    return {key: value for key, value in found.items() if value.value is not None}
+    return {key: value for key, value in values.items() if value is not None}

@@ -4,10 +4,10 @@ Every method repeats failed requests and raises the errors of Transport.attempts
 The remote processes writes later. A write returns an id, which `info` shows after the remote has processed the write.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from functools import partial
-from typing import Any, Literal, TypeVar, Unpack
+from typing import Any, TypeVar
 
 from syncd.cloudflare.decoding import decode, decode_rows, pages
 from syncd.cloudflare.exchange import Request, path
@@ -17,11 +17,7 @@ from syncd.cloudflare.vectorize_models import (
     DIMENSIONS_LIMIT,
     IndexDetails,
     IndexInfo,
-    IndexType,
     Match,
-    MetadataIndex,
-    Metric,
-    QueryOptions,
     StoredVector,
     VectorLines,
     VectorPage,
@@ -38,8 +34,8 @@ GET_LIMIT = 20
 """Maximum number of ids of one get (error 40007, undocumented)."""
 LIST_LIMIT = 1000
 """Maximum number of ids of one page (Vectorize limits)."""
-QUERY_LIMIT, FULL_QUERY_LIMIT = 100, 50
-"""Maximum number of matches of one query, and of a query with values or all metadata (Vectorize limits)."""
+FULL_QUERY_LIMIT = 50
+"""Maximum number of matches of one query with all metadata (Vectorize limits)."""
 PAGES_LIMIT = 100_000
 """Maximum pages of one listing. An index holds up to 20,000,000 vectors, and a server may return 200 of them a page."""
 WRITE_SLOW_S = 60.0
@@ -53,7 +49,6 @@ NO_METADATA_INDEX = 40005
 _EDIT = "Account / Vectorize:Edit"
 _NDJSON = {"Content-Type": "application/x-ndjson"}
 _GATEWAY_TIMEOUTS = frozenset({504, 524})
-_Unparsable = Literal["error", "discard"] | None
 _T = TypeVar("_T")
 
 
@@ -69,27 +64,15 @@ class Vectorize:
         request = Request("GET", self._base, permission=_EDIT)
         return await self.transport.ask(request, lambda answer: list(decode_rows(IndexDetails, answer.result, "index")))
 
-    async def create_index(
-        self, name: str, dimensions: int, metric: Metric = "cosine", description: str | None = None
-    ) -> IndexDetails:
+    async def create_index(self, name: str, dimensions: int) -> None:
         """Create an index. Raises Conflict if the name exists. After an ambiguous Retry the index may exist.
 
-        Dimensions outside of 1 to DIMENSIONS_LIMIT raise ValueError. Dimensions and metric cannot change later.
+        Dimensions outside of 1 to DIMENSIONS_LIMIT raise ValueError. They cannot change later.
         """
         if not 1 <= dimensions <= DIMENSIONS_LIMIT:
             raise ValueError(f"an index has 1 to {DIMENSIONS_LIMIT} dimensions")
-        body: dict[str, Any] = {"name": name, "config": {"dimensions": dimensions, "metric": metric}}
-        if description is not None:
-            body["description"] = description
-        request = Request("POST", self._base, json=body, permission=_EDIT)
-        return await self.transport.ask(request, lambda answer: IndexDetails.parse(answer, name))
-
-    async def read_index(self, name: str) -> IndexDetails:
-        """Return one index. Raises TargetMissing if it does not exist."""
-        request = Request("GET", self._base + path(name), permission=_EDIT)
-        return await self.transport.ask(
-            request, lambda answer: IndexDetails.parse(answer, name), partial(_of_index, name)
-        )
+        body = {"name": name, "config": {"dimensions": dimensions, "metric": "cosine"}}
+        await self.transport.request(Request("POST", self._base, json=body, permission=_EDIT))
 
     async def delete_index(self, name: str) -> None:
         """Delete an index with its vectors.
@@ -123,17 +106,13 @@ class VectorizeIndex:
 
     # vectors
 
-    async def upsert(self, lines: VectorLines, unparsable: _Unparsable = None) -> str | None:
-        """Write the vectors and replace existing vectors with the same ids. No lines: no request and no id.
-
-        unparsable: "error" (the default of the API) refuses all lines because of one unreadable line, "discard" skips
-        the line.
-        """
-        return await self._write("/upsert", lines, unparsable)
-
-    async def insert(self, lines: VectorLines, unparsable: _Unparsable = None) -> str | None:
-        """Like upsert, but existing vectors with the same ids remain."""
-        return await self._write("/insert", lines, unparsable)
+    async def upsert(self, lines: VectorLines) -> str | None:
+        """Write the vectors and replace existing vectors with the same ids. No lines: no request and no id."""
+        if not lines:
+            return None
+        url = self._base + "/upsert"
+        request = Request("POST", url, content=lines, headers=_NDJSON, permission=_EDIT, safe=True, slow_s=WRITE_SLOW_S)
+        return await self._ask(request, mutation_id, len(lines))
 
     async def delete_by_ids(self, ids: Sequence[str]) -> str | None:
         """Delete up to DELETE_LIMIT vectors; more raise ValueError. Absent ids are no error. No ids: no request."""
@@ -176,60 +155,33 @@ class VectorizeIndex:
                 for vector_id in page.ids:
                     yield vector_id
 
-    async def query(self, vector: Sequence[float], top_k: int, **options: Unpack[QueryOptions]) -> list[Match]:
-        """Return the top_k nearest vectors, the best first. return_metadata is "none" by default.
+    async def query(
+        self, vector: Sequence[float], top_k: int, conditions: Mapping[str, Any] | None = None
+    ) -> list[Match]:
+        """Return the top_k nearest vectors with all their metadata, the best first.
 
-        top_k over QUERY_LIMIT raises ValueError; with return_values or return_metadata "all" over FULL_QUERY_LIMIT.
+        top_k over FULL_QUERY_LIMIT raises ValueError. conditions: in the syntax of Vectorize, on fields that have a
+        metadata index.
         """
-        metadata, values = options.get("return_metadata", "none"), options.get("return_values", False)
-        limit = FULL_QUERY_LIMIT if values or metadata == "all" else QUERY_LIMIT
-        if not 1 <= top_k <= limit:
-            raise ValueError(f"top_k must be 1 to {limit}")
-        body: dict[str, Any] = {"vector": list(vector), "topK": top_k}
-        body |= {"returnMetadata": metadata, "returnValues": values}
-        if namespace := options.get("namespace"):
-            body["namespace"] = namespace
-        if conditions := options.get("filter"):
+        if not 1 <= top_k <= FULL_QUERY_LIMIT:
+            raise ValueError(f"top_k must be 1 to {FULL_QUERY_LIMIT}")
+        body: dict[str, Any] = {"vector": list(vector), "topK": top_k, "returnMetadata": "all", "returnValues": False}
+        if conditions:
             body["filter"] = dict(conditions)
         request = Request("POST", self._base + "/query", json=body, permission=_EDIT, reads=True)
         return await self._ask(request, query_matches)
 
     # metadata indexes
 
-    async def create_metadata_index(self, property_name: str, index_type: IndexType) -> str | None:
-        """Let queries filter later vectors by a metadata field. An existing metadata index is no error."""
-        body = {"propertyName": property_name, "indexType": index_type}
-        return await self._ask(self._metadata_index("/create", body), mutation_id)
+    async def create_metadata_index(self, name: str) -> str | None:
+        """Let queries filter later vectors by a metadata field of texts. An existing metadata index is no error."""
+        url, body = self._base + "/metadata_index/create", {"propertyName": name, "indexType": "string"}
+        return await self._ask(Request("POST", url, json=body, permission=_EDIT, safe=True), mutation_id)
 
-    async def list_metadata_indexes(self) -> list[MetadataIndex]:
-        """Return the metadata fields that queries can filter by."""
+    async def list_metadata_indexes(self) -> list[str]:
+        """Return the names of the metadata fields that queries can filter by."""
         request = Request("GET", self._base + "/metadata_index/list", permission=_EDIT)
         return await self._ask(request, metadata_indexes)
-
-    async def delete_metadata_index(self, property_name: str) -> str | None:
-        """Delete a metadata index.
-
-        Raises NotFound if the metadata index does not exist. After a lost answer this means success.
-        """
-        return await self._ask(self._metadata_index("/delete", {"propertyName": property_name}), mutation_id)
-
-    def _metadata_index(self, action: str, body: dict[str, str]) -> Request:
-        return Request("POST", self._base + "/metadata_index" + action, json=body, permission=_EDIT, safe=True)
-
-    async def _write(self, url: str, lines: VectorLines, unparsable: _Unparsable) -> str | None:
-        if not lines:
-            return None
-        request = Request(
-            "POST",
-            self._base + url,
-            params={"unparsable-behavior": unparsable} if unparsable else {},
-            content=lines,
-            headers=_NDJSON,
-            permission=_EDIT,
-            safe=True,
-            slow_s=WRITE_SLOW_S,
-        )
-        return await self._ask(request, mutation_id, len(lines))
 
     async def _ask(self, request: Request, parse: Callable[[Answer], _T], count: int = 1) -> _T:
         return await self.transport.ask(request, parse, partial(_of_index, self.name, count))

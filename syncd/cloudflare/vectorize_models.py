@@ -7,30 +7,25 @@ import math
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import lru_cache
-from typing import Annotated, Any, Literal, Self, TypedDict
+from typing import Annotated, Any, Self
 
-from pydantic import AliasPath, Field
+from pydantic import Field
 
 from syncd.cloudflare.decoding import (
     NonemptyText,
     Number,
     OptionalInt,
-    OptionalText,
     OptionalTime,
     RemoteMetadata,
     Text,
     as_object,
-    decode,
     decode_page,
     decode_rows,
     parse_cursor,
     parse_flag,
     parse_list,
     parse_nonempty_text,
-    parse_time,
-    parse_whole_number,
     unexpected,
 )
 from syncd.cloudflare.kv_models import compact_json, in_blocks
@@ -39,8 +34,6 @@ from syncd.core.errors import Park
 
 ID_LIMIT = 64
 """Longest id of a vector, bytes of UTF-8 (Vectorize limits)."""
-NAMESPACE_LIMIT = 64
-"""Longest namespace, bytes of UTF-8 (Vectorize limits)."""
 METADATA_LIMIT = 10 * 1024
 """Largest metadata of one vector, bytes of its compact JSON (Vectorize limits)."""
 DIMENSIONS_LIMIT = 1536
@@ -55,25 +48,21 @@ def encode_line(
     id: str,  # noqa: A002 - the name in the API
     values: Sequence[float],
     metadata: Mapping[str, Any] | None = None,
-    namespace: str | None = None,
 ) -> bytes:
     """Encode one vector as a line with its newline. Each value decodes to the same float32, which Vectorize stores.
 
-    Raises Park("refused") for an id, a namespace or metadata that Vectorize does not accept. Raises ValueError unless
-    the values are 1 to DIMENSIONS_LIMIT finite float32, and for metadata that is no JSON.
+    Raises Park("refused") for an id or metadata that Vectorize does not accept. Raises ValueError unless the values are
+    1 to DIMENSIONS_LIMIT finite float32, and for metadata that is no JSON.
     """
     check_id(id)
     line = b'{"id":' + compact_json(id) + b',"values":' + _encode_values(values)
-    if namespace is not None:
-        _check_text("namespace", namespace, NAMESPACE_LIMIT)
-        line += b',"namespace":' + compact_json(namespace)
     if metadata is not None:
         line += b',"metadata":' + _encode_metadata(metadata)
     return line + b"}\n"
 
 
 class VectorLines:
-    """The lines of an upsert or insert, in the order of adding. A Stream, which requests can send repeatedly.
+    """The lines of an upsert, in the order of adding. A Stream, which requests can send repeatedly.
 
     max_lines, max_bytes: limits of the body, at most the limits of the API. size: exact bytes of all lines. A caller
     adds no line during a request.
@@ -109,16 +98,12 @@ class VectorLines:
 
 def check_id(vector_id: str) -> None:
     """Raise Park("refused") for an id that is empty, over ID_LIMIT or not valid Unicode."""
-    _check_text("id of a vector", vector_id, ID_LIMIT)
-
-
-def _check_text(name: str, text: str, limit: int) -> None:
     try:
-        size = len(text.encode())
+        size = len(vector_id.encode())
     except UnicodeEncodeError:
-        raise Park("refused", f"the {name} is not valid UTF-8") from None
-    if not 1 <= size <= limit:
-        raise Park("refused", f"the {name} has {size} bytes, Vectorize takes 1 to {limit}")
+        raise Park("refused", "the id of a vector is not valid UTF-8") from None
+    if not 1 <= size <= ID_LIMIT:
+        raise Park("refused", f"the id of a vector has {size} bytes, Vectorize takes 1 to {ID_LIMIT}")
 
 
 def _encode_values(values: Sequence[float]) -> bytes:
@@ -163,36 +148,11 @@ def _check_names(value: object) -> None:
             _check_names(inner)
 
 
-Metric = Literal["cosine", "euclidean", "dot-product"]
-IndexType = Literal["string", "number", "boolean"]
-Values = tuple[Annotated[float, Field(strict=True, allow_inf_nan=False)], ...]
-
-
-class QueryOptions(TypedDict, total=False):
-    """Options of a query. filter: in the syntax of Vectorize, on fields that have a metadata index."""
-
-    namespace: str | None
-    filter: Mapping[str, Any] | None
-    return_metadata: Literal["none", "indexed", "all"]
-    return_values: bool
-
-
 @dataclass(frozen=True, slots=True)
 class IndexDetails:
-    """One index. dimensions: number of values of each vector."""
+    """One index."""
 
     name: Text
-    dimensions: Annotated[OptionalInt, Field(validation_alias=AliasPath("config", "dimensions"))] = None
-    metric: Annotated[OptionalText, Field(validation_alias=AliasPath("config", "metric"))] = None
-    description: OptionalText = None
-    created_on: OptionalTime = None
-    modified_on: OptionalTime = None
-
-    @classmethod
-    def parse(cls, answer: Answer, name: str) -> Self:
-        """Decode an index. name: the requested name, because the name is optional in the schema of the answer."""
-        result = as_object(answer.result, "index")
-        return decode(cls, {**result, "name": parse_nonempty_text(result.get("name")) or name}, "index")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,20 +173,16 @@ class StoredVector:
     """One stored vector. metadata: {} if the vector has none."""
 
     id: Text
-    values: Values | None = field(default=None, repr=False)
     metadata: RemoteMetadata = field(default_factory=dict)
-    namespace: NonemptyText = None
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One vector that a query finds. score: by the metric of the index. metadata, values: only on request."""
+    """One vector that a query finds. score: by the metric of the index."""
 
     id: Text
     score: Number
     metadata: RemoteMetadata = field(default_factory=dict)
-    values: Values | None = field(default=None, repr=False)
-    namespace: NonemptyText = None
 
 
 def query_matches(answer: Answer) -> list[Match]:
@@ -243,14 +199,11 @@ class _ListedVector:
 class VectorPage:
     """One page of ids, and the cursor of the next page, None at the end. An empty page may have a next page.
 
-    total: vectors of the whole index. expires: the time at which the cursor expires. faults: messages about unreadable
-    rows.
+    faults: messages about unreadable rows.
     """
 
     ids: tuple[str, ...]
     cursor: str | None = None
-    total: int | None = None
-    expires: datetime | None = None
     faults: tuple[str, ...] = ()
 
     @classmethod
@@ -263,23 +216,18 @@ class VectorPage:
         if truncated and cursor is None:
             # A part of a listing must not pass for the whole listing.
             raise unexpected("the listing is truncated, but has no cursor")
-        total = parse_whole_number(page.get("totalCount"))
-        expires = parse_time(page.get("cursorExpirationTimestamp"))
-        return cls(tuple(vector.id for vector in found.rows), cursor, total, expires, found.faults)
+        return cls(tuple(vector.id for vector in found.rows), cursor, found.faults)
 
 
 @dataclass(frozen=True, slots=True)
-class MetadataIndex:
-    """One metadata field that queries can filter by. index_type: string, number or boolean."""
-
-    property_name: Annotated[Text, Field(validation_alias="propertyName")]
-    index_type: Annotated[OptionalText, Field(validation_alias="indexType")] = None
+class _MetadataIndex:
+    name: Annotated[Text, Field(validation_alias="propertyName")]
 
 
-def metadata_indexes(answer: Answer) -> list[MetadataIndex]:
-    """Decode the metadata indexes of an index."""
+def metadata_indexes(answer: Answer) -> list[str]:
+    """Return the names of the fields that have a metadata index."""
     rows = parse_list(as_object(answer.result, "metadata indexes").get("metadataIndexes"))
-    return list(decode_rows(MetadataIndex, rows, "metadata index"))
+    return [index.name for index in decode_rows(_MetadataIndex, rows, "metadata index")]
 
 
 def mutation_id(answer: Answer) -> str | None:

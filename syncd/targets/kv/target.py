@@ -141,7 +141,7 @@ class ValueReader:
             value = await (await self._namespace()).read_value(entry.ref)
         except NotFound:
             return None
-        return content_checksum(value.content, content)
+        return content_checksum(value, content)
 
     def _entry(self, name: str, metadata: Any) -> Entry | None:
         marks = metadata if isinstance(metadata, dict) else {}
@@ -177,7 +177,7 @@ async def fetch_values(namespace: KVNamespace, entries: Sequence[Entry]) -> Asyn
     """Yield the value of each entry, in bulk requests for probable texts with a known checksum, else one by one."""
 
     async def read(entry: Entry) -> bytes:
-        return (await namespace.read_value(entry.ref)).content
+        return await namespace.read_value(entry.ref)
 
     bulk = [entry for entry in entries if _fits_bulk_get(entry)]
     for group in in_groups(bulk, lambda entry: entry.size or 0, BULK_GET_LIMIT, BULK_GET_BYTES):
@@ -213,7 +213,7 @@ async def _bulk_get(namespace: KVNamespace, group: Sequence[Entry]) -> tuple[dic
             raise answer
         for entry in part:
             value = answer[entry.ref]
-            data = None if value is None else str(value.value).encode("utf-8", "surrogatepass")
+            data = None if value is None else str(value).encode("utf-8", "surrogatepass")
             if data is None or hashlib.sha256(data).hexdigest() == entry.checksum:
                 values[entry.ref] = data
             else:

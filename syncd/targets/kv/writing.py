@@ -249,7 +249,7 @@ class ValueWriter:
     async def _retire_one(self, pipeline: BodyPipeline, action: Delete, report: ReportOutcomes) -> None:
         namespace = await self._namespace()
         try:
-            value = (await namespace.read_value(action.ref)).content
+            value = await namespace.read_value(action.ref)
         except NotFound:
             report({action: Done()})
         except Exception as error:  # noqa: BLE001 - file_error logs an unexpected one

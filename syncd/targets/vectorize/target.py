@@ -211,13 +211,12 @@ class VectorReader:
         """
         owner, prefix, api = self._policy.owner, folder or self._policy.prefix, self._index.api
         title = title_field(self._policy.fields)
-        by_owner = any(index.property_name == OWNER for index in await api.list_metadata_indexes())
+        by_owner = OWNER in await api.list_metadata_indexes()
         conditions = {**filters, **({OWNER: owner} if by_owner else {})}
         matches = await api.query(
             vector,
             min(limit, FULL_QUERY_LIMIT) if by_owner and not prefix else FULL_QUERY_LIMIT,
-            filter=conditions or None,
-            return_metadata="all",
+            conditions,
         )
         hits = [
             Hit(
@@ -295,7 +294,7 @@ class VectorizeTarget:
 
     async def advice(self) -> Sequence[Advice]:
         """Return the fields without a metadata index. It covers only vectors that are written after its creation."""
-        indexed = {index.property_name for index in await self.index.api.list_metadata_indexes()}
+        indexed = await self.index.api.list_metadata_indexes()
         if not (missing := [name for name in (OWNER, *self._policy.fields) if name not in indexed]):
             return ()
         message = (
@@ -320,7 +319,7 @@ class VectorizeTarget:
             except Conflict:
                 return
             for name in (OWNER, *self._policy.fields):
-                await self.index.api.create_metadata_index(name, "string")
+                await self.index.api.create_metadata_index(name)
         log.info("target.created", index=self.index.api.name, dimensions=dimensions)
 
     # -- reading

@@ -118,10 +118,10 @@ def test_text_travels_as_text_and_the_rest_as_base64(value: bytes, packed: bool)
 
 
 def test_a_pair_carries_its_metadata_and_expiration() -> None:
-    pair = encode_pair("a", b"x", metadata={"sha256": "ab", "n": 1, "ö": None}, expiration=1_800_000_000)
+    pair = encode_pair("a", b"x", metadata={"sha256": "ab", "n": 1, "ö": None}, expiration_ttl=1_800)
     assert read(body_of(pair))["a"] == (
         b"x",
-        {"metadata": {"sha256": "ab", "n": 1, "ö": None}, "expiration": 1_800_000_000},
+        {"metadata": {"sha256": "ab", "n": 1, "ö": None}, "expiration_ttl": 1_800},
     )
     assert read(body_of(encode_pair("a", b"\xff", metadata={}, expiration_ttl=60)))["a"] == (
         b"\xff",

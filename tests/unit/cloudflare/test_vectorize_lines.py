@@ -14,7 +14,6 @@ from syncd.cloudflare.vectorize_models import (
     DIMENSIONS_LIMIT,
     ID_LIMIT,
     METADATA_LIMIT,
-    NAMESPACE_LIMIT,
     VECTORS_LIMIT,
     VectorLines,
     check_id,
@@ -32,13 +31,10 @@ def refusal(**given: Any) -> Park:
 
 def test_a_line_is_compact_json_and_a_newline() -> None:
     assert encode_line("a", [1.0, -0.5]) == b'{"id":"a","values":[1,-0.5]}\n'
-    line = encode_line('ä"', [0.25], {"key": "ö\n\u2028", "n": 2, "deep": {"x": [None, True]}}, "ns")
+    line = encode_line('ä"', [0.25], {"key": "ö\n\u2028", "n": 2, "deep": {"x": [None, True]}})
     assert (
         line
-        == (
-            '{"id":"ä\\"","values":[0.25],"namespace":"ns",'
-            '"metadata":{"key":"ö\\n\u2028","n":2,"deep":{"x":[null,true]}}}\n'
-        ).encode()
+        == ('{"id":"ä\\"","values":[0.25],"metadata":{"key":"ö\\n\u2028","n":2,"deep":{"x":[null,true]}}}\n').encode()
     )
     assert line.count(b"\n") == 1
 
@@ -76,15 +72,13 @@ def test_the_dimensions_are_limited(count: int, *, fits: bool) -> None:
 
 
 @pytest.mark.parametrize("text", ["x" * (ID_LIMIT - 1), "x" * ID_LIMIT, "é" * (ID_LIMIT // 2)])
-def test_an_id_or_namespace_fits_up_to_its_bytes(text: str) -> None:
-    assert json.loads(encode_line(text, [1], namespace=text)) == {"id": text, "values": [1], "namespace": text}
+def test_an_id_fits_up_to_its_bytes(text: str) -> None:
+    assert json.loads(encode_line(text, [1])) == {"id": text, "values": [1]}
 
 
 @pytest.mark.parametrize("text", ["", "x" * (ID_LIMIT + 1), "é" * (ID_LIMIT // 2) + "x", "\udcff"])
-def test_an_id_or_namespace_that_does_not_fit_is_refused(text: str) -> None:
-    assert NAMESPACE_LIMIT == ID_LIMIT
+def test_an_id_that_does_not_fit_is_refused(text: str) -> None:
     assert "id of a vector" in str(refusal(id=text))
-    assert "namespace" in str(refusal(namespace=text))
     with pytest.raises(Park):
         check_id(text)
 

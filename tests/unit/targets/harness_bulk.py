@@ -44,7 +44,7 @@ class Remote:
         async with self._request(keys, body.size):
             unstored = await self.answer(keys)
             self.values |= {pair.key: b"".join(pair.pieces) for pair in body.pairs if pair.key not in unstored}
-            return BulkResult(len(keys) - len(unstored), tuple(unstored))
+            return BulkResult(tuple(unstored))
 
     async def write_value(self, key: str, value: bytes, marks: Any, *, expiration_ttl: int | None) -> None:
         del marks, expiration_ttl

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from syncd.cloudflare.kv import KV, KVNamespace, find_by_id_or_title, find_by_title
-from syncd.cloudflare.kv_models import BulkValue, KVNamespaceInfo, StoredValue
+from syncd.cloudflare.kv_models import KVNamespaceInfo
 from syncd.core.errors import Halt, NotFound, Park, Retry, SyncdError, TargetMissing, TooMuch
 from syncd.core.model import Entry
 from syncd.targets.kv.target import BULK_GET_BYTES, fetch_values
@@ -27,7 +27,7 @@ class Namespace:
         self.bulks: Asked = []
         self.singles: list[str] = []
 
-    async def bulk_get(self, keys: Sequence[str]) -> Mapping[str, BulkValue | None]:
+    async def bulk_get(self, keys: Sequence[str]) -> Mapping[str, str | None]:
         self.bulks.append(tuple(keys))
         if len(keys) > self.most:
             raise TooMuch("too much")
@@ -37,13 +37,13 @@ class Namespace:
             raise Park("refused", "a non-text value") from None
         except KeyError:
             texts = {key: self.stored[key].decode() for key in keys if key in self.stored}
-        return {key: BulkValue(texts[key]) if key in texts else None for key in keys}
+        return {key: texts.get(key) for key in keys}
 
-    async def read_value(self, key: str) -> StoredValue:
+    async def read_value(self, key: str) -> bytes:
         self.singles.append(key)
         if key not in self.stored:
             raise NotFound("gone")
-        return StoredValue(self.stored[key])
+        return self.stored[key]
 
     def entries(self) -> list[Entry]:
         return [ours(key, data) for key, data in self.stored.items()]
