@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,11 @@ IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("
 
 def sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def reasons(result: Result) -> Counter[str]:
+    """Return the number of actions of a pass by reason."""
+    return Counter(action.reason for action, _ in result.tables.plan.actions())
 
 
 def content(text: str) -> Content:

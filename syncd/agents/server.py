@@ -74,7 +74,7 @@ def _described(tool: AgentTool) -> Tool:
             read_only_hint=True,
             destructive_hint=False,
             idempotent_hint=True,
-            # Even a search meets only the documents of the mirror.
+            # A tool, search included, reads only the documents of the mirrors.
             open_world_hint=False,
         ),
     )

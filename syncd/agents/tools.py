@@ -239,7 +239,7 @@ def _status_now(agent: Agent, given: StatusParameters) -> StatusResult:
 
 @dataclass(frozen=True, slots=True)
 class AgentTool:
-    """A tool. online: whether it sends requests."""
+    """A tool, with the function that runs it."""
 
     name: str
     title: str
@@ -247,7 +247,6 @@ class AgentTool:
     parameters: type[Parameters]
     result: type[BaseModel]
     run: Callable[[Agent, Any], Awaitable[BaseModel]]
-    online: bool = False
 
 
 _SEARCH = """\
@@ -268,7 +267,7 @@ Show the mirrors with their folders and targets, how much of them can be searche
 TOOLS: Mapping[str, AgentTool] = {
     tool.name: tool
     for tool in (
-        AgentTool("search", "Search documents", _SEARCH, SearchParameters, SearchResult, _search, online=True),
+        AgentTool("search", "Search documents", _SEARCH, SearchParameters, SearchResult, _search),
         AgentTool("read", "Read a document", _READ, ReadParameters, ReadResult, _read),
         AgentTool("list", "List documents", _LIST, ListParameters, ListResult, _list),
         AgentTool("explain", "Explain a file", _EXPLAIN, ExplainParameters, ExplainResult, _explain),

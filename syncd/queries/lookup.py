@@ -129,11 +129,6 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def mirror_containing(config: Config, path: str) -> tuple[str, str] | None:
-    """Return the first mirror whose folder contains a path and the path relative to it, None if no mirror does."""
-    return next(((name, inside) for name, inside in mirrors_containing(config, path) if inside), None)
-
-
 def folder_key(config: Config, name: str, folder: str, tree: Tree, *, from_here: bool = True) -> str:
     """Return the beginning of the keys in a folder of a mirror: its path in the mirror, or a path of this machine.
 

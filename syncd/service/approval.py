@@ -48,7 +48,7 @@ async def preview(config: Config, name: str) -> Preview:
             result.refusal is not None,
             plan.counts["delete"],
             plan.counts["put"],
-            [action for action in plan.first("delete", SHOWN) if isinstance(action, Delete)],
+            plan.first_deletes(SHOWN),
         )
 
 

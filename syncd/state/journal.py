@@ -44,12 +44,9 @@ class Journal(RecordRows):
         """Return the record of a key, or None."""
         return next(iter(self._records("record WHERE mirror = ? AND key = ?", key)), None)
 
-    def after(self, key: str, upto: str, limit: int, but: Container[str] = ()) -> list[Record]:
-        """Return up to `limit` records with key < record key < upto, by key, without the keys in `but`."""
-        records = self._records(
-            "record WHERE mirror = ? AND key > ? AND key < ? ORDER BY key LIMIT ?", key, upto, limit
-        )
-        return [record for record in records if record.key not in but]
+    def after(self, key: str, upto: str, limit: int) -> list[Record]:
+        """Return up to `limit` records with key < record key < upto, by key."""
+        return self._records("record WHERE mirror = ? AND key > ? AND key < ? ORDER BY key LIMIT ?", key, upto, limit)
 
     def has_between(self, key: str, upto: str) -> bool:
         """Return whether there is a record with key < record key < upto."""

@@ -313,9 +313,9 @@ class PlanTable:
             last = rows[-1][0]
             yield [(seq, _action(kind, body)) for seq, body in rows]
 
-    def first(self, kind: ActionKind, number: int) -> list[Action]:
-        """Return the first planned actions of a kind."""
-        return [action for _, action in next(self.batches(kind, number), [])]
+    def first_deletes(self, number: int) -> list[Delete]:
+        """Return the first planned deletes."""
+        return [action for _, action in next(self.batches("delete", number), [])]
 
     def actions(self) -> Iterator[tuple[Action, str | None]]:
         """Yield all actions with their outcomes, kind by kind in the order of their execution."""

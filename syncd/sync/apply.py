@@ -42,8 +42,8 @@ from syncd.core.problems import not_indexed
 from syncd.state.db import savepoint, transaction
 from syncd.sync.deletes import DeleteRecorder, Replacements
 from syncd.sync.index import report_failure
-from syncd.sync.log_throttle import LogThrottle
 from syncd.sync.mirror import CONVERSIONS, Hooks, Mirror, Result
+from syncd.sync.pass_log import LogThrottle
 from syncd.targets.base import Done, Outcome
 
 log = structlog.get_logger()

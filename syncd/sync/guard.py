@@ -124,7 +124,7 @@ def refusal(mirror: Mirror, tables: PassTables, weighed: BrakeInput, put: int | 
     if allowed is None:
         return None
     deletes = weighed.deletes
-    names = ", ".join(shown(action.key) for action in tables.plan.first("delete", 3))
+    names = ", ".join(shown(action.key) for action in tables.plan.first_deletes(3))
     uploads = f"{put} upload{'' if put == 1 else 's'} {'was' if put == 1 else 'were'} made"
     done = "Nothing would be deleted; uploads would be made" if put is None else f"Nothing was deleted; {uploads}"
     earlier = f", after {weighed.recent} in the last hour" if weighed.recent else ""

@@ -166,7 +166,6 @@ class Result:
     known: int = 0
     fresh: bool = False
     files_read: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
     done: Counter[str] = field(default_factory=Counter)
     problems: Counter[str] = field(default_factory=Counter)
     unsent: dict[str, str] = field(default_factory=dict)
@@ -181,7 +180,6 @@ class Result:
         """Drop the plan and the evidence for it."""
         self.tables.reset()
         self.unchanged = self.changed_during_read = self.unrecorded = 0
-        self.reasons.clear()
         self.problems.clear()
 
 

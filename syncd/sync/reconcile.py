@@ -188,7 +188,6 @@ def _store(mirror: Mirror, block: Sequence[Resolved], result: Result, *, everyth
             problems.append((decision, observed))
         elif decision is not None:
             actions.append(decision)
-            result.reasons[decision.reason] += 1
             result.unrecorded += observed.record is None and not isinstance(decision, Put)
             if isinstance(decision, Adopt) and decision.status in NOT_INDEXED:
                 notes.append(not_indexed(observed.key, decision.status, decision.error))

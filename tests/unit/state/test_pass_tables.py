@@ -88,8 +88,7 @@ def test_deletes_can_be_taken_out(tables: PassTables) -> None:
 
 def test_the_first_few_are_named(tables: PassTables) -> None:
     tables.plan.add([PUT, DELETE, Delete("e", "stale", "e", "re")])
-    assert [action.key for action in tables.plan.first("delete", 1)] == ["c"]
-    assert tables.plan.first("adopt", 3) == []
+    assert [action.key for action in tables.plan.first_deletes(1)] == ["c"]
 
 
 def test_passes_do_not_see_each_other_and_end_alone(spills: tuple[PassTables, PassTables]) -> None:

@@ -146,7 +146,7 @@ def run(mirror: Mirror, options: PassOptions) -> list[Any]:
             result.complete,
             result.refusal,
         ),
-        (result.reasons, result.done, result.problems),
+        (result.done, result.problems),
         [db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in TABLES],
         {key: (held.ref, held.data, held.owner) for key, held in target.store.items()},
     ]

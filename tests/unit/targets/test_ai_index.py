@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from syncd.sync import index
-from tests.harness import is_clean
+from tests.harness import is_clean, reasons
 from tests.unit.targets.harness_ai_search import MirrorFixture, open_harness, shows
 
 
@@ -122,7 +122,7 @@ async def test_an_item_that_is_gone_when_it_is_to_be_indexed_again_is_put_by_the
         fixture.mirror.journal.reindexing.request(None)
         assert await index.reindex_due(fixture.mirror) == 1
         result = await fixture.full()
-        assert result.reasons == {"new": 1}
+        assert reasons(result) == {"new": 1}
         assert len(await h.items()) == 1
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.harness import reasons
 from tests.unit.targets.harness_ai_search import ITEMS, Harness, MirrorFixture, open_harness, shows
 
 MARKS: list[dict[str, Any]] = [
@@ -167,7 +168,7 @@ async def test_an_entry_of_ours_that_somebody_deleted_is_repaired(tmp_path: Path
         fixture = await in_step(h, "a.md", "b.md")
         await h.delete("a.md")
         result = await fixture.full()
-        assert result.reasons == {"missing": 1}
+        assert reasons(result) == {"missing": 1}
         assert await h.contents() == {"a.md": "text of a.md", "b.md": "text of b.md"}
         assert (await fixture.full()).tables.plan.counts.total() == 0
 

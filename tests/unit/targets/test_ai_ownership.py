@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import is_clean
+from tests.harness import is_clean, reasons
 from tests.unit.targets.harness_ai_search import INSTANCES, ITEMS, Harness, open_harness
 
 both_manners = pytest.mark.parametrize("on_existing", ["overwrite", "conflict"])
@@ -129,7 +129,7 @@ async def test_an_unmarked_item_with_our_content_is_adopted_and_then_ours(tmp_pa
         fixture = h.add_mirror()
         fixture.write("a.md", "the same")
         result = await fixture.full()
-        assert (result.done, result.reasons) == ({"adopt": 1}, {"unverified": 1})
+        assert (result.done, reasons(result)) == ({"adopt": 1}, {"unverified": 1})
         assert fixture.changing == 0
         fixture.write("a.md", "edited")
         await fixture.full()
@@ -166,7 +166,7 @@ async def test_an_item_with_our_mark_but_without_file_and_record_is_an_orphan(tm
         fixture = h.add_mirror()
         fixture.write("a.md", "mine")
         result = await fixture.full()
-        assert result.reasons == {"new": 1, "orphan": 1}
+        assert reasons(result) == {"new": 1, "orphan": 1}
         assert list(await h.contents()) == ["a.md"]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from syncd.core.errors import Halt, TargetMissing, Unreachable
 from syncd.state.queue import retry_problems
-from tests.harness import is_clean
+from tests.harness import is_clean, reasons
 from tests.unit.targets.harness_ai_search import (
     INSTANCES,
     MIB,
@@ -379,7 +379,7 @@ async def test_a_dry_run_plans_for_an_instance_that_is_to_be_made_and_does_not_m
         fixture = h.add_mirror(create=True)
         fixture.write("a.md", "x")
         result = await fixture.full(dry_run=True)
-        assert result.reasons == {"new": 1}
+        assert reasons(result) == {"new": 1}
         assert fixture.changing == 0
         with pytest.raises(TargetMissing):
             await fixture.mirror.target.check()

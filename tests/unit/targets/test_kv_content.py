@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import is_clean
+from tests.harness import is_clean, reasons
 from tests.unit.targets.harness_ai_search import answers
 from tests.unit.targets.harness_kv import MIB, open_harness
 
@@ -67,7 +67,7 @@ async def test_names_with_anything_in_them_arrive_as_they_are_and_stay_in_step(t
         assert (await fixture.later()).tables.plan.counts.total() == 0
         for name in KEYS:
             await h.drop(f"p/{name}")
-        assert (await fixture.later()).reasons["missing"] == len(KEYS), "each was asked for by its name"
+        assert reasons(await fixture.later())["missing"] == len(KEYS), "each was asked for by its name"
         fixture.remove(*KEYS)
         fixture.write("left", "x")
         await fixture.full()
@@ -195,7 +195,7 @@ async def test_every_entry_has_the_time_to_live_of_the_mirror(tmp_path: Path) ->
         assert ends == dict.fromkeys("ab", int(h.clock.now) + 3600)
         h.clock.now += 3601
         assert await h.contents() == {}
-        assert (await fixture.full()).reasons["missing"] == 2
+        assert reasons(await fixture.full())["missing"] == 2
         assert await h.contents() == {"a": b"x", "b": b"y"}
 
 
@@ -236,7 +236,7 @@ async def test_a_file_that_comes_back_is_written_without_an_end(tmp_path: Path) 
             assert "expiration" in (await h.rows())["a"]
             h.clock.now += wait
             fixture.write("a", "one")
-            assert (await fixture.full()).reasons["new"] == 1
+            assert reasons(await fixture.full())["new"] == 1
             row = (await h.rows())["a"]
             assert "expiration" not in row
             assert "stale" not in row["metadata"]

@@ -10,7 +10,7 @@ from syncd.core.errors import Brake, FileChanged
 from syncd.local.walk import Tree
 from syncd.sync.mirror import Hooks, PassOptions, Scope
 from syncd.sync.reconcile import reconcile
-from tests.harness import is_clean
+from tests.harness import is_clean, reasons
 from tests.unit.targets.harness_ai_search import Forward
 from tests.unit.targets.harness_kv import Harness, MirrorFixture, keeps, open_harness
 
@@ -65,7 +65,7 @@ async def test_an_orphan_of_ours_goes_without_a_journal_and_a_strangers_key_stay
         fixture.lose_journal()
         fixture.remove("b")
         result = await fixture.full()
-        assert dict(result.reasons) == {"found": 1, "orphan": 1}
+        assert reasons(result) == {"found": 1, "orphan": 1}
         assert await h.contents() == {"a": b"one", "theirs": b"x"}
 
 
@@ -78,7 +78,7 @@ async def test_missing_entries_are_mended_after_the_lag_and_not_within_it(tmp_pa
             assert result.tables.plan.counts.total() == 0, "what we wrote lately outranks what the remote shows"
         assert h.changes() == []
         result = await fixture.later()
-        assert dict(result.reasons) == {"missing": 1}
+        assert reasons(result) == {"missing": 1}
         assert len(h.changes()) == 1
         assert await h.contents() == {"a": b"one", "b": b"two", "c": b"three"}
 

@@ -10,7 +10,7 @@ import pytest
 from syncd.core.errors import Halt, TargetMissing
 from syncd.sync.observe import ScopeTooLarge
 from syncd.targets.kv.target import NamespaceChoice
-from tests.harness import is_clean
+from tests.harness import is_clean, reasons
 from tests.unit.targets.harness_ai_search import shows
 from tests.unit.targets.harness_kv import Harness, open_harness
 
@@ -197,7 +197,7 @@ async def test_a_namespace_that_was_deleted_and_made_anew_is_found_without_a_res
         with pytest.raises(TargetMissing):
             await fixture.full()
         h.namespace = await h.make("docs")
-        assert (await fixture.full()).reasons["missing"] == 1
+        assert reasons(await fixture.full())["missing"] == 1
         assert await h.contents() == {"a": b"x"}
 
 
