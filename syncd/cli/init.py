@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 from pathlib import Path
 from string import Template
 
@@ -104,8 +105,21 @@ def init(options: GlobalOptions, path: Path, *, target: str, force: bool) -> int
         print_line("next: set account_id in it")
     if not token:
         print_line(f"next: export CLOUDFLARE_API_TOKEN=… (with {permission})")
-    print_line(f"next: syncd check{f' (the token needs {permission})' if token else ''}")
+    print_line(f"next: {_check_command(place)}{f' (the token needs {permission})' if token else ''}")
     return EXIT_OK
+
+
+def _check_command(place: Path) -> str:
+    """Return the command that checks the written config. It names the config unless commands find it by themselves."""
+    from syncd.config.file import config_path
+
+    try:
+        if config_path(None).samefile(place):
+            return "syncd check"
+    except (ConfigError, OSError):
+        # SYNCD_CONFIG names another file, which is missing.
+        pass
+    return f"syncd -c {shlex.quote(shown_path(place))} check"
 
 
 def _root(path: Path, target: str) -> Path:

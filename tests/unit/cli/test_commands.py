@@ -151,3 +151,29 @@ def test_a_wrong_choice_names_the_mirrors(tmp_path: Path, names: tuple[str, ...]
     with pytest.raises(ConfigError) as caught:
         one_mirror(_config(tmp_path), names)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("flag", "variable", "check"),
+    [
+        (None, None, "syncd check"),
+        (None, "other.toml", "syncd -c syncd.toml check"),
+        ("syncd.toml", None, "syncd check"),
+        ("a shop.toml", None, "syncd -c 'a shop.toml' check"),
+        ("shop.toml", "shop.toml", "syncd check"),
+    ],
+)
+def test_init_names_the_command_that_checks_the_config(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flag: str | None,
+    variable: str | None,
+    check: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "a-token-of-the-test")
+    if variable:
+        monkeypatch.setenv("SYNCD_CONFIG", variable)
+    assert run([*(["-c", flag] if flag else []), "init", str(tmp_path), "--target", "kv:docs"]) == 0
+    assert f"next: {check} (the token needs" in capsys.readouterr().out
