@@ -21,6 +21,9 @@ _COMPUTED = {
 _LEVEL_COMPUTED = ("info", "debug")
 """The levels of a call that chooses its level: the first lines of many, or a pass that did something."""
 
+Assigned = dict[str, list[str]]
+"""The expressions that a module assigns to each name."""
+
 
 @dataclass(slots=True)
 class Event:
@@ -66,24 +69,25 @@ def events() -> dict[str, Event]:
     found: dict[str, Event] = {}
     for path in sorted((ROOT / "syncd").rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
+        assigned = _assigned(tree)
         for call in ast.walk(tree):
             if isinstance(call, ast.Call):
-                _add(found, tree, call)
+                _add(found, assigned, call)
     return found
 
 
-def _add(found: dict[str, Event], tree: ast.Module, call: ast.Call) -> None:
-    levels, at = _levels(tree, call.func)
+def _add(found: dict[str, Event], assigned: Assigned, call: ast.Call) -> None:
+    levels, at = _levels(assigned, call.func)
     if not levels or len(call.args) <= at:
         return
-    for name in _names(tree, call.args[at]):
+    for name in _names(assigned, call.args[at]):
         event = found.setdefault(name, Event())
         event.levels += [level for level in levels if level not in event.levels]
         event.has_others |= any(each.arg is None for each in call.keywords)
         event.fields += [each.arg for each in call.keywords if each.arg and each.arg not in ("exc_info", *event.fields)]
 
 
-def _levels(tree: ast.Module, function: ast.expr) -> tuple[tuple[str, ...], int]:
+def _levels(assigned: Assigned, function: ast.expr) -> tuple[tuple[str, ...], int]:
     """Return the levels of a call and the place of its event; none if it is no call of the log."""
     if isinstance(function, ast.Attribute) and _LOGGER.fullmatch(ast.unparse(function.value)):
         if function.attr == "log":
@@ -91,12 +95,12 @@ def _levels(tree: ast.Module, function: ast.expr) -> tuple[tuple[str, ...], int]
         return ((LEVELS[function.attr],) if function.attr in LEVELS else ()), 0
     if isinstance(function, ast.Name):
         # Such as: line = log.info if there is news else log.debug
-        chosen = (re.findall(r"\blog\.(\w+)\b", value) for value in _assigned(tree, function.id))
+        chosen = (re.findall(r"\blog\.(\w+)\b", value) for value in assigned.get(function.id, ()))
         return tuple(LEVELS[name] for names in chosen for name in names if name in LEVELS), 0
     return (), 0
 
 
-def _names(tree: ast.Module, event: ast.expr) -> Iterator[str]:
+def _names(assigned: Assigned, event: ast.expr) -> Iterator[str]:
     """Yield the names that the event of a call may have."""
     text = ast.unparse(event)
     if text in _COMPUTED:
@@ -105,9 +109,9 @@ def _names(tree: ast.Module, event: ast.expr) -> Iterator[str]:
     if isinstance(event, ast.Constant):
         sources = [text]
     elif isinstance(event, ast.Subscript):
-        sources = _assigned(tree, ast.unparse(event.value))
+        sources = assigned.get(ast.unparse(event.value), [])
     else:
-        sources = _assigned(tree, text)
+        sources = assigned.get(text, [])
     constants = (
         each.value
         for source in sources
@@ -117,10 +121,11 @@ def _names(tree: ast.Module, event: ast.expr) -> Iterator[str]:
     yield from (name for name in constants if _EVENT.fullmatch(name))
 
 
-def _assigned(tree: ast.Module, name: str) -> list[str]:
-    """Return the expressions that are assigned to a name anywhere in a module."""
-    return [
-        ast.unparse(each.value)
-        for each in ast.walk(tree)
-        if isinstance(each, ast.Assign) and any(ast.unparse(target) == name for target in each.targets)
-    ]
+def _assigned(tree: ast.Module) -> Assigned:
+    """Collect the assignments of a module, at any depth."""
+    found: Assigned = {}
+    for each in ast.walk(tree):
+        if isinstance(each, ast.Assign):
+            for target in each.targets:
+                found.setdefault(ast.unparse(target), []).append(ast.unparse(each.value))
+    return found
