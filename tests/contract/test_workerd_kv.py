@@ -18,7 +18,7 @@ from tests.contract.harness import MIB, FilesContract, KVRemote, apply, at_once,
 from tests.contract.workerd import installed, served
 
 # The first test may install the packages.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 STRANGE_KEYS = [
     "p//",

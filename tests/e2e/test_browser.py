@@ -9,7 +9,7 @@ from tests.e2e.browser import Browser, Page, browser_path
 from tests.e2e.harness import Daemon, Workspace, open_workspace
 
 WITHOUT = "there is no Chromium or Chrome here (Debian: the package chromium)"
-pytestmark = pytest.mark.skipif(browser_path() is None, reason=WITHOUT)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(browser_path() is None, reason=WITHOUT)]
 
 HOSTILE = "<img src=x onerror='document.title=1'>\u202e.md"
 SECOND = '[mirrors.gone.target]\ntype = "ai-search"\ninstance = "gone"\ncreate = true'
