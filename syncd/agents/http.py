@@ -11,10 +11,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from syncd.agents.server import make_server
 from syncd.agents.tools import Agent
-from syncd.web.listening import SignallessServer, bind, server_settings, throttle_accept_errors, url_of
+from syncd.web.listening import SignallessServer, bind, served_names, server_settings, throttle_accept_errors, url_of
 
 PATH = "/mcp"
-_LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 _REFUSAL = "send the token of this server: Authorization: Bearer TOKEN\n"
 
 
@@ -46,18 +45,13 @@ async def serve(
 
 
 def _allowed(host: str) -> TransportSecuritySettings:
-    """Return the names by which the server may be asked.
-
-    After DNS rebinding, a page of another site still sends its own name as Host and as Origin. Every port is allowed,
-    because the other end of a tunnel may have another port.
-    """
-    hosts = dict.fromkeys([*_LOCAL_HOSTS, f"[{host}]" if ":" in host else host])
-    names = [name for each in hosts for name in (each, f"{each}:*")]
+    """Return the names that a request may have as Host and, from a browser, as Origin."""
+    names = [name for each in dict.fromkeys(served_names(host)) for name in (each, f"{each}:*")]
     return TransportSecuritySettings(allowed_hosts=names, allowed_origins=[f"http://{name}" for name in names])
 
 
 class TokenMiddleware:
-    """Answers 401 to a request without the token, whatever it asks for."""
+    """Answers 401 to every request without the token."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app

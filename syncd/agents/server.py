@@ -1,4 +1,4 @@
-"""The MCP server: lists and calls the tools. An error is an answer in words, which the agent can act on."""
+"""The MCP server: lists and calls the tools. An error is an answer with a message, on which the agent can act."""
 
 import sqlite3
 from typing import Any
@@ -81,7 +81,7 @@ def _described(tool: AgentTool) -> Tool:
 
 
 async def call(agent: Agent, tool: AgentTool, arguments: dict[str, Any]) -> CallToolResult:
-    """Run a tool. Return its result, or its error in words."""
+    """Run a tool. Return its result, or its error as a message."""
     try:
         given = tool.parameters.model_validate(arguments)
     except ValidationError as error:
@@ -106,7 +106,7 @@ def _refused(why: str) -> CallToolResult:
 
 
 def _fault(fault: Any) -> str:
-    """Return one fault of the arguments in words."""
+    """Return the message for one fault of the arguments."""
     place = ".".join(map(str, fault["loc"]))
     if fault["type"] == "extra_forbidden":
         return f"{place}: there is no such parameter"

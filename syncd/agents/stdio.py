@@ -26,8 +26,8 @@ _WAITING = 64
 class InputLines:
     """The lines of a descriptor, read in a thread.
 
-    The library reads in a thread, too, but waits for its end. So a signal could not end the program before the client
-    closes stdin.
+    The library reads in a thread, too, but the program waits for that thread at its end. So a signal could not end the
+    program before the client closes stdin.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -80,7 +80,7 @@ class InputLines:
 
 
 class Output:
-    """Writes to a descriptor in a thread, so that a client that does not read stops neither the loop nor its end."""
+    """Writes to a descriptor in a thread. A client that does not read can block neither the event loop nor the exit."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

@@ -43,7 +43,8 @@ from syncd.service.build import build_tree, open_target, open_transport
 class Agent:
     """What the tools work with: the config, and the connections to the API.
 
-    load: returns the config, a new one if its file has changed. names: the mirrors that agents may see; none: all.
+    load: returns the config, a new one if its file has changed. names: the mirrors that agents may see, all if it is
+    empty.
     """
 
     def __init__(self, load: Callable[[], Config], names: Sequence[str] = ()) -> None:
@@ -106,7 +107,10 @@ async def open_agent(load: Callable[[], Config], names: Sequence[str]) -> AsyncI
 
 
 def _begin(config: Config, name: str, folder: str) -> str:
-    """Return the start of the keys in a folder. The current directory of the server means nothing to an agent."""
+    """Return the start of the keys in a folder.
+
+    A relative path starts at the folder of the mirror, not at the current directory.
+    """
     return folder_key(config, name, folder, build_tree(config.mirrors[name]), from_here=False)
 
 

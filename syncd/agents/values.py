@@ -40,7 +40,7 @@ class Parameters(BaseModel):
 
 
 class SearchParameters(Parameters):
-    """Of search."""
+    """The parameters of search."""
 
     query: str = Field(
         min_length=1, max_length=_LONGEST_QUERY, description="A question or words, in the language of the documents."
@@ -56,7 +56,7 @@ class SearchParameters(Parameters):
 
 
 class ReadParameters(Parameters):
-    """Of read."""
+    """The parameters of read."""
 
     path: _Path
     mirror: _Mirror = None
@@ -67,7 +67,7 @@ class ReadParameters(Parameters):
 
 
 class ListParameters(Parameters):
-    """Of list."""
+    """The parameters of list."""
 
     mirror: _Mirror = None
     folder: _Folder = ""
@@ -78,14 +78,14 @@ class ListParameters(Parameters):
 
 
 class ExplainParameters(Parameters):
-    """Of explain."""
+    """The parameters of explain."""
 
     path: _Path
     mirror: _Mirror = None
 
 
 class StatusParameters(Parameters):
-    """Of status."""
+    """The parameters of status."""
 
     mirror: _Mirror = None
     problems: int = Field(20, ge=0, le=MOST_PROBLEMS, description="The largest number of problems of each mirror.")

@@ -1,4 +1,4 @@
-"""log: prints what was done and why, over restarts."""
+"""log: prints the actions, problems and passes of the last 30 days, with their reasons."""
 
 import time
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from syncd.core.errors import EXIT_OK
 from syncd.core.units import SECONDS
 
 if TYPE_CHECKING:
-    from syncd.queries.log import Entry
+    from syncd.queries.log import LogLine
 
 _LINES = 100
 
@@ -85,14 +85,14 @@ def log(
     return EXIT_OK
 
 
-def _print_entries(entries: "Sequence[Entry]", *, several: bool) -> None:
+def _print_entries(entries: "Sequence[LogLine]", *, several: bool) -> None:
     rows = [_row(entry) for entry in entries]
     headers = ("time", "mirror", "kind", "key", "reason", "outcome")
     columns = [column for column in range(len(headers)) if several or column != 1]
     print_table([headers[column] for column in columns], [[row[column] for column in columns] for row in rows])
 
 
-def _row(entry: "Entry") -> tuple[str, ...]:
+def _row(entry: "LogLine") -> tuple[str, ...]:
     """Return the cells of a line: time, mirror, kind, key, reason, outcome."""
     from syncd.core.keys import shown
     from syncd.core.plain_text import utc_time

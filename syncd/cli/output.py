@@ -23,7 +23,7 @@ PLAIN_INTERVAL_S = 5.0
 _REFRESH_S = 0.1
 """Seconds between two states of the progress bar."""
 _WAIT_LOOK_S = 1.0
-"""Time between two looks whether requests wait for the rate limits."""
+"""Seconds between two checks whether requests wait for the rate limits."""
 _BAR_WIDTH = 30
 _ERASE = b"\x1b[K"
 """Control sequence: removes the rest of the line."""
@@ -190,13 +190,13 @@ class ProgressDisplay:
         self.show(_step(result), result.done.total(), result.tables.plan.counts.total(), self._left(result))
 
     def show(self, step: str, done: int, total: int, left: str = "") -> None:
-        """Show a step in words, how much of it is done, and what else is known of the rest."""
+        """Show a step, how much of it is done, and `left`, a text about the rest."""
         self._state = step, done, total
         self._show(total, done, step, left)
 
     @asynccontextmanager
     async def refreshed(self) -> AsyncIterator[None]:
-        """Also show within the block that requests wait for the rate limits, and how long."""
+        """Within the block, also show whether requests wait for the rate limits, and how long."""
         import asyncio
 
         task = asyncio.create_task(self._refresh())
@@ -233,7 +233,7 @@ class ProgressDisplay:
 
 
 def _step(result: "Result") -> str:
-    """Return the present step of a pass in words."""
+    """Return the text for the present step of a pass."""
     if result.waiting:
         return f"waiting until {result.waiting} file{' is' if result.waiting == 1 else 's are'} searchable"
     if result.done.total():

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +14,7 @@ from syncd.cli import completion
 from syncd.cli.capacity import capacity_object, usages
 from syncd.cli.context import Command, Duration, GlobalOptions, as_json_option, command, mirrors_argument, run_async
 from syncd.cli.reports import done, forecast, planned, print_reports
-from syncd.core.errors import ConfigError
+from syncd.core.errors import ConfigError, most_serious
 from syncd.core.keys import shown
 from syncd.core.units import parse_duration
 from syncd.service import signals
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from syncd.sync.mirror import Mirror, PassOptions
     from syncd.sync.once import Report
 
-SEVERITY = (3, 4, 5, 1, 0)
-"""Exit codes, the most serious first. With several mirrors the most serious one is returned."""
 _PROBLEMS_SHOWN = 20
 _FOREVER = "36500d"
 """The value of `--wait` without one: a hundred years."""
@@ -38,7 +36,7 @@ _KINDS: tuple[Literal["put", "delete", "adopt", "forget"], ...] = ("put", "delet
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ReconcileRequest:
     """The options of one `reconcile`. wait_s: how long to wait for the index, None: not at all."""
 
     options: "PassOptions"
@@ -114,7 +112,7 @@ def reconcile(  # noqa: PLR0913 - the options of the command
     from syncd.service.build import Grants
     from syncd.sync.mirror import PassOptions
 
-    request = Request(
+    request = ReconcileRequest(
         PassOptions(dry_run=dry_run, force=force, full=full, delete_excluded=delete_excluded),
         Grants(takeover=takeover, reembed=force),
         None if dry_run else wait,
@@ -135,7 +133,9 @@ def plan(options: GlobalOptions, mirrors: tuple[str, ...], *, as_json: bool) -> 
     from syncd.service.build import NO_GRANTS
     from syncd.sync.mirror import PassOptions
 
-    return run_async(_reconcile(options, mirrors, Request(PassOptions(dry_run=True), NO_GRANTS, None, as_json)))
+    return run_async(
+        _reconcile(options, mirrors, ReconcileRequest(PassOptions(dry_run=True), NO_GRANTS, None, as_json))
+    )
 
 
 @command()
@@ -155,10 +155,12 @@ def approve(options: GlobalOptions, plan_id: str, *, as_json: bool) -> int:
     name, _, digest = plan_id.rpartition("-")
     if not name or not digest:
         raise ConfigError(f"{plan_id} is no plan id; `syncd plan` shows it")
-    return run_async(_reconcile(options, [name], Request(PassOptions(approved=plan_id), NO_GRANTS, None, as_json)))
+    return run_async(
+        _reconcile(options, [name], ReconcileRequest(PassOptions(approved=plan_id), NO_GRANTS, None, as_json))
+    )
 
 
-async def _reconcile(options: GlobalOptions, names: Sequence[str], request: Request) -> int:
+async def _reconcile(options: GlobalOptions, names: Sequence[str], request: ReconcileRequest) -> int:
     from syncd.cli.daemon import ask_daemon
     from syncd.cli.output import progress
     from syncd.service.build import open_session
@@ -178,14 +180,14 @@ async def _reconcile(options: GlobalOptions, names: Sequence[str], request: Requ
         signals.describe_with(lambda: _interruption(reports, len(session.mirrors), dry_run=dry_run))
         with progress(quiet=options.quiet) as bar:
             await make_reports(session, request, reports, bar, directly, quiet=options.quiet)
-        code = most_serious(reports.values())
+        code = most_serious(report.exit_code for report in reports.values())
         print_result(session, request, reports, code)
     return code
 
 
 async def make_reports(
     session: "Session",
-    request: Request,
+    request: ReconcileRequest,
     reports: "dict[str, Report]",
     bar: "Bar | None",
     carry_out: Callable[[str, Callable[[], "Awaitable[Report]"]], "Awaitable[None]"],
@@ -223,13 +225,7 @@ async def make_reports(
         await carry_out(name, work)
 
 
-def most_serious(reports: "Iterable[Report]") -> int:
-    """Return the exit code of a command from the reports of its mirrors."""
-    codes = {report.exit_code for report in reports}
-    return next(code for code in SEVERITY if code in codes)
-
-
-def print_result(session: "Session", request: Request, reports: "dict[str, Report]", code: int) -> None:
+def print_result(session: "Session", request: ReconcileRequest, reports: "dict[str, Report]", code: int) -> None:
     """Print the reports, for people or as JSON."""
     if request.as_json:
         write_json(session, reports, code)

@@ -7,7 +7,7 @@ from syncd.cli.output import counted, print_error, print_line, print_table
 
 if TYPE_CHECKING:
     from syncd.queries.measure import Measurement
-    from syncd.queries.retrieval import Change, Comparison, Figures, Measured, SearchAnswer
+    from syncd.queries.retrieval import ChangedResult, Comparison, Figures, Measured, SearchAnswer
 
 _HITS_SHOWN = 3
 """Hits that are printed for a question whose file was not found."""
@@ -41,7 +41,10 @@ def _number(value: float | None) -> str:
 
 
 def print_answers(search: "Measurement", *, found: bool) -> None:
-    """Print a line for each question that failed or found less than it should. found: also for the others."""
+    """Print a line for each question that failed or found less than it should.
+
+    found: print a line for the other questions, too.
+    """
     rows = [_answer_row(answer) for answer in search.answers if found or _is_incomplete(answer)]
     if rows:
         print_table(("", "", "", ""), rows)
@@ -90,7 +93,7 @@ def print_comparison(compared: "Comparison", top: int) -> None:
         print_table(("", "", "", ""), rows)
 
 
-def _change(change: "Change") -> str:
+def _change(change: "ChangedResult") -> str:
     return f"{_result(change.before)} → {_result(change.now)}"
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from syncd.cli.context import GlobalOptions, command
-from syncd.cli.reconcile import Request, make_reports, most_serious, print_result
-from syncd.core.errors import EXIT_OK, ConfigError
+from syncd.cli.reconcile import ReconcileRequest, make_reports, print_result
+from syncd.core.errors import EXIT_OK, ConfigError, most_serious
 
 if TYPE_CHECKING:
     from syncd.config.schema import Config
@@ -56,7 +56,9 @@ async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], ch
 
     session = runtime.session
     with understanding():
-        asked = Request(PassOptions(**request["options"]), Grants(**request["grants"]), None, bool(request["json"]))
+        asked = ReconcileRequest(
+            PassOptions(**request["options"]), Grants(**request["grants"]), None, bool(request["json"])
+        )
         names, wait_s = request["mirrors"] or list(session.mirrors), request["wait_s"]
     _check_mirrors(session.config, names)
     if request.get("settings") not in (None, settings_digest(session.config, request["mirrors"])):
@@ -78,7 +80,7 @@ async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], ch
             for name, report in reports.items():
                 channel.show(f"{name}: waiting until all is searchable", 0, 0)
                 await wait_for_followup(mirrors[name], report, wait_s, runtime.workers[name].status)
-        code = most_serious(reports.values())
+        code = most_serious(report.exit_code for report in reports.values())
         output, errors = io.StringIO(), io.StringIO()
         # This block awaits nothing, so no other task prints in the meantime.
         with redirect_stdout(output), redirect_stderr(errors):

@@ -61,9 +61,9 @@ class _Share(click.FloatRange):
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """The questions to the targets' own search, and what becomes of the answers.
+    """The questions to the search of the targets, and the use of the answers.
 
-    top: the hits that count. names_found: also print the questions that found their file.
+    top: the number of hits that count. names_found: also print the questions that found their file.
     """
 
     questions: "MirrorQuestions"
@@ -97,7 +97,7 @@ class _Run:
         return sum(len(verdict.search.found) for verdict in self.verdicts.values() if verdict.search)
 
     def describe(self) -> str:
-        """Return how far an interrupted run came."""
+        """Return the text for an interrupted run: how much of it was done."""
         total = sum(map(len, self.search.questions.values()))
         asked = f"{self.asked} of {counted(total, 'question')} asked; " if total else ""
         return f"verify: {asked}nothing was changed"
@@ -173,7 +173,7 @@ def verify(  # noqa: PLR0913 - the options of the command
         if run.asked:
             _print_results(run, signals.exit_code(interruption.number))
         raise
-    from syncd.queries.verify import most_serious
+    from syncd.core.errors import most_serious
 
     code = most_serious(verdict.exit_code for verdict in run.verdicts.values())
     _print_results(run, code)
@@ -256,7 +256,10 @@ def _comparisons(run: _Run) -> "dict[str, Comparison]":
 
 
 def _save(run: _Run) -> None:
-    """Keep the results, unless a question has none: such a file would hide a later loss."""
+    """Save the results, unless a question has no result.
+
+    A later comparison could not notice that such a question got worse.
+    """
     if not run.search.save:
         return
     from syncd.core.plain_text import utc_time

@@ -11,10 +11,10 @@ from typing import Any, Literal, TypeVar, Unpack
 from tenacity import AsyncRetrying
 
 from syncd.cloudflare.ai_search_models import (
+    FoundChunk,
     ItemPage,
     ListParams,
     LogEntry,
-    SearchHit,
     Stats,
     StoredItem,
     TokenStatus,
@@ -205,7 +205,7 @@ class AISearch:
         query: str,
         max_num_results: int = 10,
         filters: Mapping[str, Any] | None = None,
-    ) -> tuple[SearchHit, ...]:
+    ) -> tuple[FoundChunk, ...]:
         """Return matching chunks, the best first, from the index and never from the cache of similar searches.
 
         max_num_results: 1 to 50. filters: in the syntax of Vectorize.

@@ -108,7 +108,7 @@ class Stats:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchHit:
+class FoundChunk:
     """One chunk that matches a search. key: None if the remote does not name the item. score: higher is better."""
 
     id: Text
@@ -120,12 +120,12 @@ class SearchHit:
     )
 
 
-def search_hits(answer: Answer) -> tuple[SearchHit, ...]:
+def search_hits(answer: Answer) -> tuple[FoundChunk, ...]:
     """Decode the hits of a search. Raises Retry for an answer without a list: no hits are an empty list."""
     chunks = as_object(answer.result, "search result").get("chunks")
     if not isinstance(chunks, list):
         raise Retry("unexpected answer: the search result has no list of chunks")
-    return decode_rows(SearchHit, chunks, "chunk")
+    return decode_rows(FoundChunk, chunks, "chunk")
 
 
 @dataclass(frozen=True, slots=True)

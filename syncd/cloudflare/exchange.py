@@ -109,7 +109,7 @@ def path(*segments: str) -> str:
     return "".join("/" + quote(segment, safe="") for segment in segments)
 
 
-class Form:
+class MultipartForm:
     """A multipart body: plain parts first, then a file. A Stream of three pieces: memory holds the file once."""
 
     def __init__(
@@ -243,7 +243,7 @@ class Exchange:
         await self._http.aclose()
 
     def _build(self, request: Request) -> httpx.Request:
-        form = Form(request.form, request.part, request.file, request.quoting) if request.file else None
+        form = MultipartForm(request.form, request.part, request.file, request.quoting) if request.file else None
         body, length = body_of(form or request.content)
         if form:
             length["Content-Type"] = form.content_type

@@ -1,8 +1,8 @@
 """The file types that AI Search takes, and the largest file of each.
 
-The content type of a file follows from its extension ("supported file types" of the documentation). Which of the two
-the service uses is undocumented, so both are right. The limits are those of "AI Search: limits and pricing", October
-2026.
+The content type of a file follows from its extension ("supported file types" of the documentation). It is undocumented
+whether the service uses the content type or the extension, so an upload has the correct value of both. The limits are
+those of "AI Search: limits and pricing", October 2026.
 """
 
 from collections.abc import Mapping
@@ -108,7 +108,7 @@ SUPPORTED: frozenset[str] = frozenset(PLAIN) | frozenset(RICH)
 
 
 def extension(key: str) -> str:
-    """The extension that decides, lower case: ".md", ".log.gz", ".gitignore"; "" when the name has no dot."""
+    """Return the extension that decides, in lower case: ".md", ".log.gz", ".gitignore"; "" when the name has no dot."""
     name = key.rpartition("/")[2].lower()
     if name.endswith(".log.gz"):
         return ".log.gz"
@@ -117,6 +117,6 @@ def extension(key: str) -> str:
 
 
 def content_type(key: str) -> str | None:
-    """The content type to send for this key, or None when AI Search does not take its kind of file."""
+    """Return the content type to send for this key, None if AI Search does not take files of this type."""
     suffix = extension(key)
     return PLAIN.get(suffix) or RICH.get(suffix)

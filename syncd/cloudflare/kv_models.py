@@ -113,12 +113,12 @@ class BulkBody:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys in the order of adding."""
+        """The keys, in the order in which they were added."""
         return tuple(self._pairs)
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
-        """The pairs in the order of adding."""
+        """The pairs, in the order in which they were added."""
         return tuple(self._pairs.values())
 
     def __len__(self) -> int:

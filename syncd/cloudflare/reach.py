@@ -12,7 +12,7 @@ from syncd.cloudflare.faults import Fault, connection_fault
 from syncd.cloudflare.proxies import other_side, proxy_of
 
 CONTACT_S = 9.0
-"""Longest time, in seconds, until a person learns that a network is not there."""
+"""Longest time, in seconds, until a missing network is reported."""
 STEP_S = 3.0
 """Longest time, in seconds, of a name lookup, and of a connection with its TLS handshake."""
 CLOCK_S = 300.0
@@ -80,7 +80,10 @@ async def _connect(host: str, port: int, *, tls: bool) -> None:
 
 
 def clock_fault(their_time: float | None) -> Fault | None:
-    """Return the fault of the clock of this machine. their_time: that of the API, as Unix seconds; None: not known."""
+    """Return the fault of the clock of this machine.
+
+    their_time: that of the API, as Unix seconds; None if it is unknown.
+    """
     ahead_s = time.time() - their_time if their_time else 0.0
     if abs(ahead_s) < CLOCK_S:
         return None

@@ -1,6 +1,7 @@
 """Sends every request to Cloudflare, with retries, and turns each failure into an error by remedy.
 
-A request is tried again for seconds, in memory. The queue is the durable layer: it tries again for hours.
+These retries end after `retry_for` seconds and are kept in memory only. After that, the queue of the mirror
+(`state/queue.py`), which is stored, repeats the work for hours.
 """
 
 import math
@@ -32,7 +33,7 @@ BACKOFF_MAX_S = 20.0
 ASKED_LIMIT_S = 3600.0
 """Longest time that one request waits because the remote asks for it, in seconds. It ends a 429 that never stops."""
 REFUSALS = 3
-"""Number of tries after which a refusal on the way counts as final, if the API itself can be reached."""
+"""Number of tries after which the refusal of a proxy or firewall counts as final, if the API itself can be reached."""
 REFUSED_PAUSE_S = 0.4
 """Pause between two of these tries, in seconds."""
 SURE_REFUSALS, SURE_PAUSE_S, FILTER_S = 2, 0.05, 5.0
@@ -139,7 +140,8 @@ class Refusals:
     async def judged(self, request: Request, send: Callable[[], Awaitable[_T]]) -> _T:
         """Return the answer of `send`. Raises Park if only this content is refused, Blocked if every request is."""
         for number in range(1, REFUSALS + 1):
-            # A filter that refused one content refuses others, too. Two tries are enough then, without a probe.
+            # A filter that refused one content probably refuses others. In that case two tries without a probe are
+            # enough.
             filtered = self._gate.clock() < self._filtered_until
             try:
                 answer = await self._trust.send(request, send)
@@ -156,7 +158,10 @@ class Refusals:
         raise AssertionError("the last try ends with an answer or an error")
 
     async def _reaches_api(self, request: Request) -> bool:
-        """Return whether the API answers the same request without its content. Probes pause for SHUT_S after a no."""
+        """Return whether the API answers the same request without its content.
+
+        After a failure, no probe is sent for SHUT_S.
+        """
         probe = request.without_content()
         if probe is None or self._gate.clock() < self._shut_until:
             return False

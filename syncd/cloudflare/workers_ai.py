@@ -55,7 +55,8 @@ class WorkersAI:
 
         pooling: not every model knows this option, so None omits it. dimensions: the expected length of the vectors,
         None if it is unknown. Raises Halt if the account has no such model. Raises TooMuch if the remote refuses more
-        than one text; the caller then sends two halves. Raises Park("refused") for a single text, likely too long.
+        than one text; the caller then sends two halves. Raises Park("refused") for a single refused text, which is
+        probably too long.
         """
         if len(texts) > TEXTS_LIMIT:
             raise ValueError(f"at most {TEXTS_LIMIT} texts at once")

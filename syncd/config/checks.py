@@ -12,7 +12,7 @@ from typing import get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from syncd.config.file import CONFIG_VARIABLE, MCP_TOKEN_VARIABLE, home
-from syncd.config.places import PREFIX, Places
+from syncd.config.places import PREFIX, KeyPlaces
 from syncd.config.schema import Config, MirrorConfig, known_keys, unknown_key
 from syncd.core.errors import ConfigError, ConfigFaults
 from syncd.core.key_digests import LEAST_LENGTH, keeps_prefix
@@ -51,7 +51,7 @@ def check_mirrors(config: Config, secret_file: Path | None = None) -> Iterator[t
     yield from conflicts(config.mirrors)
 
 
-def mirror_fault(places: Places, name: str, fault: str) -> str:
+def mirror_fault(places: KeyPlaces, name: str, fault: str) -> str:
     """Return the line for a fault of `check_mirrors`."""
     key = re.match(r"\.([a-z_.]+):", fault)
     place = places.of(("mirrors", name, *(key[1].split(".") if key else ())))
@@ -255,7 +255,7 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _nearest(name: str, known: frozenset[str]) -> str | None:
-    """Return the key that a name without "__" probably means. None: it means no key."""
+    """Return the key that a name without "__" probably means, None if it resembles no key."""
     if _SERVICE_VARIABLE.search(name):
         return None
     if name.startswith(("mirrors_", "defaults_")) and name.endswith(
@@ -273,7 +273,7 @@ def _nearest(name: str, known: frozenset[str]) -> str | None:
 # -- the wording of errors
 
 
-def describe(error: ValidationError, places: Places) -> list[str]:
+def describe(error: ValidationError, places: KeyPlaces) -> list[str]:
     """Return a line for each error: its place, the key and the remedy. Unknown keys come first."""
     found: dict[str, tuple[bool, int]] = {}
     for each in error.errors(include_input=False, include_url=False, include_context=False):
@@ -319,11 +319,11 @@ _REMEDIES = (
     ("float_", "", "should be a number"),
     ("string_type", "", "should be a text, in quotes"),
 )
-"""The begin of a kind of error, the end of a key, and a better remedy than pydantic's."""
+"""The beginning of a kind of error, the end of a key, and a clearer remedy than the message of pydantic."""
 
 
 def _remedy(where: str, kind: str) -> str | None:
-    """Return a better remedy than pydantic's, if there is one."""
+    """Return the remedy of _REMEDIES for an error, None if it has none."""
     found = (text for begin, end, text in _REMEDIES if kind.startswith(begin) and where.endswith(end))
     text = next(found, None)
     return f"{text}, [{where}]" if text and kind == "model_type" else text

@@ -22,7 +22,7 @@ KeyPath = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class KeyPlace:
     """The place of one key. key: the key that stands there, which for a value of [defaults] is the one in [defaults].
 
     line: 0 if it is not known. where: the beginning of an error message.
@@ -34,14 +34,14 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class KeyPlaces:
     """The places of all keys. lines: {key: line} of the file. environ: the environment, which wins over the file."""
 
     path: Path
     lines: Mapping[KeyPath, int] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, key: KeyPath) -> Place:
+    def of(self, key: KeyPath) -> KeyPlace:
         """Return the place of a key, or of the nearest table around it."""
         for length in range(len(key), 0, -1):
             around = key[:length]
@@ -49,10 +49,10 @@ class Places:
             for candidate in (around, of_defaults):
                 named = key if length < len(key) else candidate
                 if variable := self._variable(candidate):
-                    return Place(named, f"environment variable {variable}")
+                    return KeyPlace(named, f"environment variable {variable}")
                 if line := self.lines.get(candidate):
-                    return Place(named, f"{self.path}:{line}", line)
-        return Place(key, str(self.path))
+                    return KeyPlace(named, f"{self.path}:{line}", line)
+        return KeyPlace(key, str(self.path))
 
     def _variable(self, key: KeyPath) -> str | None:
         wanted = f"{PREFIX}{'__'.join(key)}".upper()

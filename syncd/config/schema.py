@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from syncd.config.daemon_sections import Notify, Web
 from syncd.config.instance_settings import ELSEWHERE, ConfigSection, InstanceSettingsSection
 from syncd.config.target_sections import AISearchSection, TargetSection
-from syncd.config.values import AccountId, Duration, LocalPath, MaxDelete, Patterns, Quota, Seconds, ShardText
+from syncd.config.values import AccountId, Duration, LocalPath, MaxDelete, Patterns, QuotaText, Seconds, ShardText
 from syncd.core.base_url import check_base_url
 from syncd.core.errors import ConfigError
 from syncd.core.model import WatchSetting
@@ -74,7 +74,7 @@ class Cloudflare(ConfigSection):
     """The URL of the API. Plain http is allowed for loopback only. For `syncd emulate` use
     http://127.0.0.1:8787/client/v4. Or set CLOUDFLARE_API_BASE_URL.
     """
-    quota: Quota = "1050/300s"
+    quota: QuotaText = "1050/300s"
     """Requests in a window of time, over all mirrors: at most 1,050 in any 300 seconds. Cloudflare allows a user 1,200
     in 5 minutes, and the dashboard and other tools share them. Within the quota, requests go as fast as `transfers`
     and `tpslimit` allow. A long first pass leaves a part of it to changes, which go first. The count is kept over

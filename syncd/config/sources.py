@@ -26,7 +26,7 @@ from syncd.config.checks import (
     variable_faults,
 )
 from syncd.config.file import config_path, file_values, home, text_of
-from syncd.config.places import CLOUDFLARE_VARIABLES, PREFIX, Places, key_lines
+from syncd.config.places import CLOUDFLARE_VARIABLES, PREFIX, KeyPlaces, key_lines
 from syncd.config.schema import AccountConfig, Config, permissions
 from syncd.core.errors import ConfigError, ConfigFaults
 from syncd.core.keys import from_os
@@ -70,12 +70,12 @@ def load(flag: Path | None = None, environ: Mapping[str, str] | None = None, *, 
     return config
 
 
-def _places(path: Path, environ: Mapping[str, str]) -> Places:
+def _places(path: Path, environ: Mapping[str, str]) -> KeyPlaces:
     """Return the places of the keys. The file is read once more, because only an error needs them."""
     try:
-        return Places(path, key_lines(text_of(path)), environ)
+        return KeyPlaces(path, key_lines(text_of(path)), environ)
     except ConfigError:
-        return Places(path, {}, environ)
+        return KeyPlaces(path, {}, environ)
 
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:
@@ -176,7 +176,7 @@ def _default_values(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the default state directory, which depends on the environment."""
     at_home = home()
     if environ.get("STATE_DIRECTORY"):
-        # systemd separates several directories with colons. The first one is ours.
+        # systemd separates several directories with colons. The first one is the state directory.
         path = Path(environ["STATE_DIRECTORY"].split(":")[0])
     elif environ.get("XDG_STATE_HOME"):
         path = Path(environ["XDG_STATE_HOME"]) / "syncd"

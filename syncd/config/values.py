@@ -24,7 +24,7 @@ def local_path(value: Path) -> Path:
 
 
 def patterns(value: list[str]) -> list[str]:
-    """Return gitignore-style patterns. Raises ValueError for one that is none."""
+    """Return gitignore-style patterns. Raises ValueError for an invalid pattern."""
     for number, pattern in enumerate(value, 1):
         try:
             parse(number, pattern)
@@ -58,7 +58,7 @@ def shard(value: str) -> str:
 LocalPath = Annotated[Path, AfterValidator(local_path)]
 Patterns = Annotated[list[str], AfterValidator(patterns)]
 MaxDelete = Annotated[int | str, BeforeValidator(max_delete)]
-Quota = Annotated[str, AfterValidator(quota)]
+QuotaText = Annotated[str, AfterValidator(quota)]
 ShardText = Annotated[str, AfterValidator(shard)]
 Duration = Annotated[float, BeforeValidator(seconds), Field(allow_inf_nan=False)]
 """Seconds, as a number or a text such as "5m"."""

@@ -1,4 +1,4 @@
-"""The request budget: how many requests a sliding window still allows, now and over the next minutes. PURE.
+"""The request budget: how many requests a sliding window still allows, now and over the next minutes.
 
 All times are seconds of one clock. `sent` is the sorted times of the requests in the present window.
 """

@@ -4,7 +4,7 @@ Retry: the same action may succeed later. Park: this content cannot succeed. Hal
 Brake: a person must agree first. ConfigError: nothing was started. Any other exception is a bug (exit code 70).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from syncd.core.keys import shown
@@ -46,6 +46,14 @@ EXIT_MEANINGS = {
     EXIT_INTERRUPTED: "Interrupted by SIGINT. SIGTERM ends `syncd run` with 0, and any other command with 143.",
 }
 """The meaning of each exit code, for the reference."""
+SEVERITY = (EXIT_HALT, EXIT_BRAKE, EXIT_UNREACHABLE, EXIT_PROBLEMS, EXIT_DIFFERENT, EXIT_OK)
+"""The exit codes of a pass and of `verify`, the most serious first."""
+
+
+def most_serious(codes: Iterable[int]) -> int:
+    """Return the exit code of several results."""
+    found = set(codes)
+    return next(code for code in SEVERITY if code in found)
 
 
 class SyncdError(Exception):

@@ -1,4 +1,4 @@
-"""Describes evidence: why an entry may be deleted, and how the content of an entry is known. PURE."""
+"""Describes evidence: why an entry may be deleted, and how the content of an entry is known."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace

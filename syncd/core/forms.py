@@ -1,4 +1,4 @@
-"""The form in which a file is sent: as it is, converted to Markdown, or as text under a name with another ending. PURE.
+"""The form in which a file is sent: as it is, converted to Markdown, or as text under a name with another ending.
 
 The key of a file never changes. Only the name of its entry, and thus its type, has the suffix of the form:
 

@@ -1,4 +1,4 @@
-"""gitignore patterns as git reads them, matched in linear time. PURE.
+"""gitignore patterns as git reads them, matched in linear time.
 
 A pattern becomes a regular expression that backtracks over at most one star: all stars of a segment but the last are
 atomic groups, and so are all `**` but the last. The leftmost match of each piece is sufficient, because the next piece

@@ -1,4 +1,4 @@
-"""The documented indexing errors of AI Search and their consequences. PURE.
+"""The documented indexing errors of AI Search and their consequences.
 
 Source: "AI Search: indexing error codes" (the text of the general availability, September 2026). A value that is not
 listed counts as temporary, is tried a few times, and is then named.
@@ -16,7 +16,7 @@ pauses. full: the instance takes no more, so the mirror halts.
 """
 
 
-class Fault(NamedTuple):
+class IndexingFault(NamedTuple):
     """An error value of the remote. remedy: an action of a person; None if syncd tries again by itself."""
 
     meaning: str
@@ -24,20 +24,20 @@ class Fault(NamedTuple):
     consequence: Consequence
 
 
-def _content(meaning: str, remedy: str) -> Fault:
-    return Fault(meaning, remedy, "content")
+def _content(meaning: str, remedy: str) -> IndexingFault:
+    return IndexingFault(meaning, remedy, "content")
 
 
-def _setting(meaning: str, remedy: str) -> Fault:
-    return Fault(meaning, remedy, "setting")
+def _setting(meaning: str, remedy: str) -> IndexingFault:
+    return IndexingFault(meaning, remedy, "setting")
 
 
-def _again(meaning: str) -> Fault:
-    return Fault(meaning, None, "again")
+def _again(meaning: str) -> IndexingFault:
+    return IndexingFault(meaning, None, "again")
 
 
-def _later(meaning: str) -> Fault:
-    return Fault(meaning, None, "later")
+def _later(meaning: str) -> IndexingFault:
+    return IndexingFault(meaning, None, "later")
 
 
 _CONVERTER = "its text could not be extracted"
@@ -46,7 +46,7 @@ _RULES = "see the rules of the instance's AI Gateway, and the content"
 _SOURCE = "see the source of the instance in the dashboard, and resume the instance"
 _FULL = "ask Cloudflare for a higher limit, use another instance, or delete files that need not be searched"
 
-_FILE: Mapping[str, Fault] = {
+_FILE: Mapping[str, IndexingFault] = {
     "unknown_error": _again("the service failed without saying why"),
     "over_size": _content("the file is too large to be indexed", "split it, or leave it out with exclude"),
     "unsupported_type": _content("files of this type are not indexed", "convert it, or leave it out with exclude"),
@@ -72,7 +72,7 @@ _FILE: Mapping[str, Fault] = {
     "file_too_large_for_embedder": _content(_TOO_LONG, "split the file"),
 }
 
-_MODELS: Mapping[str, Fault] = {
+_MODELS: Mapping[str, IndexingFault] = {
     "error_embedding_data_with_workers_ai": _again("Workers AI gave no embeddings"),
     "workers_ai_invalid_input": _content(
         "the embedding model refuses its content", "change it, or leave it out with exclude"
@@ -99,7 +99,7 @@ _MODELS: Mapping[str, Fault] = {
     "ai_gateway_rate_limited": _later("AI Gateway asks for fewer requests"),
 }
 
-_STORAGE: Mapping[str, Fault] = {
+_STORAGE: Mapping[str, IndexingFault] = {
     "r2_unknown_error": _again("the storage of the service failed"),
     "r2_internal_error": _again("the storage of the service failed"),
     "vectorize_rate_limited": _later("Vectorize asks for fewer requests"),
@@ -114,10 +114,10 @@ _STORAGE: Mapping[str, Fault] = {
     "vectorize_ingestion_timeout": _again("Vectorize did not confirm the vectors in time"),
     "vectorize_upstream_error": _again("Vectorize failed"),
     "hybrid_search_indexing_failed": _again("the index for hybrid search failed"),
-    "ai_search_is_full": Fault("the AI Search instance is full", _FULL, "full"),
+    "ai_search_is_full": IndexingFault("the AI Search instance is full", _FULL, "full"),
 }
 
-_INSTANCE: Mapping[str, Fault] = {
+_INSTANCE: Mapping[str, IndexingFault] = {
     "r2_not_enabled": _setting("R2 is not enabled", _SOURCE),
     "bucket_not_found": _setting("the bucket of the instance does not exist", _SOURCE),
     "bucket_unauthorized": _setting("the instance has no access to its bucket", _SOURCE),
@@ -127,7 +127,7 @@ _INSTANCE: Mapping[str, Fault] = {
     "ai_gateway_not_configured": _setting(
         "the AI Gateway of the instance does not exist", "set ai_gateway_id to an existing gateway, resume the instance"
     ),
-    "hybrid_search_is_full": Fault(
+    "hybrid_search_is_full": IndexingFault(
         "the index for hybrid search of the AI Search instance is full, and the service has paused the instance",
         f"{_FULL}; then resume the instance",
         "full",
@@ -149,7 +149,7 @@ WEBSITE = frozenset(
 )
 """Errors of crawls. An uploaded item has none of them."""
 
-FAULTS: Mapping[str, Fault] = {
+FAULTS: Mapping[str, IndexingFault] = {
     **_FILE,
     **_MODELS,
     **_STORAGE,

@@ -1,4 +1,4 @@
-"""Digests of keys: the short name of a key that is too long for a target, and the shard of a key. PURE.
+"""Digests of keys: the short name of a key that is too long for a target, and the shard of a key.
 
 A short name is readable and proves the full key:
 

@@ -1,4 +1,4 @@
-"""The values of the program: files, entries, records, problems and actions. PURE."""
+"""The values of the program: files, entries, records, problems and actions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

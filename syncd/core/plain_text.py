@@ -1,4 +1,4 @@
-"""Text that people write and read. PURE.
+"""Text that people write and read.
 
 It is decoded from UTF-8, UTF-16 or UTF-32, and printed without secrets and without characters that forge a line or move
 the cursor. Times and sizes have one format.
@@ -17,7 +17,9 @@ from urllib.parse import quote
 
 HIDDEN = "[hidden]"
 LEAST_SECRET = 8
-"""Minimum characters of a secret that is removed from texts. A shorter one, such as "x", stands in unrelated words.
+"""Minimum characters of a secret that is removed from texts.
+
+A shorter one, such as "x", also occurs in unrelated words.
 
 The tokens of Cloudflare have 40 characters or more, its global keys 37.
 """
@@ -39,7 +41,10 @@ def add_secrets(secrets: Collection[str]) -> None:
 
 
 def encoded_forms(secret: str) -> list[str]:
-    """Return a secret in plain form, in URL encoding, and as a part of base64. One that is too short has no forms."""
+    """Return a secret in plain form, in URL encoding, and as a part of base64.
+
+    A secret that is too short to be removed has no forms.
+    """
     if len(secret) < LEAST_SECRET:
         return []
     data = secret.encode("utf-8", "surrogatepass")
@@ -143,7 +148,7 @@ def shown_size(size: int) -> str:
 
 
 def over_limit(size: int, limit: int) -> str:
-    """Return a size that is over a limit, and the limit, in bytes if they look the same otherwise."""
+    """Return the text for a size over a limit. Both are shown in bytes if they would look the same in larger units."""
     sizes = shown_size(size), shown_size(limit)
     if sizes[0] == sizes[1]:
         sizes = f"{size:,} bytes", f"{limit:,} bytes ({sizes[1]})"

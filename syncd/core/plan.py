@@ -1,4 +1,4 @@
-"""The decision table of one key (docs/design.md), and the brake on deletes. PURE.
+"""The decision table of one key (docs/design.md), and the brake on deletes.
 
 The inputs are the local file, the journal record and the remote entry of the key, and nothing else.
 """

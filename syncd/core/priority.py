@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 class Priority:
     """The priority of requests.
 
-    bulk: the requests of a full pass of the daemon, which leave a part of the budget to edits.
-    gives_way: returns whether the caller would rather be interrupted than wait for the budget. The gate then raises
-    Deferred, until the task has changed something.
-    left: returns the number of requests that the pass still needs. If all fit into the window, edits get less of it.
+    bulk: the requests of a full pass of the daemon, which leave a part of the budget to edits. gives_way: returns
+    whether the gate should raise Deferred and not let the caller wait for the budget. After the task has changed
+    something, the gate no longer asks. left: returns the number of requests that the pass still needs. If all of them
+    fit into the window of the budget, a smaller part of the window is kept for edits.
     """
 
     bulk: bool = False
@@ -44,6 +44,6 @@ def requests_at(priority: Priority) -> Iterator[None]:
 
 
 def has_changed_something() -> None:
-    """Note that a request of the current task changes the remote: the requests that follow it give way no more."""
+    """Note that a request of the current task changes the remote. Later requests of the task do not give way."""
     if _current.get().gives_way:
         _current.set(replace(_current.get(), gives_way=None))

@@ -1,4 +1,4 @@
-"""The undocumented answers of an AI Search instance that `syncd check --probe` learns. PURE."""
+"""The undocumented answers of an AI Search instance that `syncd check --probe` learns."""
 
 import hashlib
 import math

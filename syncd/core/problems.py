@@ -1,4 +1,4 @@
-"""The problems of a file at the target: the limits that it exceeds, and the index that does not hold it. PURE."""
+"""The problems of a file at the target: the limits that it exceeds, and the index that does not hold it."""
 
 import shlex
 from dataclasses import dataclass
@@ -85,14 +85,14 @@ class Limits:
         return None if size else Problem(key, "empty", "its conversion gives no text, so there is nothing to index")
 
     def size_limit(self, key: str) -> int:
-        """Return the most bytes of the file with this key: the limit of its type, but at most max_file_size.
+        """Return the largest size in bytes of the file with this key: the limit of its type, but at most max_file_size.
 
         For a file to convert, these limits concern the text, and the file may be larger.
         """
         return MAX_SOURCE if self.forms.of(key) == "convert" else self._most(self.forms.name(key))
 
     def _most(self, name: str) -> int:
-        """Return the most bytes of an entry with this name."""
+        """Return the largest size in bytes of an entry with this name."""
         most = self._type_limit(name)
         return self.max_file_size if most is None else min(self.max_file_size, most)
 
@@ -106,7 +106,7 @@ class Limits:
         return f"{over}; make the file smaller, or leave it out with exclude"
 
     def _type_limit(self, key: str) -> int | None:
-        """Return the most bytes of a file of this type that the config may allow, None if it is unknown."""
+        """Return the largest size in bytes that the config may allow for this type of file, None if it is unknown."""
         if self.small_file_size is None or _has_extension(key, self.large_extensions):
             return self.most_file_size
         return self.small_file_size
@@ -140,7 +140,7 @@ def _has_extension(key: str, extensions: frozenset[str]) -> bool:
 def not_indexed(
     key: str, status: IndexStatus | None, error: str | None, why: str | None = None, tries: int = 0
 ) -> Problem:
-    """Return the problem of a stored entry with a final index status. why, tries: see `index_problem`."""
+    """Return the problem of a stored entry that was skipped or failed. why, tries: see `index_problem`."""
     return skipped_problem(key, error, why) if status == "skipped" else index_problem(key, error, why, tries)
 
 

@@ -1,4 +1,4 @@
-"""The rules of a mirror: which paths its patterns, the built-in list and its ignore files include or exclude. PURE."""
+"""The rules of a mirror: which paths its patterns, the built-in list and its ignore files include or exclude."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: `90`, `500ms`, `1h`; `4096`, `4MiB`, `10MB`. PURE.
+"""Durations and sizes as people write them: `90`, `500ms`, `1h`; `4096`, `4MiB`, `10MB`.
 
 A plain number is seconds or bytes.
 """
@@ -20,7 +20,7 @@ SIZE_FORM = 'should be a number of bytes, or a size such as "4MiB" or "10MB"'
 
 
 def parse_duration(text: str) -> float:
-    """Return a duration in seconds. Raises ValueError for a text that is none."""
+    """Return a duration in seconds. Raises ValueError for an invalid text."""
     found = _NUMBER.fullmatch(text.strip())
     unit = SECONDS.get(found[2]) if found else None
     if found is None or unit is None:
@@ -30,7 +30,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_size(text: str) -> int:
-    """Return a size in bytes. Raises ValueError for a text that is none, or that is no whole number of bytes."""
+    """Return a size in bytes. Raises ValueError for an invalid text, or for a part of a byte."""
     found = _NUMBER.fullmatch(text.strip())
     unit = BYTES.get(found[2].lower()) if found else None
     if found is None or unit is None:

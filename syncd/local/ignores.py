@@ -24,7 +24,7 @@ IGNORE_FILE_LIMIT = 4 * 1024 * 1024
 _COARSE_S = 2.0
 """Seconds. Two writes within this time may leave the same timestamps on a file."""
 _PATIENCE = 4.0
-"""Limit of the wait for an ignore file that keeps changing, as a multiple of `settle` (of 1 s if that is longer)."""
+"""Longest wait for an ignore file that keeps changing, as a multiple of `settle`, or of 1 s if `settle` is shorter."""
 
 
 @dataclass(frozen=True, slots=True)

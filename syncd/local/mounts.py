@@ -188,7 +188,7 @@ def _place(places: Iterable[str], path: str) -> str | None:
 
 @lru_cache(maxsize=1)
 def _parsed(table: bytes) -> Mounts:
-    """Parse the table. Cached, because the table is read every second and rarely changes."""
+    """Parse the table. The result is cached, because the table is read every second and rarely changes."""
     return Mounts(table)
 
 
@@ -205,7 +205,10 @@ def _mount(line: bytes) -> Mount | None:
 
 
 def _is_no_change(mount: Mount, above: Mount) -> bool:
-    """Return whether a mount shows the files that its path had without it. systemd protects paths by such mounts."""
+    """Return whether a mount shows the files that its path had without it.
+
+    systemd uses such mounts to protect paths of a service.
+    """
     place = mount.point.removeprefix(above.point.rstrip("/"))
     return (
         above is not mount and mount.device == above.device and mount.root == ((above.root.rstrip("/") + place) or "/")

@@ -228,7 +228,7 @@ def read_up_to(descriptor: int, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-class Place(NamedTuple):
+class LinkTarget(NamedTuple):
     """The target of a link. folder: descriptor of its directory. name: its name there. path: below the root."""
 
     folder: int
@@ -244,7 +244,7 @@ class LinkEscapes(OSError):
 
 
 @contextmanager
-def resolve_link(root: Path, path: str, places: list[str]) -> Iterator[Place]:
+def resolve_link(root: Path, path: str, places: list[str]) -> Iterator[LinkTarget]:
     """Resolve the link at `path` name by name, so that a concurrent replacement cannot lead elsewhere.
 
     places: receives every path below the root that the link leads through, and its target. The directories above the
@@ -289,7 +289,7 @@ class _Walker:
         path, parent = self._open[-1]
         self._open.append((f"{path}{name}/", open_directory(name, parent)))
 
-    def follow(self, name: str, places: list[str]) -> Place:
+    def follow(self, name: str, places: list[str]) -> LinkTarget:
         waiting, hops = [name], 0
         while waiting:
             name = waiting.pop()
@@ -307,7 +307,7 @@ class _Walker:
             elif waiting:
                 self.enter(name)
             else:
-                return Place(folder, to_bytes(name), path + name)
+                return LinkTarget(folder, to_bytes(name), path + name)
         raise LinkEscapes("it leads to a directory")
 
     def _leave(self) -> None:

@@ -172,7 +172,8 @@ class Tree(Disk):
                 except OSError:
                     if not name.endswith("/"):
                         raise
-                    # The file system that is mounted on this directory fails. Its parent directory is readable.
+                    # The file system that is mounted on this directory has an error, although its parent directory is
+                    # readable.
                     status = os.fstat(descriptor)
                 if status.st_dev != device:
                     self.crossed.add(path)
@@ -297,7 +298,7 @@ class Tree(Disk):
     def includes_any(self, under: str = "") -> bool:
         """Return whether the rules include a file below the directory `under`. True if a directory is unreadable."""
         try:
-            # The caller is on the event loop, which must not wait until an ignore file is settled.
+            # The caller runs in the event loop, so this method must not wait until an ignore file is settled.
             folders, ignores = self._enter(under, wait=False)
             return self._holds_any([(folder, ignores) for folder in folders])
         except OSError:

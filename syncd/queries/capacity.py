@@ -1,4 +1,4 @@
-"""What the ceilings of the plans leave after a pass. PURE.
+"""What the ceilings of the plans leave after a pass. It has no side effects.
 
 The plan of an account is unknown, and Cloudflare raises the ceilings for single accounts on request. So this is advice.
 """

@@ -1,4 +1,4 @@
-"""Forecasts the time of a number of requests, the rest of a pass, and the next pass of a folder. PURE."""
+"""Forecasts the time of a number of requests, the rest of a pass, and the next pass of a folder."""
 
 from collections import Counter
 from collections.abc import Callable

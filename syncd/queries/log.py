@@ -16,7 +16,7 @@ KINDS = (*ACTIONS, "pass")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogLine:
     """One line of the log. number: of the pass, which orders entries of the same time."""
 
     mirror: str
@@ -54,7 +54,7 @@ class Entry:
 class Log:
     """The last entries, oldest first. earlier: the number of entries that are left out."""
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[LogLine] = field(default_factory=list)
     earlier: int = 0
 
 
@@ -69,15 +69,15 @@ def read_log(
     if db is None:
         return Log()
     actions = [kind for kind in ACTIONS if kind in kinds]
-    found: list[Entry] = []
+    found: list[LogLine] = []
     total = 0
     with closing(db):
         for name in mirrors:
             history, passes = History(db, name), Passes(db, name)
-            found += (Entry(name, action) for action in history.since(since, actions, most))
+            found += (LogLine(name, action) for action in history.since(since, actions, most))
             total += history.count_since(since, actions)
             if "pass" in kinds:
-                found += (Entry(name, ended) for ended in passes.since(since, most))
+                found += (LogLine(name, ended) for ended in passes.since(since, most))
                 total += passes.count_since(since)
     found.sort(key=lambda entry: entry.order)
     kept = found if most < 0 else found[len(found) - min(most, len(found)) :]

@@ -28,7 +28,7 @@ _BLOCK = 1024 * 1024
 _GIT = frozenset({".git", "git~1"})
 """The name of the Git directory in lower case, and its short name on file systems that have short names."""
 _BATCH = 1000
-"""Entries handed to the target at a time."""
+"""Number of entries that are requested from the target at a time."""
 
 
 class Folder:
@@ -197,7 +197,7 @@ async def pull(
 
 
 def _suffix(entry: Entry) -> str:
-    """Return the ending of a converted file, which is not the file of its key."""
+    """Return the ending that the name of a converted file gets, "" for any other file."""
     return SUFFIXES["convert"] if converter_of(entry.checksum or "") else ""
 
 

@@ -33,7 +33,7 @@ class Row:
 
 
 class _FaultError(Exception):
-    """A fault of one line."""
+    """A fault of one line of the file."""
 
 
 class QuestionFile:
@@ -175,8 +175,8 @@ def _header_fault(header: Sequence[str]) -> str | None:
     wanted = f"the first line should name the columns: {','.join(FIELDS)}"
     if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
         return f"{wanted}; separate them by commas"
-    if strange := [name for name in header if name not in FIELDS]:
-        return f"{wanted}; {_unknown(strange[0])}"
+    if unknown := [name for name in header if name not in FIELDS]:
+        return f"{wanted}; {_unknown(unknown[0])}"
     if missing := [name for name in _REQUIRED if name not in header]:
         return f"{wanted}; {missing[0]} is missing"
     return f"{wanted}; one is there twice" if len(set(header)) < len(header) else None

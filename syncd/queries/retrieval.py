@@ -140,8 +140,8 @@ Named = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A question whose result is another one than before."""
+class ChangedResult:
+    """A question whose result has changed."""
 
     query: str
     expect: str
@@ -154,13 +154,13 @@ class Comparison:
     """The differences between two measurements.
 
     new, removed: questions of one measurement only. same: the number of questions with the same result. unknown: the
-    questions of which one side has no result. before, now: the figures of each side.
+    questions without a result in one of the measurements. before, now: the figures of both measurements.
     """
 
     before: Figures
     now: Figures
-    better: list[Change] = field(default_factory=list)
-    worse: list[Change] = field(default_factory=list)
+    better: list[ChangedResult] = field(default_factory=list)
+    worse: list[ChangedResult] = field(default_factory=list)
     new: list[Named] = field(default_factory=list)
     removed: list[Named] = field(default_factory=list)
     unknown: list[Named] = field(default_factory=list)
@@ -177,7 +177,7 @@ def compare(before: Mapping[Named, Measured], now: Mapping[Named, Measured]) -> 
         elif earlier.failed or present.failed:
             result.unknown.append(name)
         elif sign := _sign(earlier, present):
-            (result.better if sign > 0 else result.worse).append(Change(*name, earlier, present))
+            (result.better if sign > 0 else result.worse).append(ChangedResult(*name, earlier, present))
         else:
             result.same += 1
     result.removed = [name for name in before if name not in now]

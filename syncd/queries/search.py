@@ -79,7 +79,7 @@ def _freshness(db: sqlite3.Connection | None, name: str, key: str, tree: Tree) -
     if db is None or record is None:
         return "unknown"
     if not isinstance(local, Item):
-        # The target takes no such content any more, so it holds an earlier one.
+        # The target no longer accepts this content, so it holds an earlier one.
         return "changed" if local.kind in ("too_large", "empty") else "unknown"
     return _compared(record, local, StatCache(db, name), tree)
 

@@ -2,21 +2,18 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from syncd.core.errors import (
-    EXIT_BRAKE,
     EXIT_DIFFERENT,
-    EXIT_HALT,
     EXIT_OK,
-    EXIT_PROBLEMS,
-    EXIT_UNREACHABLE,
     FileChanged,
     Halt,
     Park,
     SyncdError,
     Unreachable,
+    most_serious,
 )
 from syncd.core.forms import same_source
 from syncd.core.model import HARMLESS, STORED_NOT_INDEXED, Action, Delete, Entry, Item, Put
@@ -28,9 +25,7 @@ from syncd.sync.observe import changed
 MISSING = frozenset({"new", "missing"})
 """Reasons of a put for a key that the remote does not have."""
 NO_DIFFERENCE = HARMLESS | STORED_NOT_INDEXED
-"""Problem kinds that are no difference: files that are never mirrored, and entries that are stored but not indexed."""
-SEVERITY = (EXIT_HALT, EXIT_BRAKE, EXIT_UNREACHABLE, EXIT_PROBLEMS, EXIT_DIFFERENT, EXIT_OK)
-"""Exit codes, the most serious first. Of several results the most serious one counts."""
+"""Problem kinds that are no difference: files that are never mirrored, and entries that are stored, but not indexed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +55,10 @@ class Verdict:
 
     @property
     def exit_code(self) -> int:
-        """The contract's code for this mirror."""
+        """The exit code for this mirror."""
         codes = self.search.exit_codes if self.search else set()
         codes |= {self.error.exit_code} if self.error else {EXIT_DIFFERENT} if self.differences else {EXIT_OK}
         return most_serious(codes)
-
-
-def most_serious(codes: Iterable[int]) -> int:
-    """Return the exit code of several results."""
-    found = set(codes)
-    return next(code for code in SEVERITY if code in found)
 
 
 async def verify(mirror: Mirror, on_progress: OnProgress, *, deep: bool = False) -> Verdict:

@@ -1,4 +1,4 @@
-"""The reaction of a mirror's loop to errors: its state, its next try, and the keys that it still serves. PURE."""
+"""The reaction of a mirror's loop to errors: its state, its next try, and the keys that it still serves."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -89,7 +89,10 @@ class _LibraryHandler(logging.Handler):
 
 
 def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Return whether journald reads a stream. systemd gives its device and inode: systemd.exec(5), JOURNAL_STREAM."""
+    """Return whether journald reads a stream.
+
+    JOURNAL_STREAM has the device and inode of that stream: systemd.exec(5).
+    """
     try:
         stat = os.fstat(stream.fileno())
     except (OSError, ValueError):

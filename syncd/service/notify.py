@@ -11,7 +11,7 @@ import structlog
 _log = structlog.get_logger()
 
 _MAX_TEXT = 1024
-"""Maximum characters of a status text: far below the limit of a datagram. systemctl shows one line."""
+"""Maximum characters of a status text: systemctl shows one line, and a datagram has room for much more."""
 
 
 class Notifier:

@@ -1,8 +1,8 @@
 """A rebuild: a second target for the folder of a mirror, with other settings, that takes the place of the first.
 
-The second target is an ordinary mirror with a state file of its own, so a rebuild has no engine of its own. It works
-beside a running daemon, which keeps the first target fresh. Both share the budget of requests, and the rebuild gives
-way. The switch is a change of the config: see state/succession.py.
+The second target is an ordinary mirror with its own state file, and ordinary passes fill it. It works beside a running
+daemon, which keeps the first target fresh. Both share the budget of requests, and the rebuild gives way. The switch is
+a change of the config: see state/succession.py.
 """
 
 import math
@@ -30,7 +30,10 @@ from syncd.sync import once
 from syncd.sync.mirror import Mirror, OnProgress, PassOptions
 
 ROUNDS = 5
-"""Most passes of one command. A pass follows another one that found changes, and a folder may never rest."""
+"""Maximum number of passes of one command.
+
+Each pass that found changes is followed by another, and a folder may change all the time.
+"""
 Key = tuple[str, ...]
 
 
@@ -214,7 +217,10 @@ async def fill(mirror: Mirror, on_progress: OnProgress, reports: list[once.Repor
 
 
 def in_own_words(text: str, name: str) -> str:
-    """Return the message of a pass with the remedy of a rebuild. A `reconcile` concerns the first target only."""
+    """Return the message of a pass with the commands of a rebuild.
+
+    The original names `syncd reconcile`, which concerns the first target only.
+    """
     forced = f"syncd rebuild {name} --force"
     begin, meant, _ = text.partition(" See all of it: ")
     if meant:
@@ -246,7 +252,7 @@ def first_side(config: Config, rebuild: Rebuild) -> Side:
 
 
 def side_of(journal: Journal, section: MirrorConfig) -> Side:
-    """Return the numbers of a target, as a journal knows them."""
+    """Return the numbers of a target from its journal."""
     problems = {
         problem.key.removeprefix(section.key_prefix): problem
         for problem in journal.problems.all()

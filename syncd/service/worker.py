@@ -43,7 +43,7 @@ FOLDER_PAUSE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class RequestedPass:
     """A pass that a person asked for. make: makes it. everything: it is a full pass. report: gets its result."""
 
     make: Callable[[], Awaitable[Report]]
@@ -51,7 +51,7 @@ class Job:
     report: asyncio.Future[Report]
 
     def fail(self, error: BaseException) -> None:
-        """Pass the error on to the one who waits, if anybody does."""
+        """Pass the error to the caller that waits for the report, if it still waits."""
         if isinstance(error, asyncio.CancelledError):
             self.report.cancel()
         elif not self.report.done():
@@ -59,7 +59,7 @@ class Job:
 
 
 class PendingCheck:
-    """Returns whether changes wait to be served. Cheap enough to be called before every upload."""
+    """Returns whether changed keys are due. The call is cheap, so that it can be made before every upload."""
 
     def __init__(self, is_pending: Callable[[], bool], clock: Callable[[], float]) -> None:
         self._is_pending = is_pending
@@ -77,14 +77,14 @@ class PendingCheck:
         return self._pending
 
     def reset(self) -> None:
-        """Note that all changes are served."""
+        """Note that no changed key is left."""
         self._pending, self._next_at = False, self._clock() + PENDING_CHECK_S
 
 
 class MirrorWorker:
     """The loop of one mirror. interval: seconds between full passes.
 
-    full_at: the time of the next full pass, math.inf if none is planned. Its own clock is the loop's.
+    full_at: the time of the next full pass, math.inf if none is planned. Times are those of the event loop.
     """
 
     def __init__(self, mirror: Mirror, interval: float, gate: Gate) -> None:
@@ -101,7 +101,7 @@ class MirrorWorker:
         self._moved_at = self._clock()
         self._options = PassOptions(delete_after=mirror.settings.delete_after)
         self._result: Result | None = None
-        self._jobs: deque[Job] = deque()
+        self._jobs: deque[RequestedPass] = deque()
         self._has_pending = PendingCheck(lambda: mirror.queue.next_due(mirror.now()) == 0.0, self._clock)
 
     # -- called by others
@@ -139,7 +139,7 @@ class MirrorWorker:
 
         everything: it is a full pass. Raises what `make` raises, and CancelledError if the loop ends before.
         """
-        job = Job(make, everything, asyncio.get_running_loop().create_future())
+        job = RequestedPass(make, everything, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
         self._wake.set()
         return await job.report
@@ -225,14 +225,14 @@ class MirrorWorker:
         if self.policy.serves_keys:
             await self._poll_index()
 
-    async def _serve_job(self, job: "Job") -> None:
+    async def _serve_job(self, job: "RequestedPass") -> None:
         """Make a pass that a person asked for. A full pass counts as one of this loop."""
         before = self.status.state, self.status.detail
         self.status.start_pass(self._clock(), hidden=False)
         try:
             report = await job.make()
         except SyncdError as error:
-            # The request cannot be carried out. That says nothing about the mirror.
+            # The requested pass could not be made. This does not change the state of the mirror.
             job.fail(error)
             self.status.set(*before)
             return
@@ -256,7 +256,7 @@ class MirrorWorker:
         if job.everything:
             self.request_full(self._clock() + self._interval)
         elif was_halted:
-            # What the halt held up is not all in the queue.
+            # The queue does not contain all keys that the halt delayed.
             self.request_full()
 
     async def _pass(self, scope: Scope) -> bool:
@@ -296,7 +296,7 @@ class MirrorWorker:
             except ScopeTooLarge:
                 self.request_full()
             except Brake as error:
-                # The full pass under way, or the next one, judges the deletes of all keys together.
+                # The present or next full pass decides about the deletes of all keys together.
                 log.info("delete.refused", mirror=self.mirror.name, why=str(error))
                 self.request_full(self._clock() + FOLDER_PAUSE_S)
             else:

@@ -7,12 +7,9 @@ import sqlite3
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TypeAlias
 
 from syncd.core.model import Item, int64
 from syncd.state.db import Meta, MirrorRows, in_parts, marks, transaction
-
-Vector: TypeAlias = "array[float]"
 
 YOUNG_NS = 2_000_000_000
 """A file changed less than 2 s ago may change again within one tick of its file system's clock (FAT: 2 s)."""
@@ -97,9 +94,9 @@ class Embeddings:
         self._meta = Meta(db, mirror)
         self._most = most
 
-    def vectors(self, model: str, digests: Sequence[bytes]) -> Mapping[bytes, Vector]:
+    def vectors(self, model: str, digests: Sequence[bytes]) -> Mapping[bytes, "array[float]"]:
         """Return the stored vectors, by the SHA-256 of their text, and mark them as used. model: name and pooling."""
-        vectors: dict[bytes, Vector] = {}
+        vectors: dict[bytes, array[float]] = {}
         with transaction(self._db):
             now = self._next()
             for part in in_parts(digests):
@@ -111,7 +108,7 @@ class Embeddings:
                 vectors |= {digest: vector for digest, kept in rows if (vector := _vector(kept)) is not None}
         return vectors
 
-    def keep(self, model: str, vectors: Mapping[bytes, Vector]) -> None:
+    def keep(self, model: str, vectors: Mapping[bytes, "array[float]"]) -> None:
         """Store vectors, and remove the vectors that were unused for longest if there are too many."""
         with transaction(self._db):
             now = self._next()
@@ -140,7 +137,7 @@ class Embeddings:
         return int(row[0] or 0) + 1
 
 
-def _vector(kept: object) -> "Vector | None":
+def _vector(kept: object) -> "array[float] | None":
     """Return a stored vector, or None if the bytes are damaged."""
     if not isinstance(kept, bytes) or not kept or len(kept) % array("f").itemsize:
         return None

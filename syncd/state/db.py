@@ -40,7 +40,7 @@ _AT_ONCE = 500
 """Maximum number of values in one statement."""
 
 SCHEMA_VERSION = 10
-"""The user_version of a state file. Numbers below it belong to drafts before the first release."""
+"""The user_version of a state file. Lower numbers belong to versions before the first release."""
 
 SCHEMA = """
     CREATE TABLE record (
@@ -115,7 +115,7 @@ TEMP_SCHEMA = """
         inode INTEGER, kind TEXT, message TEXT, PRIMARY KEY (pass, key)) WITHOUT ROWID;
     CREATE TEMP TABLE remote (
         pass INTEGER NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, checksum TEXT, version TEXT, size INTEGER,
-        owner TEXT, marked INTEGER, status TEXT, error TEXT, prefix TEXT, strange BLOB,
+        owner TEXT, marked INTEGER, status TEXT, error TEXT, prefix TEXT, serialized BLOB,
         PRIMARY KEY (pass, key, ref)) WITHOUT ROWID;
     CREATE TEMP TABLE plan (
         pass INTEGER NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL, outcome TEXT,

@@ -33,7 +33,10 @@ _BY_STATUS = "record INDEXED BY record_status"
 # ruff: noqa: S608
 
 STUCK_S = 1800.0
-"""Seconds after which an unindexed entry is reported as stuck. AI Search indexes have hung for 30 minutes to hours."""
+"""Seconds after which an unindexed entry is reported as stuck.
+
+The indexing of AI Search has been observed to hang for 30 minutes or hours.
+"""
 
 
 class RecordRows(MirrorRows):
@@ -47,7 +50,7 @@ class RecordRows(MirrorRows):
 class IndexRows(RecordRows):
     """The index status in one mirror's journal. Times are seconds since the epoch."""
 
-    def learn(self, record: Record, entry: Entry, now: float) -> None:
+    def store_reported(self, record: Record, entry: Entry, now: float) -> None:
         """Store the values that the remote reports for an entry in step, if a value is new."""
         if (record.marked and entry.marked is False) or entry.checksum not in (None, record.checksum):
             # Another writer replaced the entry. A pass decides about it, and needs the difference.
@@ -117,7 +120,10 @@ class IndexRows(RecordRows):
         )
 
     def full(self) -> str | None:
-        """Return the error of a record that the full instance did not take, unless a person wants it indexed again."""
+        """Return the error of an entry that was not indexed because the instance is full, None if there is none.
+
+        Entries that a person wants indexed again do not count.
+        """
         error: str | None = self._value(
             f"SELECT error FROM {_BY_STATUS} WHERE mirror = ?1 AND status = 'error' AND error {_in(FULL)}"
             " AND NOT EXISTS (SELECT 1 FROM reindex AS w WHERE w.mirror = ?1 AND w.key = record.key)"

@@ -40,7 +40,7 @@ _INSERT = "INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, ?)"
 _SHOWN = """
     INSERT OR IGNORE INTO claim
     SELECT :mirror, entry.key, entry.ref, coalesce(entry.checksum, ''), :now FROM temp.remote AS entry
-    WHERE entry.pass = :pass AND entry.owner = :owner AND entry.strange IS NULL
+    WHERE entry.pass = :pass AND entry.owner = :owner AND entry.serialized IS NULL
       AND coalesce(entry.prefix, :prefix) = :prefix
       AND (:all OR EXISTS (SELECT 1 FROM claim WHERE claim.mirror = :mirror AND claim.key = entry.key
                            AND claim.ref = ''))
@@ -61,7 +61,7 @@ _SETTLED = """
 class Listing:
     """A whole listing that a pass has processed. started: the age of the state file then, see `Age`.
 
-    whole: no row can be missing. lag_s: seconds for which a listing may not show our own writes.
+    whole: whether no row can be missing. lag_s: seconds for which a listing may not show our own writes.
     """
 
     pass_id: int
@@ -168,7 +168,7 @@ class SupersededEntries(MirrorRows):
         )
 
     def of(self, keys: Sequence[str]) -> dict[str, list[Entry]]:
-        """Return key -> entries for some keys, without an entry that is the recorded entry of its key now."""
+        """Return key -> superseded entries for some keys, except for an entry that the journal has recorded again."""
         entries: dict[str, list[Entry]] = {}
         rows = self._run(
             f"SELECT key, ref, checksum FROM superseded AS left WHERE mirror = ? AND key IN ({marks(keys)})"  # noqa: S608

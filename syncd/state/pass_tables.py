@@ -63,7 +63,7 @@ _SAME_FILE = """
 _IN_STEP = f"""
     record.checksum = file.checksum
     AND abs(:now - record.written_at) > :lag_s AND abs(:now - record.written_at) < :renew_s
-    AND entry.ref = record.ref AND entry.strange IS NULL AND {_SAME_CONTENT}
+    AND entry.ref = record.ref AND entry.serialized IS NULL AND {_SAME_CONTENT}
     AND (entry.status IS NULL OR entry.status IS record.status AND entry.status NOT IN ('error', 'skipped'))
     AND entry.error IS record.error
     AND NOT EXISTS (SELECT 1 FROM absence WHERE absence.mirror = :mirror AND absence.key = local.key)
@@ -121,7 +121,7 @@ _SUMMARY = f"""
                coalesce(record.written_at BETWEEN :started AND :now, 0) AS fresh,
                coalesce({_SAME_CONTENT}, 0) AS agrees,
                EXISTS (SELECT 1 FROM tombstone WHERE mirror = :mirror AND ref = entry.ref) AS deleted,
-               entry.strange IS NOT NULL
+               entry.serialized IS NOT NULL
                  OR (entry.owner IS :owner AND coalesce(entry.prefix, :prefix) = :prefix) AS ours
         FROM temp.remote AS entry
         LEFT JOIN record ON record.mirror = :mirror AND record.key = entry.key
@@ -249,11 +249,11 @@ class RemoteTable:
         """Return key -> entries, for some hundred keys at most."""
         found: dict[str, list[Entry]] = {}
         marks = ", ".join("?" * len(keys))
-        for key, ref, *values, strange in self._db.execute(
-            f"SELECT {', '.join(_ENTRY_COLUMNS)}, strange FROM temp.remote WHERE pass = ? AND key IN ({marks})",
+        for key, ref, *values, serialized in self._db.execute(
+            f"SELECT {', '.join(_ENTRY_COLUMNS)}, serialized FROM temp.remote WHERE pass = ? AND key IN ({marks})",
             (self._pass_id, *keys),
         ):
-            entry = Entry(key, ref, *(marshal.loads(strange) if strange else values))  # noqa: S302 - we wrote it
+            entry = Entry(key, ref, *(marshal.loads(serialized) if serialized else values))  # noqa: S302 - we wrote it
             found.setdefault(key, []).append(
                 entry if entry.marked is None else entry._replace(marked=bool(entry.marked))
             )
@@ -420,7 +420,7 @@ def _serialized(entries: Sequence[Entry]) -> dict[str, Sequence[object]]:
     """Return rows for values that SQLite cannot store as text or number, such as half a surrogate pair."""
     columns = dict(zip(Entry._fields, zip(*entries, strict=True), strict=True))
     rows = zip(*(columns[name] for name in _ENTRY_COLUMNS[2:]), strict=True)
-    return {"key": columns["key"], "ref": columns["ref"], "strange": [marshal.dumps(row) for row in rows]}
+    return {"key": columns["key"], "ref": columns["ref"], "serialized": [marshal.dumps(row) for row in rows]}
 
 
 def _action(kind: ActionKind, body: bytes) -> Any:

@@ -24,7 +24,10 @@ _SCHEMA = """
     CREATE TABLE IF NOT EXISTS spent (at REAL NOT NULL, wall REAL NOT NULL, boot TEXT NOT NULL);
 """
 RETRY_S = 10.0
-"""Seconds until the file is used again after an error that may end by itself. A locked file holds the process up."""
+"""Seconds until the file is used again after an error that may end by itself.
+
+Each attempt to use a locked file delays the process.
+"""
 _PRUNE = 100
 """Requests between two removals of rows that have left the window."""
 
@@ -125,7 +128,7 @@ class SpentRequests:
             )
 
     def _note(self, error: sqlite3.Error) -> None:
-        """Use the file again after RETRY_S: a lock or a full disk may end. A damaged file is given up."""
+        """Note an error. After a lock or a full disk the file is used again after RETRY_S, after damage never again."""
         self._retry_at = self.clock() + RETRY_S
         if not isinstance(error, sqlite3.OperationalError):
             self.close()

@@ -78,7 +78,10 @@ class Outcomes:
         self._throttle = LogThrottle(mirror.name)
 
     def note_read(self, key: str, checksum: str, status: os.stat_result | None) -> None:
-        """Remember the file that a put reads. status: None if the file kept changing, so that no cache may hold it."""
+        """Remember the file that a put reads.
+
+        status: None if the file kept changing. Then the checksum is not stored in the file cache.
+        """
         self._read[key] = (checksum, status)
 
     def requests_left(self) -> int:
@@ -313,7 +316,7 @@ class Applier:
             for delete in deletes
             if context.force or not delete.counted or delete.key in copies or self._has_other_entry(delete)
         }
-        # If the log has no room for all lines, nothing is deleted.
+        # If the disk has no room for the lines of the log, nothing is deleted.
         with mirror.deletes.writing(lines.values()) as writer:
             recorder = DeleteRecorder(mirror, self._result.pass_id, lines, writer, consented, copies)
             outcomes = Outcomes(mirror, self._result, self._hooks, due, recorder)
@@ -349,7 +352,7 @@ class Applier:
 
 
 class Run:
-    """Hands one batch over to the target. deferred: actions that have not begun because hints are pending."""
+    """Passes one batch to the target. deferred: actions that have not begun because hints are pending."""
 
     def __init__(self, mirror: Mirror, outcomes: Outcomes, hooks: Hooks) -> None:
         self._mirror = mirror
@@ -376,12 +379,15 @@ class Run:
         return Priority(bulk=True, gives_way=self._hooks.has_pending, left=self._outcomes.requests_left)
 
     async def _hand_over(self, actions: Sequence[Put | Delete]) -> None:
-        """Let the target apply actions. An unexpected exception is narrowed by halves to the action that raises it."""
+        """Let the target apply actions.
+
+        After an unexpected exception, halves of the batch are tried until the action that raises it is found.
+        """
         self._open = set(actions)
         try:
             await self._mirror.target.apply(actions, self._read, self._report)
         except Deferred:
-            # A request before the first change of the target gave way.
+            # A request gave way to pending hints before the first change of the target.
             self.deferred |= self._open
         except Exception as error:
             reraise_general(error)
@@ -396,7 +402,7 @@ class Run:
 
     async def _read(self, puts: Sequence[Put]) -> list[Content | SyncdError]:
         """Read the bytes to send. After `settle_max` a file that keeps changing is read as it is."""
-        # The first call always reads, so that a folder that keeps changing cannot stop the pass.
+        # The first call always reads. Otherwise a folder that keeps changing could stop the pass.
         if self._has_read and self._hooks.has_pending():
             return [Deferred(put.key) for put in puts]
         self._has_read = True

@@ -22,7 +22,7 @@ from syncd.core.plan import has_other_prefix, same_entry
 from syncd.state.db import transaction
 from syncd.state.pass_tables import PassTables
 from syncd.sync import observe
-from syncd.sync.index import learn_status
+from syncd.sync.index import store_status
 from syncd.sync.mirror import Mirror
 from syncd.targets.base import Newest, Ordered
 
@@ -36,7 +36,7 @@ below it have not changed since."""
 UNSENT = ("foreign", "refused", "failed")
 """Kinds of problems whose keys the target is asked for one by one if nothing is listed."""
 
-Sight = Literal["settled", "ours", "other", "added", "strange"]
+Sight = Literal["settled", "ours", "other", "added", "unexpected"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ async def why_list(mirror: Mirror) -> str | None:
     counts = await target.counts()
     if counts is None or sum(counts.values()) < findings.total:
         return "the numbers by index status are unknown"
-    if not _learn_counts(mirror, counts, base.others + findings.added, unfinished=findings.unfinished):
+    if not _store_counts(mirror, counts, base.others + findings.added, unfinished=findings.unfinished):
         return "the numbers by index status differ"
     base = replace(base, at=now, others=base.others + findings.added, newest=findings.newest)
     mirror.meta.set("audit", asdict(base))
@@ -170,7 +170,7 @@ def _judge_all(mirror: Mirror, rows: list[Newest], base: Baseline, findings: _Fi
     with transaction(mirror.db):
         for row in rows:
             sight = _judge(mirror, row, base)
-            if sight == "strange":
+            if sight == "unexpected":
                 return f"the entry of {row.entry.key!r} differs from its record"
             findings.added += sight == "added"
             findings.others |= sight in ("added", "other")
@@ -199,17 +199,17 @@ def _judge(mirror: Mirror, row: Newest, base: Baseline) -> Sight:
             or base.newest is None
             or mirror.journal.tombstones.deleted_at(entry.ref) is not None
         ):
-            return "strange"
+            return "unexpected"
         return "added" if row.created_at > base.newest else "other"
     agree = same_entry(record, entry) and entry.checksum in (None, record.checksum)
     if not (row.present and agree and entry.owner in (None, policy.owner)):
-        return "strange"
-    learn_status(mirror, record, entry, loud=False)
+        return "unexpected"
+    store_status(mirror, record, entry, loud=False)
     same = entry.status == record.status == "completed"
     return "settled" if same and record.written_at <= base.at - SETTLED_S else "ours"
 
 
-def _learn_counts(mirror: Mirror, counts: dict[IndexStatus, int], others: int, *, unfinished: bool) -> bool:
+def _store_counts(mirror: Mirror, counts: dict[IndexStatus, int], others: int, *, unfinished: bool) -> bool:
     """Store the index status that the numbers prove. Return False if they contradict the records."""
     total = sum(counts.values())
     if counts.get("completed", 0) == total and not unfinished:

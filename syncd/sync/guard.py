@@ -1,4 +1,4 @@
-"""The guards: they refuse deletes that an unmounted disk, a missing mount or a mistake of a person would cause."""
+"""The guards: checks that refuse deletes caused by an unmounted disk, a missing mount or a mistake of a person."""
 
 import contextlib
 import hashlib
@@ -137,7 +137,7 @@ def refusal(mirror: Mirror, tables: PassTables, weighed: BrakeInput, put: int | 
 
 
 def _floor_clause(weighed: BrakeInput) -> str:
-    """Return the part of a refusal about the deletes that pass although max_delete allows fewer."""
+    """Return the part of a refusal about the deletes that always pass, although max_delete allows fewer."""
     if weighed.floor:
         return f", and up to {weighed.floor} in an hour always pass"
     return ", and no full pass has ended with this state file" if weighed.fresh else ""
@@ -209,7 +209,7 @@ def compare_mounts(
     arrived = {path: mounted for path, mounted in now.items() if path not in before}
     for path, mounted in before.items():
         if not known(path) or (path not in now and mounted in arrived.values()):
-            # There is nothing to lose, or the same file system is mounted under another name.
+            # The path has no entries to protect, or the same file system is mounted under another name.
             continue
         inner[path] = mounted
         if path not in now or now[path] != mounted:

@@ -190,7 +190,7 @@ def _store_statuses(mirror: Mirror, statuses: Sequence[tuple[Record, Entry | Non
                 _forget_removed(mirror, record)
             elif _is_recorded(record, entry):
                 completed += entry.status == "completed"
-                problem = learn_status(mirror, record, entry, loud=completed <= LINES)
+                problem = store_status(mirror, record, entry, loud=completed <= LINES)
                 problems += [problem] if problem else []
         _store_problems(mirror, problems)
     return completed
@@ -262,13 +262,13 @@ def noting_pause(mirror: Mirror) -> Iterator[None]:
 # -- one status
 
 
-def learn_status(mirror: Mirror, record: Record, entry: Entry, *, loud: bool = True) -> Problem | None:
+def store_status(mirror: Mirror, record: Record, entry: Entry, *, loud: bool = True) -> Problem | None:
     """Store and report the status that the remote shows for a recorded entry. Return the problem if indexing failed.
 
     loud: log a success at level info, not debug.
     """
     now = mirror.now()
-    mirror.journal.index.learn(record, entry, now)
+    mirror.journal.index.store_reported(record, entry, now)
     line = log.info if loud else log.debug
     if entry.status == "completed" and record.status in ON_THE_WAY:
         waited = round(max(0.0, now - record.since), 1)

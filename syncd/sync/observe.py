@@ -31,7 +31,10 @@ from syncd.sync.mirror import CONVERSIONS, Mirror
 WALK_BATCH = 1000
 """The number of files that a walk reads before the event loop runs again."""
 LISTING_BATCH = 250
-"""The number of listed entries that one transaction stores. With more, the garbage collector visits more objects."""
+"""The number of listed entries that one transaction stores.
+
+With a larger number, the garbage collector has to visit more objects.
+"""
 FAULTS_NAMED = 20
 """The number of unreadable rows of a listing that are reported."""
 FEW_KEYS = 20
@@ -69,7 +72,7 @@ ROOT = Places([""], [])
 def too_many(mirror: Mirror, unknown: int) -> bool:
     """Return whether confirming so many keys one by one costs more than a listing."""
     page = mirror.target.limits.page
-    # This test avoids a count of the records in a pass without new keys.
+    # This condition saves counting the records in a pass without new keys.
     if page is None or unknown <= FEW_KEYS:
         return False
     # A listing shows the entries of other shards, too.
@@ -106,7 +109,7 @@ async def observe(
     """
     async for problems in _fill_from_folder(mirror, tables, where):
         yield [Observed(problem.key, problem, None, None, "journal") for problem in problems]
-        # A file without a record is unknown. Their number is at least this difference.
+        # A file without a record is unknown. The number of unknown files is at least this difference.
         if seen == "journal" and too_many(mirror, tables.local.files - tables.remote.recorded):
             raise ScopeTooLarge
     unknown = 0
@@ -133,7 +136,7 @@ async def fill_from_listing(mirror: Mirror, tables: PassTables, tick: Callable[[
 
     def add_batch() -> None:
         nonlocal any_deleted
-        # A target may learn only at the start of a listing how far it lags.
+        # Some targets know the lag of their listing only after its start.
         lag_s = mirror.target.limits.lag_s
         if any_deleted is None:
             any_deleted = tombstones.any_about(started, lag_s)

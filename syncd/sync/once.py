@@ -61,7 +61,7 @@ class Report:
             self.results.append(result)
 
     def drop_tables(self) -> None:
-        """Drop the tables of the passes. A command need not do so, because its tables end with its process."""
+        """Drop the tables of the passes. A command does not have to, because its tables end with its process."""
         for result in self.results:
             result.tables.drop()
 
@@ -115,11 +115,11 @@ async def run(
         if refusal:
             raise refusal
         if report.results[0].held_back:
-            # Only a full pass sees the orphans among the deletes that were held back.
+            # Only a full pass finds the orphans among the deletes that were held back.
             await reconcile(mirror, Scope(), later, hooks)
         await _reindex(mirror)
         if report.results[0].audited and report.results[0].unsettled:
-            # This pass had no listing that shows the state of the index.
+            # This pass made no listing, which would have shown the state of the index.
             await index.poll(mirror)
             index.halt_if_full(mirror)
         await index.halt_if_standing(mirror)

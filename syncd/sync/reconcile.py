@@ -37,7 +37,7 @@ from syncd.sync.guard import (
     refusal,
     uncover_mounts,
 )
-from syncd.sync.index import halt_if_full, halt_if_paused, learn_status, noting_pause, recorded_problem
+from syncd.sync.index import halt_if_full, halt_if_paused, noting_pause, recorded_problem, store_status
 from syncd.sync.mirror import DEFAULT_OPTIONS, NO_HOOKS, Hooks, Mirror, PassOptions, Result, Scope
 from syncd.sync.observe import ROOT, Observed, ScopeTooLarge, fill_from_journal, observe, places
 from syncd.sync.pass_log import logged_pass
@@ -215,7 +215,7 @@ def _store(mirror: Mirror, block: Sequence[Resolved], result: Result, *, everyth
 
 
 def _is_present(resolved: Resolved) -> bool:
-    """Return whether a key is surely not one whose file is gone and whose entry is there."""
+    """Return False if the file of a key may be gone while its entry exists."""
     returned = resolved.observed.local is not None or resolved.changed_during_read
     return returned or isinstance(resolved.decision, (Put, Adopt, Forget))
 
@@ -224,7 +224,7 @@ def _in_step(mirror: Mirror, observed: Observed) -> list[Problem]:
     """Store news about an entry that is in step. Return a problem if it could not be indexed."""
     problem = None
     if observed.record and observed.entry and observed.seen != "journal":
-        problem = learn_status(mirror, observed.record, observed.entry, loud=False)
+        problem = store_status(mirror, observed.record, observed.entry, loud=False)
     elif observed.entry and observed.entry.status in NOT_INDEXED:
         problem = recorded_problem(mirror, observed.key)
     return [problem] if problem else []
@@ -303,7 +303,7 @@ async def _forecast_brake(current: Pass) -> None:
 
 
 async def _brake(current: Pass) -> DeleteContext:
-    """Remove the deletes that may not go, or not yet, from the plan. Return the context of the others."""
+    """Remove from the plan the deletes that must not be made, or not yet. Return the context of the others."""
     mirror, options, result = current.mirror, current.options, current.result
     postponed = await postpone_deletes(mirror, result.tables, current.rows, options, result.unsent)
     result.waiting = postponed.waiting
@@ -337,10 +337,11 @@ async def _apply_uploads(current: Pass) -> Applier:
     mirror, result = current.mirror, current.result
     plan = result.tables.plan
     if plan.counts["adopt"] or plan.counts["forget"]:
-        # Entries change sides without being written, so the number of entries of others is no longer known.
+        # An adopt or a forget changes the owner of an entry without a write, so the number of entries of other owners
+        # is no longer known.
         audit.invalidate(mirror)
     if plan.counts["put"]:
-        # A pass that only deletes goes on, because it makes room.
+        # A pass that only deletes continues, because it makes room.
         halt_if_full(mirror)
     applier = Applier(mirror, result, current.hooks)
     for adopts in plan.batches("adopt"):
@@ -411,7 +412,8 @@ def _record_full(mirror: Mirror, result: Result, started: float) -> None:
     mirror.history.prune(started - ACTIVITY_S)
     mirror.passes.prune(started - ACTIVITY_S)
     if result.fresh and (result.refusal or mirror.absences.count()):
-        # The mirror stays fresh: deletes that were refused together, or that wait, must not pass ten at a time.
+        # The mirror stays fresh: otherwise deletes that were refused together, or that wait, would pass later in groups
+        # of ten.
         mirror.meta.set("last_reconcile", None)
     elif not result.refusal:
         mirror.meta.set("last_reconcile", mirror.now())

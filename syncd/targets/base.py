@@ -186,7 +186,9 @@ class Indexed(Protocol):
     """A target that indexes stored entries later than it stores them."""
 
     async def statuses(self, refs: frozenset[str], fresh: frozenset[str] = frozenset()) -> Mapping[str, Entry | None]:
-        """Return the present entries of these refs, None for a deleted entry. A ref with an uncertain answer is absent.
+        """Return the present entries of these refs, None for a deleted entry.
+
+        A ref is left out if its entry is uncertain.
 
         fresh: the refs of recent writes, which a listing may not show yet.
         """
@@ -234,7 +236,7 @@ class Managed(Protocol):
         ...
 
     async def advice(self) -> Sequence[Advice]:
-        """Return possible improvements, which are no errors, and what is as the config says."""
+        """Return possible improvements, which are no errors, and the settings that are as in the config."""
         ...
 
     async def create(self) -> None:
@@ -308,7 +310,7 @@ class Probe:
 
 @runtime_checkable
 class Probed(Protocol):
-    """A target whose remote answers in ways that no document tells."""
+    """A target with answers that are undocumented, so that a probe can find them out."""
 
     async def probe(self) -> Probe:
         """Learn how the remote answers, with throw-away items. Raises Halt or Unreachable without an answer."""

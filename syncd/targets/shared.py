@@ -53,7 +53,10 @@ class ShortNames:
         return self._short(name)
 
     def key(self, name: str, path: object) -> str:
-        """Return the key of an entry. path: the full key by its metadata, which counts if the name proves it."""
+        """Return the key of an entry.
+
+        path: the full key in its metadata, which is used if the name is derived from it.
+        """
         return key_digests.full_key(name, path)
 
     def unproved(self, name: str, key: str, *, ours: bool) -> bool:

@@ -1,4 +1,4 @@
-"""Chunks: pieces of a text for an embedding model, each with the path of its headings. PURE.
+"""Chunks: pieces of a text for an embedding model, each with the path of its headings. It has no side effects.
 
 A section that is too long is cut into units: blocks, then lines or sentences, then words, then characters. Units are
 packed into chunks. The candidates for the end of a chunk are the units of the best rank in its second half. The chunk

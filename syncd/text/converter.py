@@ -35,14 +35,14 @@ WALL_S = 3 * CPU_S
 IDLE_S = 30.0
 """Seconds that an idle process waits for the next page."""
 MAX_PROCESSES = 2
-"""A slow page blocks only one of them."""
+"""A slow page blocks only one of the processes."""
 COMMAND = ("-m", "syncd.text.converter")
 _TOO_MUCH = (
     f"takes over {CPU_S:.0f} s of processor time, or {MEMORY_BYTES // 1024**2} MiB of memory, or gives over"
     f" {ANSWER_BYTES // 1024**2} MiB of text; cut it into several"
 )
 _QUIET = {"MALLOC_ARENA_MAX": "2", "RAYON_NUM_THREADS": "1", "TOKIO_WORKER_THREADS": "1"}
-"""Variables of the process. Each thread and each arena of the allocator takes memory within the limit."""
+"""Environment of the process. Each thread and each arena of the allocator takes a part of the allowed memory."""
 
 
 @dataclass(frozen=True, slots=True)

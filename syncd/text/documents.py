@@ -1,4 +1,4 @@
-"""A document: its type by its file name, its text, and its metadata for searches. PURE, but for the HTML converter."""
+"""A document: its type by its file name, its text, and its metadata for searches."""
 
 import codecs
 import re

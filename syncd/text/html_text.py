@@ -16,7 +16,7 @@ DEPTH_LIMIT = 100
 """A deeper page becomes flat text, because the library recurses four calls for each level."""
 
 INDENTING = 5
-"""Levels that a quote, list item or definition counts for, because the library indents each of its lines once more."""
+"""Levels that a quote, list item or definition counts as, because the library indents each of its lines again."""
 
 MANY = 200
 """Maximum number of list items or table parts in one element. The library counts all siblings for each of them."""

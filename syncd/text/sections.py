@@ -1,4 +1,4 @@
-"""The structure of a Markdown text: front matter, headings, blocks of code, and the section below each heading. PURE.
+"""The structure of a Markdown text: front matter, headings, blocks of code, and the section below each heading.
 
 Lines are read by the rules of CommonMark as far as headings need them. Blocks in quotes and list items are not parsed.
 """

@@ -35,7 +35,7 @@ _MOVE_PAIRING_S: Final = 0.02
 both events together. An unpaired move counts as a removal and a creation, which give the same hints."""
 
 _PROBE_PATH: Final = b"/proc/self/fdinfo"
-"""A directory outside all mirrors. A watch that is added and removed sends one event through the kernel."""
+"""A directory outside all mirrors. Adding and removing a watch on it sends one event through the kernel."""
 
 
 class Descriptor(InotifyFD):

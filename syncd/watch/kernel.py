@@ -79,7 +79,8 @@ class RootHandler(FileSystemEventHandler):
     def dispatch(self, event: FileSystemEvent) -> None:
         """Put a hint for each path of an event."""
         try:
-            # A synthetic event follows from a directory event, whose hint covers the subtree.
+            # watchdog makes a synthetic event from the event of a directory, and the hint for the directory covers its
+            # subtree.
             if not event.is_synthetic:
                 # The new path comes first. If the loop wakes between both hints, a delete of the old path alone would
                 # not wait for the upload of the new one, and a search would find neither.
@@ -263,7 +264,8 @@ class KernelWatch:
             not_before = done + max(self._rest_s, (done - started) * _REST_FACTOR)
 
     def _rebuild(self) -> None:
-        # The old watches are removed first, because both together may exceed the limit. EVERYTHING covers the gap.
+        # The old watches are removed first, because old and new watches together may exceed the limit. The hint
+        # EVERYTHING covers the changes in between.
         self._drop_observer()
         try:
             self._observer = self._new_observer()

@@ -17,7 +17,7 @@ answer for a directory applies to everything below it. It is called for each dir
 
 
 _STOP_CHECK: Final = 16
-"""Entries between two checks for a stop. On a slow network each entry may take milliseconds."""
+"""Entries between two checks for a stop. On a slow network, the check of each entry may take milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

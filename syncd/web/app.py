@@ -25,6 +25,7 @@ from syncd.service.build import build_tree
 from syncd.service.runtime import Runtime
 from syncd.state.queue import retry_problems
 from syncd.web.history import RecentHistory
+from syncd.web.listening import served_names
 from syncd.web.probes import Probes
 from syncd.web.problems import PAGE, find_problems
 from syncd.web.view import EventFeed, EventStream, StatusCache, safe
@@ -36,7 +37,6 @@ FILES = (
     *("style.css", "icon.svg", "app.js", "words.js", "mirror.js", "trouble.js", "problems.js", "actions.js"),
     *("chart.js", "uplot.js", "uplot.css"),
 )
-_LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 TOKEN_HEADER = "X-Syncd-Token"  # noqa: S105 - the name of a header
 HEADERS = {
     # The page loads its own files only, so markup in a file's name cannot run, load or send anything.
@@ -87,10 +87,8 @@ class WebApp:
                 ),
             ]
         )
-        # After DNS rebinding a foreign page still sends its own name as Host. Every port is allowed, because the other
-        # end of a tunnel may have another port.
-        hosts = [*_LOCAL_HOSTS, f"[{host}]" if ":" in host else host]
-        self.asgi: ASGIApp = SecurityMiddleware(TrustedHostMiddleware(routes, hosts, www_redirect=False))
+        trusted = TrustedHostMiddleware(routes, served_names(host), www_redirect=False)
+        self.asgi: ASGIApp = SecurityMiddleware(trusted)
 
     async def _index(self, _request: Request) -> Response:
         return HTMLResponse(self._page)
@@ -193,7 +191,7 @@ def _not_found() -> Response:
 class SecurityMiddleware:
     """Sets HEADERS on every answer, and logs an exception instead of passing it on to the server.
 
-    Starlette's own middleware has answered with 500 before the exception arrives here.
+    The middleware of Starlette answers with 500 before it passes the exception on.
     """
 
     def __init__(self, app: ASGIApp) -> None:

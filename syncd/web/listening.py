@@ -28,6 +28,15 @@ WARN_EVERY_S = 60.0
 """Seconds between two warnings that no descriptor is left for connections."""
 
 
+def served_names(host: str) -> list[str]:
+    """Return the names of a server at a loopback address, by which a browser may ask.
+
+    After DNS rebinding, the page of another site still sends its own name as Host. A caller allows every port, because
+    the other end of a tunnel may have another port.
+    """
+    return ["localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host]
+
+
 def url_of(listener: socket.socket, path: str) -> str:
     """Return the URL of a path at a listening socket."""
     host, port = listener.getsockname()[:2]

@@ -1,4 +1,4 @@
-"""The HTTP server of the page and of the metrics, and its life over reloads."""
+"""The HTTP servers of the page and of the metrics. They stay open while the config is read again."""
 
 import asyncio
 import time

@@ -31,7 +31,7 @@ from syncd.web.problems import count_problems, plan_of, remedies
 MIN_AGE_S = 1.0
 """The status is counted again only after this many seconds."""
 MAX_SHARE = 0.05
-"""Counting a large state file takes at most this share of the time."""
+"""Maximum share of the time that is spent on counting a large state file."""
 COUNTED = (
     *("path", "target", "items", "searchable", "index", "stuck"),
     *("last_reconcile", "oldest_at", "problems", "counts"),
@@ -129,7 +129,7 @@ class _Times:
 
 
 def _identity(entry: dict[str, Any]) -> tuple[object, ...]:
-    """Return what tells an entry of the log from the others."""
+    """Return a value that is different for each entry of the log."""
     return entry["mirror"], entry["pass"], entry["kind"], entry["time"], entry.get("key")
 
 
@@ -184,7 +184,7 @@ class EventFeed:
                     events.append(_event("log", safe(added)))
             rows = [astuple(minute) for minute in self._history.minutes_from(minute_number)]
             spans = self._history.spans()
-            # The end of the last span moves all the time.
+            # The end of the last span changes all the time.
             seen = [rows[-1:], spans[:-1], [first for first, _ in spans[-1:]]]
             if seen != last:
                 minute_number, last = rows[-1][0] if rows else 0, seen
@@ -240,7 +240,7 @@ class EventFeed:
             "detail": safe(now.detail),
             "remedies": safe(remedies(now.detail or "")),
             "plan_id": plan_of(now.detail or ""),
-            # It was counted together with the other numbers.
+            # This value was counted together with the other numbers.
             "remaining": mirror.get("remaining", now.remaining) if now.remaining else 0,
             "until": now.until,
             "full_at": self._times.wall(name, max(worker.full_at, worker.policy.retry_at)),

@@ -29,7 +29,7 @@ log = structlog.get_logger()
 REQUESTS = 10
 """Maximum requests of one probe."""
 FIXED = 7
-"""Requests of a probe without surprises: three uploads, one look at the listing, two deletes, one get."""
+"""Requests of a probe without refusals or delays: three uploads, one look at the listing, two deletes, one get."""
 PAUSES_S = (3.0, 4.0, 8.0)
 """Seconds before each further look for an upload that the listing does not show. The sum is the longest known lag."""
 OLD_S = 600.0
@@ -47,7 +47,7 @@ def is_leftover(item: StoredItem, owner: str) -> bool:
 
 
 def is_old(item: StoredItem, now: float) -> bool:
-    """Return whether no probe can still need an item. False if the remote gives no time."""
+    """Return whether an item is so old that no probe needs it. False if the remote gives no time."""
     try:
         created = datetime.fromisoformat(item.created_at or "")
     except ValueError:
@@ -253,7 +253,7 @@ class ItemProbe:
     # -- deleting
 
     async def _remove_leftovers(self, sight: _Sight) -> None:
-        """Delete the items of earlier probes that were killed, as far as spare requests reach."""
+        """Delete the items of earlier probes that were killed, as long as spare requests are left."""
         for ref in sorted(sight.leftovers):
             if sight.spend():
                 await self._delete(sight, ref)

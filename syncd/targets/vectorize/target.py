@@ -293,7 +293,10 @@ class VectorizeTarget:
         return usage
 
     async def advice(self) -> Sequence[Advice]:
-        """Return the fields without a metadata index. It covers only vectors that are written after its creation."""
+        """Return the fields without a metadata index.
+
+        An index covers only vectors that are written after its creation.
+        """
         indexed = await self.index.api.list_metadata_indexes()
         if not (missing := [name for name in (OWNER, *self._policy.fields) if name not in indexed]):
             return ()

@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 
 from syncd.cloudflare.ai_search_models import (
+    FoundChunk,
     ItemPage,
     LogEntry,
-    SearchHit,
     Stats,
     StoredItem,
     TokenStatus,
@@ -126,8 +126,8 @@ def test_small_values_read_their_fields() -> None:
     log = {"action": "index", "timestamp": "t", "message": "m", "errorType": "e", "chunkCount": 1}
     assert decode(LogEntry, log, "log") == LogEntry("index", "t", "m", "e")
     hit = {"id": "c", "score": 0.5, "text": "t", "type": "text", "item": {"key": "a.md", "metadata": {"x": 1}}}
-    assert decode(SearchHit, hit, "chunk") == SearchHit("c", 0.5, "t", "a.md", {"x": 1})
-    assert decode(SearchHit, {"id": "c"}, "chunk") == SearchHit("c", 0.0, "")
+    assert decode(FoundChunk, hit, "chunk") == FoundChunk("c", 0.5, "t", "a.md", {"x": 1})
+    assert decode(FoundChunk, {"id": "c"}, "chunk") == FoundChunk("c", 0.0, "")
     assert decode(Namespace, {"name": "n"}, "namespace") == Namespace("n")
     token = {"id": "t", "status": "active"}
     assert TokenStatus.parse(Answer(token), "account") == TokenStatus("t", "active", "account")

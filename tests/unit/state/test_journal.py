@@ -73,7 +73,7 @@ def test_forget_drops_one_record(journal: Journal) -> None:
 
 def test_new_values_are_learned_and_missing_values_are_not(journal: Journal) -> None:
     journal.put(RECORD)
-    journal.index.learn(RECORD, Entry("a", "r1", version="v2", status="completed"), NOW + 12.34)
+    journal.index.store_reported(RECORD, Entry("a", "r1", version="v2", status="completed"), NOW + 12.34)
     assert journal.get("a") == replace(RECORD, version="v2", status="completed", searchable_s=12.3)
 
 

@@ -250,7 +250,7 @@ def test_decide_calls_every_dropped_key_in_step(
             assert not found.others
             assert not reads_lag or abs(START - found.record.written_at) > LAG_S
             assert renew_s is None or abs(START - found.record.written_at) < renew_s
-            mirror.journal.index.learn(found.record, found.entry, START)
+            mirror.journal.index.store_reported(found.record, found.entry, START)
         assert mirror.db.execute("SELECT * FROM record").fetchall() == before
 
 
