@@ -14,7 +14,7 @@ import click
 from syncd.cli import completion
 from syncd.cli.context import CommandGroup, Duration, GlobalOptions, as_json_option, file_path, run_async
 from syncd.cli.output import print_error, print_json, print_line, print_note, print_table
-from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, Conflict, NotFound, SyncdError
+from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, Conflict, NotFound, Park, SyncdError
 from syncd.core.plain_text import printable, shown_size
 
 if TYPE_CHECKING:
@@ -282,12 +282,19 @@ def rm(options: GlobalOptions, names: tuple[str, ...], namespace: str | None, *,
 
 
 async def _delete(kv: "KVNamespace", wanted: list[str]) -> dict[str, SyncdError]:
-    """Delete keys in bulk. Return the keys that failed with their errors."""
+    """Delete one key, or many in bulk. Return the keys that failed with their errors."""
     import asyncio
 
     from syncd.targets.kv.writing import send_bulk
 
     failed: dict[str, SyncdError] = {}
+    # Only bulk requests transmit control characters.
+    if len(wanted) == 1 and wanted[0].isprintable():
+        try:
+            await kv.delete_value(wanted[0])
+        except Park as error:
+            failed[wanted[0]] = error
+        return failed
     for start in range(0, len(wanted), _BULK_DELETE_KEYS):
         failed |= await send_bulk(wanted[start : start + _BULK_DELETE_KEYS], kv.bulk_delete, asyncio.sleep)
     return failed

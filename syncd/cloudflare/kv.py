@@ -31,7 +31,7 @@ from syncd.cloudflare.kv_models import (
 )
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
-from syncd.core.errors import Halt, Park, Retry, TargetMissing, TooMuch
+from syncd.core.errors import Halt, NotFound, Park, Retry, TargetMissing, TooMuch
 
 NAMESPACES_PER_PAGE = 100
 """Namespaces of one page; an account holds at most 1,000 (KV limits)."""
@@ -233,6 +233,15 @@ class KVNamespace:
                 "PUT", url, params=params, form=form, file=file, part="value", permission=_EDIT, probe=self._base
             )
         await self.transport.request(request)
+
+    async def delete_value(self, key: str) -> None:
+        """Delete one key. An absent key is no error."""
+        try:
+            url = self._of("values", key)
+            await self.transport.request(Request("DELETE", url, permission=_EDIT, probe=self._base))
+        except NotFound as error:
+            if error.code != KEY_NOT_FOUND:
+                raise
 
     def _of(self, resource: str, key: str) -> str:
         check_key(key, in_url=True)

@@ -153,4 +153,5 @@ class TestKVTargetOnWorkerd(FilesContract):
             await namespace.read_value("a")
         with pytest.raises(NotFound):
             await namespace.read_metadata("a")
+        await namespace.delete_value("a")
         assert await namespace.bulk_get(["a"]) == {"a": None}

@@ -177,6 +177,17 @@ def test_many_keys_go_in_one_request_and_absent_ones_count_as_removed(workspace:
     ]
 
 
+def test_one_key_is_removed_by_its_url_or_if_no_url_can_contain_it_in_bulk(workspace: Workspace) -> None:
+    made(workspace)
+    workspace.syncd("kv", "put", "a b/ü", str(workspace.write("value")), "--namespace", "docs")
+    for key in ("a b/ü", "a b/ü", "a\nb"):
+        seen = workspace.syncd("kv", "rm", key, "--json", "--namespace", "docs")
+        assert (seen.code, seen.json()) == (0, {"removed": [key], "failed": {}})
+    assert workspace.syncd("kv", "keys", "--json", "--namespace", "docs").json()["keys"] == []
+    seen = workspace.syncd("kv", "rm", ".", "--json", "--namespace", "docs")
+    assert (seen.code, list(seen.json()["failed"])) == (1, ["."])
+
+
 def test_the_only_kv_mirror_selects_the_namespace(workspace: Workspace) -> None:
     made(workspace)
     account_only(workspace, mirror_of("one", "docs"))

@@ -16,7 +16,7 @@ from syncd.cloudflare.kv_models import (
     ListedKey,
     encode_pair,
 )
-from syncd.core.errors import Conflict, Halt, NotFound, Park, Retry, TargetMissing
+from syncd.core.errors import Conflict, Halt, NotFound, Park, Retry, TargetMissing, Unreachable
 from tests.unit.cloudflare.harness import ACCOUNT, BASE, Remote, VirtualTime, bad, ok, sent_json
 
 API = f"{BASE}/accounts/{ACCOUNT}/storage/kv/namespaces"
@@ -101,6 +101,7 @@ CALLS = [
     ),
     Case(lambda _, docs: docs.read_metadata("a/b"), {}, ("GET", f"{ONE}/metadata/a%2Fb", {}), None),
     Case(lambda _, docs: docs.read_value("a/b"), {}, ("GET", f"{ONE}/values/a%2Fb", {}), None),
+    Case(lambda _, docs: docs.delete_value("a/b"), {}, ("DELETE", f"{ONE}/values/a%2Fb", {}), None),
     Case(
         lambda _, docs: docs.write_value("a/b", b"", expiration_ttl=60),
         {},
@@ -222,9 +223,10 @@ async def test_the_whole_key_is_one_encoded_segment(remote: Remote, docs: KVName
     await docs.read_metadata(key)
     await docs.read_value(key)
     await docs.write_value(key, b"x")
+    await docs.delete_value(key)
     assert [request.url.raw_path.decode().partition(ID)[2] for request in remote.requests] == [
         f"/metadata/{segment}",
-        *[f"/values/{segment}"] * 2,
+        *[f"/values/{segment}"] * 3,
     ]
 
 
@@ -246,6 +248,7 @@ async def test_a_key_that_cannot_be_sent_is_refused_before(
         docs.read_metadata(key),
         docs.read_value(key),
         docs.write_value(key, b""),
+        docs.delete_value(key),
     ]
     if "\n" not in key:
         calls += [docs.bulk_delete(["a", key]), docs.bulk_get(["a", key])]
@@ -314,12 +317,22 @@ async def test_metadata_is_any_json(remote: Remote, docs: KVNamespace, metadata:
     assert await docs.read_metadata("a") == metadata
 
 
-async def test_an_absent_key_is_not_found(remote: Remote, docs: KVNamespace) -> None:
+async def test_an_absent_key_is_not_found_and_removing_it_is_no_error(remote: Remote, docs: KVNamespace) -> None:
     remote.says(bad(404, 10009, "key not found"))
     for call in (docs.read_value("a"), docs.read_metadata("a")):
         with pytest.raises(NotFound) as caught:
             await call
         assert (caught.value.code, caught.value.status) == (10009, 404)
+    await docs.delete_value("a")
+
+
+@pytest.mark.parametrize("code", [None, 7999])
+async def test_a_404_that_names_no_key_does_not_count_as_removed(
+    remote: Remote, time: VirtualTime, docs: KVNamespace, code: int | None
+) -> None:
+    remote.says(bad(404, code))
+    with pytest.raises(Unreachable):
+        await time.run(docs.delete_value("a"))
 
 
 # many values
