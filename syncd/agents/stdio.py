@@ -59,7 +59,7 @@ class InputLines:
         self._loop.call_soon_threadsafe(self._queue.put_nowait, line)
 
     def _lines(self) -> Iterator[bytes]:
-        """Yield the lines. A line that is too long is cut. It is no JSON then, so the library answers with an error."""
+        """Yield the lines. A line that is too long is cut. It is no JSON then, and the library ignores such a line."""
         kept, cut = b"", False
         while chunk := self._chunk():
             *whole, kept = (kept + chunk).split(b"\n")

@@ -103,6 +103,9 @@ def rebuild(  # noqa: PLR0913 - the options of the command
     """Fill a second target with other settings, compare it with the first, and switch to it.
 
     The first target stays in use and fresh until the switch. Run the same command again to go on after an interruption.
+
+    The exit code is 1 if the second target has problems that the first one does not have, and 6 if it answers fewer
+    questions of --queries. There is no switch then.
     """
     if drop_old and (into is not None or settings or queries or switch):
         raise ConfigError("--drop-old stands alone; switch first, and drop the old entries in a later command")

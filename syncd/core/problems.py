@@ -11,6 +11,8 @@ from syncd.core.plain_text import over_limit, shown_size
 KV_KEY_BYTES = 512
 """Longest key of Workers KV, in bytes of UTF-8 (KV limits)."""
 _SHORTEN = 'long_names = "shorten"'
+_NOT_INDEXED = "the target does not index this type of file"
+_CONVERTIBLE = "; name it in convert to send its text"
 _NOT_CONVERTIBLE = (
     "syncd cannot convert this type of file to Markdown; leave its pattern out of convert (as_text sends text files)"
 )
@@ -68,7 +70,7 @@ class Limits:
         if form == "convert" and not can_convert(key):
             return Problem(key, "unsupported_type", _NOT_CONVERTIBLE)
         if not (self.extensions is None or _has_extension(name, self.extensions)):
-            return Problem(key, "unsupported_type", "the target does not index this type of file")
+            return Problem(key, "unsupported_type", _NOT_INDEXED + (_CONVERTIBLE if can_convert(key) else ""))
         if size > self.size_limit(key):
             return Problem(
                 key, "too_large", _source_too_large(size) if form == "convert" else self._too_large(name, size)

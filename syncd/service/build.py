@@ -275,7 +275,7 @@ def build_mirror(
         keep_age=lambda: age.keep(uptime_s()),
         claims=Claims(db, name),
     )
-    if target.limits.forms.convert:
+    if target.limits.forms:
         # Imported late, because few folders contain documents.
         from syncd.text.conversion import converted
 

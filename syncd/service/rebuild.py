@@ -160,6 +160,11 @@ def check_second(config: Config, rebuild: Rebuild) -> None:
         where = f"{mirror.target.spec}{f' with the prefix {prefixes[0]!r}' if any(prefixes) else ''}"
         if name != rebuild.name:
             raise ConfigError(f"mirrors.{name} has the target {where}; name another one with --into")
+        if mirror.target.type == "kv" and not mirror.key_prefix:
+            raise ConfigError(
+                f"mirror {name} has no key_prefix, and each prefix lies within it; fill another namespace with a second"
+                " mirror instead"
+            )
         more = ", of which neither prefix begins with the other" if any(prefixes) else ""
         raise ConfigError(f"mirror {name} has the target {where} already; name another one with --into{more}")
 

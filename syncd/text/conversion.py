@@ -1,4 +1,4 @@
-"""Converts the files of `convert` to Markdown before they are sent (core/forms.py)."""
+"""Converts the files of `convert` to Markdown before they are sent, and checks those of `as_text` (core/forms.py)."""
 
 import sys
 from dataclasses import replace
@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from syncd.core.errors import Park, Retry
 from syncd.core.model import Content
+from syncd.core.plain_text import decode
 from syncd.core.problems import Limits
 
 PACKAGE = "kreuzberg"
@@ -42,10 +43,13 @@ def close() -> None:
 def converted(key: str, content: Content, limits: Limits) -> Content:
     """Return a file as it is sent. Blocks while the file is converted, if its form is `convert`.
 
-    Raises Park if the file cannot be converted or its text cannot be sent, and Retry if the extra `convert` is not
-    installed.
+    Raises Park if the file cannot be converted, if its text cannot be sent, or if a file of `as_text` is no text, and
+    Retry if the extra `convert` is not installed.
     """
-    if limits.forms.of(key) != "convert":
+    form = limits.forms.of(key)
+    if form == "text":
+        _check_text(content.data)
+    if form != "convert":
         return content
     if converter_version() is None:
         # Retry, because a parked file would be retried only after a change of the file.
@@ -57,3 +61,12 @@ def converted(key: str, content: Content, limits: Limits) -> Content:
     if problem := limits.refuse_converted(key, len(text)):
         raise Park(problem.kind, problem.message)
     return replace(content, data=text)
+
+
+def _check_text(data: bytes) -> None:
+    """Raise Park if a file is no text. A search would find its bytes as words."""
+    try:
+        # The target reads other encodings as far as it can.
+        decode(data, errors="replace")
+    except ValueError as error:
+        raise Park("unsupported_type", f"the file is named in as_text, but {error} to send it, or exclude it") from None

@@ -254,7 +254,10 @@ def _answer(source: BinaryIO, kind: bytes, size: int) -> tuple[bytes, bytes]:
 
 
 def _told(error: BaseException) -> bytes:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200].encode("utf-8", "backslashreplace")
+    # The text of some errors begins with the name of their type.
+    name = type(error).__name__
+    text = f"{name}: {str(error).removeprefix(f'{name}: ')}"
+    return " ".join(text.split())[:200].encode("utf-8", "backslashreplace")
 
 
 def _converter(kind: bytes) -> Callable[[bytes], bytes]:

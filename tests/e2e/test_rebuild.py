@@ -180,7 +180,8 @@ def test_wrong_use_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
     with two_targets(tmp_path) as (workspace, remote):
         workspace.configure(
             more=f'[mirrors.other]\npath = "{workspace.docs}"\n'
-            '[mirrors.other.target]\ntype = "ai-search"\ninstance = "others"'
+            '[mirrors.other.target]\ntype = "ai-search"\ninstance = "others"\n'
+            f'[mirrors.kv]\npath = "{workspace.docs}"\n[mirrors.kv.target]\ntype = "kv"\nnamespace_title = "docs"'
         )
         refused = {
             ("docs", "--into", "docs"): "has the target ai-search:default/docs already",
@@ -188,6 +189,7 @@ def test_wrong_use_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
             ("docs", "--into", "others"): "mirrors.other has the target ai-search:default/others",
             ("dosc", "--into", "docs-2"): "did you mean docs?",
             ("other", "--into", "docs-2"): "has made no full pass yet",
+            ("kv", "--into", "v2/"): "fill another namespace with a second mirror instead",
             ("docs",): "has no rebuild",
             ("docs", "--into", "Docs 2"): "--into",
             ("docs", "--into", "docs-2", "--set", "embeding_model=x"): "embeding_model",

@@ -131,3 +131,17 @@ def test_limits_concern_the_entry_and_not_the_source() -> None:
 def test_each_convertible_ending_has_a_type() -> None:
     types = pytest.importorskip("syncd.text.document_text", reason="kreuzberg is not installed").TYPES
     assert {*types, ".ipynb"} == CONVERTIBLE
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("TALK.PPTX", "the target does not index this type of file; name it in convert to send its text"),
+        ("app.exe", "the target does not index this type of file"),
+    ],
+)
+def test_a_type_that_could_be_converted_is_named_as_such(key: str, told: str) -> None:
+    limits = Limits(extensions=frozenset({".md"}), forms=Forms(("*.pptx",), (), "", "x-1"))
+    problem = limits.refuse(key, 1)
+    assert problem
+    assert (problem.kind, problem.message) == ("unsupported_type", told)

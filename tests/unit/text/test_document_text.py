@@ -75,6 +75,7 @@ def test_a_hostile_document_is_its_own_problem(shared: Converter, name: str) -> 
         shared.document(name, make())
     assert caught.value.kind == kind, str(caught.value)
     assert "or exclude it" in str(caught.value)
+    assert str(caught.value).count("ParsingError: ") <= 1
     assert b"K\xc3\xb6ln" in shared.document("a.odt", DOCUMENTS["a.odt"]), "the next document is converted"
 
 
@@ -138,6 +139,19 @@ LIMITS = Limits(forms=Forms(("*.docx",), ("*.ts",), "", "x-1"), max_file_size=10
 def test_only_files_to_convert_are_converted() -> None:
     content = Content(b"let x", "00+text", suffix=".txt")
     assert conversion.converted("a.ts", content, LIMITS) is content
+
+
+@pytest.mark.parametrize("data", [b"", b"let x", "wörter".encode("latin-1"), "wörter".encode("utf-16")])
+def test_text_of_any_encoding_is_sent_as_text(data: bytes) -> None:
+    content = Content(data, "00+text", suffix=".txt")
+    assert conversion.converted("a.ts", content, LIMITS) is content
+
+
+@pytest.mark.parametrize("data", [b"G\x40\x00\x10\x00\x00\xb0\r" * 100, b"\xff\xfe\x00\xd8\x00\xd8"])
+def test_a_video_is_not_sent_as_text(data: bytes) -> None:
+    with pytest.raises(Park, match=r"named in as_text, but it .* save it as UTF-8 to send it") as raised:
+        conversion.converted("a.ts", Content(data, "00+text", suffix=".txt"), LIMITS)
+    assert raised.value.kind == "unsupported_type"
 
 
 def test_without_the_extra_a_file_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
