@@ -105,7 +105,3 @@ def test_it_runs_as_nobody_in_particular_and_ends_on_sigterm() -> None:
 def test_the_base_is_an_argument_and_names_no_registry() -> None:
     assert {image.split()[0] for image in instructions("FROM")} == {"${BASE}"}
     assert [each for each in instructions("ARG") if each.startswith("BASE=")] == ["BASE=python:3.13-slim"]
-
-
-def test_podman_and_docker_read_the_same_ignore_file() -> None:
-    assert (ROOT / ".containerignore").read_bytes() == (ROOT / ".dockerignore").read_bytes()
