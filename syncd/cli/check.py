@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from syncd.cli.context import GlobalOptions, as_json_option, chosen_mirrors, command, mirrors_argument, run_async
-from syncd.cli.output import print_json, print_line, shard_suffix
+from syncd.cli.output import counted, print_json, print_line, shard_suffix
 from syncd.core.errors import (
     EXIT_CONFIG,
     EXIT_HALT,
@@ -136,7 +136,7 @@ async def _check(options: GlobalOptions, names: Sequence[str]) -> AsyncIterator[
         for line in error.lines:
             yield Finding("config", "FAIL", line), EXIT_CONFIG
         return
-    yield Finding("config", "ok", f"{len(config.mirrors)} mirror(s): {', '.join(config.mirrors)}"), EXIT_OK
+    yield Finding("config", "ok", f"{counted(len(config.mirrors), 'mirror')}: {', '.join(config.mirrors)}"), EXIT_OK
     for file in options.exposed_files(config):
         yield Finding("permissions", "warn", file.message, file.remedy), EXIT_OK
     if config.notify.urls:
@@ -327,7 +327,8 @@ def _check_folder(
         return [(Finding(what, "FAIL", str(error)), EXIT_HALT)]
     survey = _survey(config, name, tree)
     folder = shown_path(section.path)
-    message = f"{folder}{shard_suffix(section.shard)}: {survey.files} files to mirror, {survey.problems} with a problem"
+    files = f"{counted(survey.files, 'file')} to mirror, {survey.problems} with a problem"
+    message = f"{folder}{shard_suffix(section.shard)}: {files}"
     if not survey.complete:
         remedy = f"let syncd read every directory under {folder}; until then nothing is deleted"
         return [(Finding(what, "warn", message, remedy), EXIT_OK)]
@@ -425,7 +426,7 @@ def _check_watches(name: str, section: "MirrorConfig") -> Finding:
     if folders > limit:
         remedy = f"sysctl fs.inotify.max_user_watches={max(folders * 2, 524288)}; until then syncd polls"
         return Finding(f"{name}: watch", "warn", f"{folders} directories, but inotify allows {limit} watches", remedy)
-    return Finding(f"{name}: watch", "ok", f"{folders} directories, inotify allows {limit} watches")
+    return Finding(f"{name}: watch", "ok", f"watches needed: {folders}, allowed by inotify: {limit}")
 
 
 def _notices(config: "Config") -> _Result:
