@@ -41,7 +41,7 @@ class Agent:
         return result.structured_content
 
     async def refused(self, tool: str, **arguments: Any) -> str:
-        """Return the words of an error."""
+        """Return the text of an error."""
         result = await self.client.call_tool(tool, arguments)
         text = _text(result)
         assert result.is_error, text

@@ -48,7 +48,7 @@ def main(place: Path) -> None:
             until(lambda: "another device" in str(workspace.status().get("detail")))
             assert workspace.remote.counted()["changing"] == 0
             daemon.stop()
-        # A person accepts this folder.
+        # A person accepts the folder as it is now.
         assert workspace.syncd("reconcile").code == 3, "a later process knows that the root was a mount"
         assert workspace.syncd("reconcile", "--force").code == 0
         assert set(workspace.remote.files()) == {"below.md"}

@@ -24,12 +24,13 @@ from tests.torture.stormy_vectors import FarVectorize
 HOUR_S = 3600.0
 CLEAN_PASSES = 3
 MOST_AFTER_REFUSAL = 16
-"""Requests after the first 401: those in flight (8 transfers), one look of each process, and a further try or two."""
+"""Maximum requests after the first 401: 8 that are in flight, one of each other process, and a few retries."""
 MOST_IDLE, ROWS_OF_A_PAGE = 10, 50
 """Requests of a no-op pass in addition to its listing. AI Search has the smallest pages."""
 MOST_OF_A_PROCESS, MOST_OF_A_FILE = 20, 3
-"""Requests of a whole storm for each process (listings and repetitions) and each file written. About a third of
-it is usual; who asks again without a pause exceeds it in seconds.
+"""Requests of a whole storm for each process (listings and repetitions) and each file written.
+
+A usual storm needs a third of them. A process that repeats a request without a pause exceeds the number in seconds.
 """
 CATCHES_UP_S = 60.0
 FAR: Mapping[Kind, Callable[[str], Far]] = {"ai-search": FarAISearch, "kv": FarKV, "vectorize": FarVectorize}
@@ -124,7 +125,8 @@ class Storm:
     def _left_alone(self) -> None:
         """End the faults under a running daemon. It must be in step after its next full pass at the latest.
 
-        Not before: what a predecessor wrote as it was killed is known to nobody but the listing.
+        An earlier moment would be too strict: only a listing shows an entry that a process wrote just before it was
+        killed.
         """
         daemon = self._shop.start("run", interval=self._size.interval)
         self._told(until(lambda: daemon.said(READY) > 0, CATCHES_UP_S), "`run` does not get ready")
@@ -199,7 +201,7 @@ class Storm:
     def _refusal(self) -> None:
         """Answer 401 to every request from some moment on. The mirror must halt and send few requests.
 
-        A token that has worked is tried again for minutes, so the storm only sees that its mirror waits.
+        A token that has worked before is tried again for minutes, so the storm only checks that the mirror is not idle.
         """
         self._shop.ended(self._shop.start("reconcile"))
         for command in ("run", "reconcile", "reconcile"):
@@ -257,7 +259,7 @@ class Storm:
             self._shop.ended(process)
         self._shop.limit = None
 
-    # -- peace
+    # -- after the storm
 
     def _peace(self) -> None:
         """End the faults. Make clean passes, compare, and make one pass that has nothing to do."""
@@ -306,8 +308,10 @@ class Storm:
         return actions
 
     def _without_unprovable(self, difference: Difference) -> Difference:
-        """An upload whose outcome nobody could record, as the process was stopped, and which bears no mark, cannot be
-        told from a stranger's: it is left alone, and named as foreign while its file is there.
+        """Leave out the entries that nothing shows to be ours.
+
+        A process that is stopped during an upload without a mark leaves such an entry. syncd leaves it alone, and reports
+        it as foreign while its file exists.
         """
         lost = [key for key in difference.lost if key not in self._foreign]
         self.tally.counts["unprovable"] += len(difference.lost) - len(lost) + len(difference.left_over)
