@@ -1,14 +1,15 @@
 """The tools: search, read, list, explain, status. Each asks the queries that the commands ask, and changes nothing."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
 
-from syncd.agents.documents import Documents
 from syncd.agents.values import (
     Explained,
     ExplainParameters,
@@ -32,12 +33,52 @@ from syncd.cloudflare.transport import Transport
 from syncd.config.schema import Config, mirror_config
 from syncd.core.errors import ConfigError
 from syncd.core.keys import shown, shown_path
+from syncd.core.model import Content
+from syncd.core.problems import Limits
 from syncd.queries.items import page
 from syncd.queries.lookup import Found, explain_found, find_all, folder_key
 from syncd.queries.reading import Bytes, Lines, part_of, read_source
 from syncd.queries.search import freshness, search
 from syncd.queries.status import snapshot
 from syncd.service.build import build_tree, open_target, open_transport
+
+KEPT = 4
+"""Converted documents that are kept, because an agent reads one in several parts (our own limit)."""
+_AT_A_TIME = 2
+
+
+class Documents:
+    """The documents that agents read, converted to Markdown as the mirror sends them.
+
+    Threads of its own wait for conversions, so that no other tool waits for them.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="syncd-document")
+        self._kept: OrderedDict[tuple[str, str], Content] = OrderedDict()
+
+    async def converted(self, key: str, source: Content, limits: Limits) -> Content:
+        """Return a file as the mirror sends it. Raises Park or Retry if it cannot be converted."""
+        # Imported late, because few folders contain documents.
+        from syncd.text.conversion import converted
+
+        mark = key, source.checksum
+        content = self._kept.get(mark)
+        if content is None:
+            loop = asyncio.get_running_loop()
+            content = await loop.run_in_executor(self._threads, converted, key, source, limits)
+        self._kept[mark] = content
+        self._kept.move_to_end(mark)
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return content
+
+    def close(self) -> None:
+        """End all conversions."""
+        from syncd.text.conversion import close
+
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        close()
 
 
 class Agent:

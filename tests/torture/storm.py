@@ -310,8 +310,8 @@ class Storm:
     def _without_unprovable(self, difference: Difference) -> Difference:
         """Leave out the entries that nothing shows to be ours.
 
-        A process that is stopped during an upload without a mark leaves such an entry. syncd leaves it alone, and reports
-        it as foreign while its file exists.
+        A process that is stopped during an upload without a mark leaves such an entry. syncd does not touch it, and
+        reports it as foreign while its file exists.
         """
         lost = [key for key in difference.lost if key not in self._foreign]
         self.tally.counts["unprovable"] += len(difference.lost) - len(lost) + len(difference.left_over)
