@@ -6,7 +6,7 @@ Every method except `upload` repeats failed requests and raises the errors of Tr
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Literal, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from tenacity import AsyncRetrying
 
@@ -15,6 +15,7 @@ from syncd.cloudflare.ai_search_models import (
     ItemPage,
     ListParams,
     LogEntry,
+    Namespace,
     Stats,
     StoredItem,
     TokenStatus,
@@ -22,17 +23,13 @@ from syncd.cloudflare.ai_search_models import (
 )
 from syncd.cloudflare.decoding import decode, decode_rows, parse_whole_number
 from syncd.cloudflare.exchange import Request, path
-from syncd.cloudflare.instance_models import (
-    NO_SETTINGS,
-    Instance,
-    InstanceSettings,
-    Namespace,
-    settings_body,
-)
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
 from syncd.core.errors import Halt, Park, Retry
 from syncd.core.probe_answers import Quoting
+
+if TYPE_CHECKING:
+    from syncd.cloudflare.instance_models import Instance
 
 BUILTIN = "builtin"
 """source_id of uploaded items. A key is unique only within a source."""
@@ -226,26 +223,26 @@ class AISearch:
         body = {"query": query, "ai_search_options": options}
         return Request("POST", self._instance + "/search", json=body, permission=RUN, reads=True)
 
-    async def read_instance(self) -> Instance:
+    async def read_instance(self) -> "Instance":
         """Return this instance. Raises TargetMissing if the instance or its namespace does not exist."""
         return await self._get(self._instance, _instance)
 
     async def create_instance(
-        self, custom_metadata: Mapping[str, str] | None = None, settings: InstanceSettings = NO_SETTINGS
-    ) -> Instance:
+        self, custom_metadata: Mapping[str, str] | None = None, settings: Mapping[str, Any] | None = None
+    ) -> "Instance":
         """Create this instance with built-in storage. Raises Conflict if it exists.
 
-        custom_metadata: maps at most 5 field names to text, number, boolean or datetime. settings: those that are None
-        get the defaults of the service.
+        custom_metadata: maps at most 5 field names to text, number, boolean or datetime. settings: values by the names
+        of InstanceSettings. A setting that is left out gets the default of the service.
         """
-        body = {"id": self.instance} | settings_body(settings, custom_metadata)
+        body = {"id": self.instance, **(settings or {}), **_declared(custom_metadata)}
         request = Request("POST", self._namespace + "/instances", json=body, permission=EDIT)
         return await self.transport.ask(request, _instance)
 
-    async def list_instances(self, page: int = 1, per_page: int = PER_PAGE) -> tuple[Instance, ...]:
+    async def list_instances(self, page: int = 1, per_page: int = PER_PAGE) -> "tuple[Instance, ...]":
         """Return one page of the instances of the namespace. An empty page is the end."""
         params = {"page": str(page), "per_page": str(per_page)}
-        return await self._get(self._namespace + "/instances", _rows(Instance, "instance"), params)
+        return await self._get(self._namespace + "/instances", _instances, params)
 
     # namespaces and token
 
@@ -312,8 +309,29 @@ def _rows(kind: type[_T], name: str) -> Callable[[Answer], tuple[_T, ...]]:
 
 
 _item = _one(StoredItem, "item")
-_instance = _one(Instance, "instance")
 _namespace = _one(Namespace, "namespace")
+
+
+# The models of instances are imported late: they are many, and few passes need them.
+
+
+def _instance(answer: Answer) -> "Instance":
+    from syncd.cloudflare.instance_models import Instance
+
+    return decode(Instance, answer.result, "instance")
+
+
+def _instances(answer: Answer) -> "tuple[Instance, ...]":
+    from syncd.cloudflare.instance_models import Instance
+
+    return decode_rows(Instance, answer.result, "instance")
+
+
+def _declared(custom_metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    """Return the metadata fields that a body declares, nothing if there are none."""
+    fields = (custom_metadata or {}).items()
+    rows = [{"field_name": name, "data_type": data_type} for name, data_type in fields]
+    return {"custom_metadata": rows} if rows else {}
 
 
 def _uploaded(page: ItemPage, key: str) -> StoredItem | None:

@@ -129,6 +129,13 @@ def search_hits(answer: Answer) -> tuple[FoundChunk, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Namespace:
+    """One AI Search namespace."""
+
+    name: Text
+
+
+@dataclass(frozen=True, slots=True)
 class TokenStatus:
     """The state of a token, without its permissions. status: active, disabled or expired. kind: who owns the token."""
 

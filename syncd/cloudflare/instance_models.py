@@ -1,4 +1,4 @@
-"""Models of AI Search instances and namespaces, and the settings of an instance in requests and answers.
+"""Models of AI Search instances, and the settings of an instance in requests and answers.
 
 Settings have the names of `instances.create` and `instances.update` (cloudflare 5.9.0). Settings of an external source
 (source, source_params, sync_interval, token_id) are left out, because syncd uploads to the built-in storage.
@@ -150,21 +150,9 @@ class InstanceSettings:
     public_endpoint_params: Annotated[PublicEndpoint | None, _nested(PublicEndpoint)] = None
 
 
-NO_SETTINGS = InstanceSettings()
-
-
-def instance_settings(values: Mapping[str, Any]) -> InstanceSettings:
-    """Return the settings of nested tables with the names of the API."""
-    return decode(InstanceSettings, dict(values), "settings")
-
-
-def settings_body(settings: InstanceSettings, custom_metadata: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return the JSON of a request: the settings that are given, and the declared metadata fields if there are any."""
-    body = _given(asdict(settings))
-    if custom_metadata:
-        fields = custom_metadata.items()
-        body["custom_metadata"] = [{"field_name": name, "data_type": data_type} for name, data_type in fields]
-    return body
+def settings_body(settings: InstanceSettings) -> dict[str, Any]:
+    """Return the settings that are given, as the JSON of a request has them."""
+    return _given(asdict(settings))
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
@@ -178,7 +166,7 @@ def _plain(value: object) -> object:
     return [_plain(each) for each in value] if isinstance(value, tuple) else value
 
 
-# -- instances and namespaces
+# -- instances
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,10 +190,3 @@ class Instance(InstanceSettings):
     type: OptionalText = None
     paused: Flag = False
     custom_metadata: Annotated[Mapping[str, str], PlainValidator(_declared_fields)] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Namespace:
-    """One AI Search namespace."""
-
-    name: Text

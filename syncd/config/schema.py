@@ -344,8 +344,9 @@ def settings_digest(config: Config, names: Collection[str]) -> str:
 
     It ignores unknown names, and owners, because a daemon fills in the default ones.
     """
-    chosen = {name: config.mirrors[name] for name in names or config.mirrors if name in config.mirrors}
-    settings = {name: mirror.model_dump(exclude={"owner"}) for name, mirror in chosen.items()}
+    # By the model of the whole config: pydantic has built it to read the config, and not those of its parts.
+    dumped = config.model_dump(include={"mirrors"}, exclude={"mirrors": {"__all__": {"owner"}}})["mirrors"]
+    settings = {name: mirror for name, mirror in dumped.items() if name in (names or dumped)}
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

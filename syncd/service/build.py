@@ -393,11 +393,12 @@ def _ai_search(
     learned: StoredAnswers,
 ) -> Target:
     from syncd.cloudflare.ai_search import AISearch
-    from syncd.cloudflare.instance_models import instance_settings
     from syncd.targets.ai_search.items import ItemWritePolicy
     from syncd.targets.ai_search.target import AISearchTarget
 
-    settings = instance_settings(target.settings.model_dump(exclude_none=True))
+    given = target.settings
+    # pydantic builds the model of this section again to dump it, and most mirrors give no settings.
+    settings = given.model_dump(exclude_none=True) if given.model_fields_set else {}
     return AISearchTarget(
         AISearch(transport, target.namespace, target.instance),
         ItemWritePolicy(section.owner, section.key_prefix, grants.takeover, target.metadata, settings),

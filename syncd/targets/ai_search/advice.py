@@ -9,9 +9,10 @@ request, and no route tells the plan of an account. They are therefore advice, a
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from syncd.cloudflare.ai_search import EDIT, RUN, AISearch
-from syncd.cloudflare.instance_models import Instance, InstanceSettings
+from syncd.cloudflare.instance_models import Instance, settings_body
 from syncd.core.errors import AuthHalt, SyncdError, TargetMissing
 from syncd.core.model import IndexStatus
 from syncd.targets.base import Advice, Usage
@@ -67,13 +68,13 @@ async def search_advice(api: AISearch) -> Advice:
     return Advice(f"the token reads the instance ({EDIT}) and searches it ({RUN})", None, "permissions")
 
 
-async def instance_usage(api: AISearch, settings: InstanceSettings, counts: Counts, *, account: bool) -> list[Usage]:
+async def instance_usage(api: AISearch, settings: Mapping[str, Any], counts: Counts, *, account: bool) -> list[Usage]:
     """Return the use of the instance, and that of the account if `account`, or if the instance is still to be made.
 
     settings: of an instance that is still to be made.
     """
     try:
-        shown: InstanceSettings = await api.read_instance()
+        shown = settings_body(await api.read_instance())
     except TargetMissing:
         return [_files(settings, 0), *await _account_usage(api, to_come=1)]
     found = await counts()
@@ -81,9 +82,8 @@ async def instance_usage(api: AISearch, settings: InstanceSettings, counts: Coun
     return [files, *(await _account_usage(api, to_come=0) if account else ())]
 
 
-def _files(settings: InstanceSettings, used: int | None) -> Usage:
-    method = settings.index_method
-    if method is not None and method.keyword is False:
+def _files(settings: Mapping[str, Any], used: int | None) -> Usage:
+    if settings.get("index_method", {}).get("keyword") is False:
         return Usage("files in the instance", used, FILES_FREE, FILES_PAID, per="file")
     return Usage("files in the instance, with hybrid search", used, FILES_FREE, FILES_PAID_HYBRID, per="file")
 

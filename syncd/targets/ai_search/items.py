@@ -10,7 +10,6 @@ import structlog
 from syncd.cloudflare.ai_search import BUILTIN, AISearch
 from syncd.cloudflare.ai_search_models import ItemPage, StoredItem
 from syncd.cloudflare.decoding import parse_time
-from syncd.cloudflare.instance_models import NO_SETTINGS, InstanceSettings
 from syncd.core.errors import NotFound
 from syncd.core.forms import neighbours
 from syncd.core.key_digests import FULL_KEY_FIELD, prefix_of
@@ -34,14 +33,14 @@ class ItemWritePolicy:
     """The marks of the items that a mirror writes, and the settings of an instance that it creates.
 
     takeover: the mirror may replace items of other owners. fields: the source of each metadata field besides the marks
-    (see text/documents.py).
+    (see text/documents.py). settings: the given ones, by the names of the API.
     """
 
     owner: str
     prefix: str = ""
     takeover: bool = False
     fields: Mapping[str, str] = field(default_factory=dict)
-    settings: InstanceSettings = NO_SETTINGS
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 # -- values

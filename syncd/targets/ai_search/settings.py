@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from syncd.cloudflare.instance_models import Instance, InstanceSettings, settings_body
+from syncd.cloudflare.instance_models import Instance, settings_body
 from syncd.targets.base import Advice
 
 Change = Literal["free", "reindex", "replace", "never"]
@@ -68,23 +68,23 @@ class Drift:
     change: Change
 
 
-def find_drift(wanted: InstanceSettings, instance: InstanceSettings) -> Sequence[Drift]:
+def find_drift(wanted: Mapping[str, Any], instance: Instance) -> Sequence[Drift]:
     """Return the settings of the config that the instance does not have, or that the service does not show.
 
     Settings that the config does not name are not compared.
     """
     shown = _flat(settings_body(instance))
     found = []
-    for name, value in _flat(settings_body(wanted)).items():
+    for name, value in _flat(wanted).items():
         present = shown.get(name, _DEFAULTS.get(name))
         if not _equal(value, present):
             found.append(Drift(name, value, present, _CHANGES.get(name.partition(".")[0], "free")))
     return found
 
 
-def settings_advice(wanted: InstanceSettings, instance: Instance) -> Sequence[Advice]:
+def settings_advice(wanted: Mapping[str, Any], instance: Instance) -> Sequence[Advice]:
     """Return one line for each setting that differs, and one line for the settings that cannot be compared."""
-    names = _flat(settings_body(wanted))
+    names = _flat(wanted)
     drift = find_drift(wanted, instance)
     hidden = [difference.name for difference in drift if difference.found is None]
     different = [difference for difference in drift if difference.found is not None]

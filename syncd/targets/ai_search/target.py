@@ -19,12 +19,9 @@ from syncd.core.model import Entry
 from syncd.core.probe_answers import ProbeAnswers
 from syncd.core.problems import Limits
 from syncd.state.probe_answers import StoredAnswers
-from syncd.targets.ai_search.advice import instance_usage, readable_instance, search_advice
 from syncd.targets.ai_search.following import IndexFollower
 from syncd.targets.ai_search.items import INSTANCE, OWNER, SHA256, ItemReader, ItemWritePolicy
-from syncd.targets.ai_search.probe import ItemProbe, is_leftover, is_old
 from syncd.targets.ai_search.probe_answers import CurrentAnswers
-from syncd.targets.ai_search.settings import metadata_advice, settings_advice
 from syncd.targets.ai_search.writing import ItemWriter
 from syncd.targets.base import NO_KEYS, Advice, Fetched, Hit, KeySources, Landmark, Probe, Usage
 from syncd.targets.shared import ShortNames, fetch_each, refusals_halt, title_field
@@ -108,10 +105,16 @@ class AISearchTarget:
 
     async def probe(self) -> Probe:
         """Learn undocumented answers of the instance, with at most ten requests."""
+        from syncd.targets.ai_search.probe import ItemProbe
+
         return await ItemProbe(self._api, self._policy).run()
 
     async def remove_leftovers(self, now: float) -> int:
         """Delete throw-away items of killed probes that the last listing showed."""
+        if not self._items.leftovers:
+            return 0
+        from syncd.targets.ai_search.probe import is_leftover, is_old
+
         removed = 0
         for item in self._items.leftovers:
             if is_leftover(item, self._policy.owner) and is_old(item, now):
@@ -127,6 +130,8 @@ class AISearchTarget:
 
         Raises TargetMissing if it does not exist, PausedHalt if it is paused, Halt if access is refused.
         """
+        from syncd.targets.ai_search.advice import readable_instance
+
         with refusals_halt(INSTANCE):
             instance = await readable_instance(self._api)
         if instance.paused:
@@ -135,6 +140,9 @@ class AISearchTarget:
 
     async def advice(self) -> Sequence[Advice]:
         """Make one search, and name undeclared metadata fields and settings that differ from the config."""
+        from syncd.targets.ai_search.advice import search_advice
+        from syncd.targets.ai_search.settings import metadata_advice, settings_advice
+
         with refusals_halt(INSTANCE):
             instance = await self._api.read_instance()
         settings = settings_advice(self._settings, instance)
@@ -142,6 +150,8 @@ class AISearchTarget:
 
     async def usage(self, *, account: bool) -> Sequence[Usage]:
         """Return the use of the instance, and of the account if `account` or if the instance is missing."""
+        from syncd.targets.ai_search.advice import instance_usage
+
         with refusals_halt(INSTANCE):
             return await instance_usage(self._api, self._settings, self.counts, account=account)
 

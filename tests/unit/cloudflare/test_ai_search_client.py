@@ -9,7 +9,6 @@ from syncd.cloudflare import ai_search as ai_search_module
 from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.ai_search_models import StoredItem
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.instance_models import instance_settings
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.core.errors import Halt, NotFound, Park, Retry, Unreachable
 from tests.unit.cloudflare.harness import ACCOUNT, BASE, Remote, VirtualTime, bad, ok, row, sent_json
@@ -29,14 +28,12 @@ def asked(request: httpx.Request) -> tuple[str, str, dict[str, str]]:
 
 
 Call = Callable[[AISearch], Awaitable[Any]]
-SETTINGS = instance_settings(
-    {
-        "chunk_size": 64,
-        "cache": False,
-        "indexing_options": {"use_ocr": True},
-        "public_endpoint_params": {"authorized_hosts": ["a.example"]},
-    }
-)
+SETTINGS = {
+    "chunk_size": 64,
+    "cache": False,
+    "indexing_options": {"use_ocr": True},
+    "public_endpoint_params": {"authorized_hosts": ["a.example"]},
+}
 PLAIN_CALLS: list[tuple[Call, Any, tuple[str, str, dict[str, str]], Any]] = [
     (lambda c: c.list_items(), [], ("GET", f"{DOCS}/items", {"per_page": "50"}), None),
     (

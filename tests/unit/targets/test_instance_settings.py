@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from syncd.cloudflare.decoding import decode
-from syncd.cloudflare.instance_models import Instance, instance_settings
+from syncd.cloudflare.instance_models import Instance
 from syncd.targets.ai_search.settings import Drift, find_drift, settings_advice
 from tests.unit.targets.harness_ai_search import INSTANCES, open_harness
 
@@ -19,11 +19,11 @@ def instance(**settings: Any) -> Instance:
 
 
 def drift(wanted: dict[str, Any], **shown: Any) -> list[Drift]:
-    return list(find_drift(instance_settings(wanted), instance(**shown)))
+    return list(find_drift(wanted, instance(**shown)))
 
 
 def lines(wanted: dict[str, Any], **shown: Any) -> list[str]:
-    found = settings_advice(instance_settings(wanted), instance(**shown))
+    found = settings_advice(wanted, instance(**shown))
     return [f"{advice.message} -> {advice.remedy}" for advice in found]
 
 
@@ -79,7 +79,7 @@ def test_a_setting_that_the_config_does_not_name_is_not_compared() -> None:
         Drift("index_method.vector", True, None, "reindex"),
         Drift("index_method.keyword", True, None, "reindex"),
     ]
-    assert settings_advice(instance_settings({}), instance(chunk_size=64)) == []
+    assert settings_advice({}, instance(chunk_size=64)) == []
 
 
 @pytest.mark.parametrize("shown", [{}, {"cache": None}, {"cache": "yes"}, {"cache": 3}])
@@ -171,7 +171,7 @@ WANTED = {
 async def test_an_instance_is_made_with_the_settings_and_keeps_its_own_afterwards(tmp_path: Path) -> None:
     async with open_harness(tmp_path, instance=False) as h:
         fixture = h.add_mirror(create=True, fields={"title": "title"})
-        fixture.marks = replace(fixture.marks, settings=instance_settings(WANTED))
+        fixture.marks = replace(fixture.marks, settings=WANTED)
         fixture.restart()
         fixture.write("a.md", "# A\n\ntext")
         await fixture.full()
@@ -180,7 +180,7 @@ async def test_an_instance_is_made_with_the_settings_and_keeps_its_own_afterward
         assert {field["field_name"] for field in made["custom_metadata"]} == {"sha256", "owner", "title"}
         [advice] = [each for each in await fixture.mirror.target.advice() if each.about == "settings"]
         assert (advice.message, advice.remedy) == ("as in the config: 9 of 9", None)
-        fixture.marks = replace(fixture.marks, settings=instance_settings({"chunk_size": 128}))
+        fixture.marks = replace(fixture.marks, settings={"chunk_size": 128})
         fixture.restart()
         fixture.write("b.md", "# B")
         await fixture.full()
