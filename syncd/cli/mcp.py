@@ -49,6 +49,10 @@ def mcp(options: GlobalOptions, mirrors: tuple[str, ...], listen: str | None, to
     if token_file and listen is None:
         raise click.UsageError("--token-file needs --http")
     config = options.load()
+    if token_file:
+        from syncd.config.checks import check_token_file
+
+        check_token_file(config, token_file)
     names = chosen_mirrors(config, mirrors) if mirrors else []
     serve = _over_http(listen, token_file) if listen is not None else _over_stdio()
     run_async(_serve(_following(options, config), names, serve))

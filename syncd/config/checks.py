@@ -51,6 +51,13 @@ def check_mirrors(config: Config, secret_file: Path | None = None) -> Iterator[t
     yield from conflicts(config.mirrors)
 
 
+def check_token_file(config: Config, file: Path) -> None:
+    """Raise ConfigError if a mirror would upload a file with the token of the MCP server, and agents could read it."""
+    for name, mirror in config.mirrors.items():
+        if _uploads(mirror, file):
+            raise ConfigError(f"--token-file lies in the folder of mirror {name}, which would upload it; move it out")
+
+
 def mirror_fault(places: KeyPlaces, name: str, fault: str) -> str:
     """Return the line for a fault of `check_mirrors`."""
     key = re.match(r"\.([a-z_.]+):", fault)

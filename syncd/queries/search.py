@@ -8,6 +8,7 @@ from typing import Any, Literal
 from syncd.config.schema import Config, MirrorConfig
 from syncd.core.errors import FileChanged, SyncdError
 from syncd.core.forms import same_source
+from syncd.core.keys import shown
 from syncd.core.model import Excluded, Item, Record
 from syncd.local.walk import Tree
 from syncd.state.caches import StatCache
@@ -73,15 +74,23 @@ def _freshness(db: sqlite3.Connection | None, name: str, key: str, tree: Tree) -
     local = tree.look(key)
     if isinstance(local, Excluded):
         return None
-    record = Journal(db, name).get(key) if db else None
+    journal = Journal(db, name) if db else None
+    record = journal.get(key) if journal else None
     if local is None:
         return "missing" if record and not tree.is_excluded(key.removeprefix(tree.prefix)) else None
-    if db is None or record is None:
+    if db is None or journal is None:
         return "unknown"
+    if record is None:
+        return None if _is_foreign(journal, key) else "unknown"
     if not isinstance(local, Item):
         # The target no longer accepts this content, so it holds an earlier one.
         return "changed" if local.kind in ("too_large", "empty") else "unknown"
     return _compared(record, local, StatCache(db, name), tree)
+
+
+def _is_foreign(journal: Journal, key: str) -> bool:
+    """Return whether somebody else owns the entry of a key."""
+    return any(problem.kind == "foreign" and problem.key == shown(key) for problem in journal.problems.all())
 
 
 def _compared(record: Record, item: Item, cache: StatCache, tree: Tree) -> Freshness:

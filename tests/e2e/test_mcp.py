@@ -296,9 +296,12 @@ async def test_a_search_shows_nothing_that_is_no_part_of_the_mirror(workspace: W
     workspace.write(".syncdignore", "salary.md\nold/")
     (workspace.docs / "old/plan.md").unlink()
     workspace.remote.upload("others.md", b"zebra")
+    workspace.remote.upload("same.md", b"zebra")
+    workspace.write("same.md", "horse")
+    assert workspace.syncd("reconcile").code == 1, "the name is taken"
     async with inner_agent(workspace) as it:
         found = await it.ask("search", query="zebra")
-        assert ([hit["key"] for hit in found["hits"]], found["left_out"]) == (["open.md"], 3)
+        assert ([hit["key"] for hit in found["hits"]], found["left_out"]) == (["open.md"], 4)
 
 
 async def test_mirrors_that_share_an_instance_do_not_see_each_other(workspace: Workspace) -> None:

@@ -218,6 +218,9 @@ def test_a_token_file_and_a_port_in_use(workspace: Workspace) -> None:
         in workspace.syncd("mcp", "--http", "127.0.0.1:0", "--token-file", str(file)).err
     )
     file.chmod(0o600)
+    workspace.write("token", SECRET)
+    inside = workspace.syncd("mcp", "--http", "127.0.0.1:0", "--token-file", str(workspace.docs / "token"))
+    assert (inside.code, "lies in the folder of mirror docs" in inside.err) == (2, True), inside.err
     running = workspace.start("mcp", "--http", "localhost:0", "--token-file", str(file))
     until(lambda: running.out().endswith("/mcp\n"), running.text)
     assert httpx2.post(running.out().strip(), json={}).status_code == 401
