@@ -326,9 +326,8 @@ def _check_folder(
     except Halt as error:
         return [(Finding(what, "FAIL", str(error)), EXIT_HALT)]
     survey = _survey(config, name, tree)
-    folder = shown_path(section.path)
-    files = f"{counted(survey.files, 'file')} to mirror, {survey.problems} with a problem"
-    message = f"{folder}{shard_suffix(section.shard)}: {files}"
+    folder, files = shown_path(section.path), counted(survey.files, "file")
+    message = f"{folder}{shard_suffix(section.shard)}: {files} to mirror, {survey.problems} with a problem"
     if not survey.complete:
         remedy = f"let syncd read every directory under {folder}; until then nothing is deleted"
         return [(Finding(what, "warn", message, remedy), EXIT_OK)]
