@@ -364,8 +364,7 @@ def _capacity(name: str, usages: "Sequence[Usage]", growth: "Growth") -> list[Fi
 def _survey(config: "Config", name: str, tree: "Tree") -> "FolderSurvey":
     """Walk a folder and compare it with the state file."""
     from syncd.core.key_digests import Shard
-    from syncd.state.db import Meta, open_state_to_read
-    from syncd.state.journal import Journal
+    from syncd.state.db import open_state_to_read
     from syncd.sync.guard import protect_look
 
     shard = Shard.parse(config.mirrors[name].shard)
@@ -373,7 +372,7 @@ def _survey(config: "Config", name: str, tree: "Tree") -> "FolderSurvey":
     if db is None:
         return survey(tree, shard, None, name)
     with closing(db):
-        protect_look(tree, name, Meta(db, name), Journal(db, name))
+        protect_look(tree, db, name)
         return survey(tree, shard, db, name)
 
 

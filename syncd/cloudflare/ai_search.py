@@ -239,9 +239,9 @@ class AISearch:
         request = Request("POST", self._namespace + "/instances", json=body, permission=EDIT)
         return await self.transport.ask(request, _instance)
 
-    async def list_instances(self, page: int = 1, per_page: int = PER_PAGE) -> "tuple[Instance, ...]":
-        """Return one page of the instances of the namespace. An empty page is the end."""
-        params = {"page": str(page), "per_page": str(per_page)}
+    async def list_instances(self) -> "tuple[Instance, ...]":
+        """Return the first PER_PAGE instances of the namespace."""
+        params = {"page": "1", "per_page": str(PER_PAGE)}
         return await self._get(self._namespace + "/instances", _instances, params)
 
     # namespaces and token
@@ -252,9 +252,9 @@ class AISearch:
         request = Request("POST", self._base + "/namespaces", json=body, permission=EDIT)
         return await self.transport.ask(request, _namespace)
 
-    async def list_namespaces(self, page: int = 1, per_page: int = PER_PAGE) -> tuple[Namespace, ...]:
+    async def list_namespaces(self, page: int = 1) -> tuple[Namespace, ...]:
         """Return one page of the namespaces of the account. An empty page is the end."""
-        params = {"page": str(page), "per_page": str(per_page)}
+        params = {"page": str(page), "per_page": str(PER_PAGE)}
         return await self._get(self._base + "/namespaces", _rows(Namespace, "namespace"), params)
 
     async def namespace_names(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from syncd.core.model import ON_THE_WAY, Content, Delete, Excluded, Item, Local,
 from syncd.core.plain_text import shown_size, utc_time
 from syncd.local.walk import Tree
 from syncd.state.activity import History, PastAction
-from syncd.state.db import Meta, open_state_to_read
+from syncd.state.db import open_state_to_read
 from syncd.state.history import last_delete
 from syncd.state.journal import Journal
 from syncd.state.journal_index import STUCK_S
@@ -44,7 +44,7 @@ def explain(config: Config, name: str, path: str, tree: Tree) -> Facts:
 def _explain(config: Config, name: str, path: str, tree: Tree, db: sqlite3.Connection | None) -> Facts:
     section = config.mirrors[name]
     if db:
-        protect_look(tree, name, Meta(db, name), Journal(db, name))
+        protect_look(tree, db, name)
     key = section.key_prefix + normal(path)
     local = tree.look(key)
     yield "mirror", f"{name}: {shown_path(section.path)} → {section.target.spec}"

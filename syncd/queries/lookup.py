@@ -17,7 +17,7 @@ from syncd.core.keys import from_os, name_fault, normal, shown, shown_path, spel
 from syncd.core.model import Item, Problem
 from syncd.local.walk import Tree
 from syncd.state.activity import PROBLEM, History
-from syncd.state.db import Meta, open_state_to_read
+from syncd.state.db import open_state_to_read
 from syncd.state.history import last_delete
 from syncd.state.journal import Journal
 from syncd.sync.guard import protect_look
@@ -202,7 +202,7 @@ def explain_directory(config: Config, name: str, path: str, tree: Tree) -> Itera
     with closing(db) if db else nullcontext():
         journal = Journal(db, name) if db else None
         if db and journal:
-            protect_look(tree, name, Meta(db, name), journal)
+            protect_look(tree, db, name)
         yield "mirror", f"{name}: {shown_path(section.path)} → {section.target.spec}"
         yield "directory", shown(folder) or "the whole folder"
         problems = {}

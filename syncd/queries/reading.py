@@ -9,8 +9,7 @@ from syncd.core.keys import normal, shown, shown_path, to_os
 from syncd.core.model import Content, Excluded, Item, Problem
 from syncd.core.plain_text import decode
 from syncd.local.walk import Tree
-from syncd.state.db import Meta, open_state_to_read
-from syncd.state.journal import Journal
+from syncd.state.db import open_state_to_read
 from syncd.sync.guard import protect_look
 
 MOST_BYTES = 256 * 1024
@@ -93,7 +92,7 @@ def _readable(config: Config, name: str, path: str, tree: Tree) -> Item:
     db = open_state_to_read(config.state_dir)
     with closing(db) if db else nullcontext():
         if db:
-            protect_look(tree, name, Meta(db, name), Journal(db, name))
+            protect_look(tree, db, name)
     match tree.look(key):
         case Item() as item:
             return item

@@ -12,7 +12,7 @@ from syncd.core.keys import shown
 from syncd.core.model import Excluded, Item, Record
 from syncd.local.walk import Tree
 from syncd.state.caches import StatCache
-from syncd.state.db import Meta, open_state_to_read
+from syncd.state.db import open_state_to_read
 from syncd.state.journal import Journal
 from syncd.sync.guard import protect_look
 from syncd.targets.base import Store, searchable
@@ -62,7 +62,7 @@ def freshness(config: Config, name: str, keys: Iterable[str], tree: Tree) -> dic
     db = open_state_to_read(config.state_dir)
     with closing(db) if db else nullcontext():
         if db:
-            protect_look(tree, name, Meta(db, name), Journal(db, name))
+            protect_look(tree, db, name)
         found = {key: _freshness(db, name, key, tree) for key in dict.fromkeys(keys)}
     return {key: fresh for key, fresh in found.items() if fresh}
 

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -271,9 +272,9 @@ def protect_mounts(mirror: Mirror, seen: MountSurvey, *, force: bool = False) ->
         mirror.meta.set("mounts", asdict(now))
 
 
-def protect_look(tree: Tree, name: str, meta: Meta, journal: Journal) -> None:
+def protect_look(tree: Tree, db: sqlite3.Connection, name: str) -> None:
     """Close in `tree` the paths that a pass of mirror `name` would close, without storing the mounts."""
-    before = accepted_mounts(meta)
+    before, journal = accepted_mounts(Meta(db, name)), Journal(db, name)
     if before and before.path == from_os(str(tree.root)):
         _close_paths(tree, name, _mount_changes(tree, journal, before, _look_at_tree(tree, before)))
 

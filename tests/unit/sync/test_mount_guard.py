@@ -47,7 +47,7 @@ async def test_protect_look_closes_paths_and_stores_nothing(core: Core) -> None:
     mounted(core.mirror.meta, core.root, "disk")
     before = core.mirror.meta.get("mounts")
     tree = core.mirror.tree
-    protect_look(tree, "docs", core.mirror.meta, core.mirror.journal)
+    protect_look(tree, core.mirror.db, "docs")
     found = tree.look("disk/a")
     assert isinstance(found, Problem)
     assert GONE in found.message
