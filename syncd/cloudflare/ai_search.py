@@ -185,7 +185,7 @@ class AISearch:
     async def download(self, item_id: str, max_bytes: int = DOWNLOAD_LIMIT) -> bytes:
         """Return the stored bytes of an uploaded item. Raises Park("too_large") for more than max_bytes."""
         request = Request("GET", self._item(item_id) + "/download", permission=EDIT, probe=self._instance)
-        return (await self.transport.fetch(request, max_bytes)).content
+        return await self.transport.fetch(request, max_bytes)
 
     async def logs(self, item_id: str, limit: int) -> tuple[LogEntry, ...]:
         """Return the latest entries in the indexing log of an item. limit: 1 to 100."""

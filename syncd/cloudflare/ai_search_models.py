@@ -139,11 +139,10 @@ class Namespace:
 class TokenStatus:
     """The state of a token, without its permissions. status: active, disabled or expired. kind: who owns the token."""
 
-    id: OptionalText
     status: Text
     kind: Literal["user", "account"]
 
     @classmethod
     def parse(cls, answer: Answer, kind: Literal["user", "account"]) -> Self:
         """Decode the answer about a token."""
-        return decode(cls, {"id": None, **as_object(answer.result, "token"), "kind": kind}, "token")
+        return decode(cls, {**as_object(answer.result, "token"), "kind": kind}, "token")

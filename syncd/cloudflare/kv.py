@@ -202,7 +202,7 @@ class KVNamespace:
     async def read_value(self, key: str, max_bytes: int = VALUE_LIMIT) -> bytes:
         """Return the stored bytes. Raises NotFound for an absent key, Park("too_large") for more than max_bytes."""
         request = Request("GET", self._of("values", key), permission=_EDIT, probe=self._base)
-        return (await self.transport.fetch(request, max_bytes)).content
+        return await self.transport.fetch(request, max_bytes)
 
     async def write_value(
         self,

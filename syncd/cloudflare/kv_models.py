@@ -51,12 +51,11 @@ _json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", "
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One element of the JSON array of a bulk write. size: bytes of the pieces. base64: whether the value is base64."""
+    """One element of the JSON array of a bulk write. size: bytes of the pieces."""
 
     key: str
     pieces: tuple[bytes, ...] = field(repr=False)
     size: int
-    base64: bool
 
 
 def encode_pair(
@@ -79,7 +78,7 @@ def encode_pair(
     text = _as_text(value, base64_size)
     inside, mark = (_as_base64(value), base64_mark) if text is None else (text, b'"')
     pieces = (head, *inside, mark + end + b"}")
-    return Pair(key, pieces, sum(map(len, pieces)), text is None)
+    return Pair(key, pieces, sum(map(len, pieces)))
 
 
 class BulkBody:
@@ -293,22 +292,21 @@ class BulkResult:
     """The result of a bulk write or delete. A bulk is not atomic.
 
     unsuccessful_keys: the keys that the remote did not write to, or delete from, every copy. The caller sends these
-    keys again. messages: the reasons, if the remote gives any.
+    keys again.
     """
 
     unsuccessful_keys: tuple[str, ...] = ()
-    messages: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, answer: Answer) -> Self:
         """Decode the answer to a bulk request."""
         if answer.result is None:
-            return cls(messages=answer.messages)
+            return cls()
         result = as_object(answer.result, "bulk result")
         failed = result.get("unsuccessful_keys") or []
         if not isinstance(failed, list) or not all(isinstance(key, str) for key in failed):
             raise unexpected("unsuccessful_keys is no list of keys")
-        return cls(tuple(failed), answer.messages)
+        return cls(tuple(failed))
 
     @staticmethod
     def is_partial(result: object) -> bool:

@@ -117,15 +117,6 @@ class Answer:
 
     result: Any
     result_info: Mapping[str, Any] = field(default_factory=dict)
-    messages: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Raw:
-    """An answer that is no envelope: its body, and its headers with names in lower case."""
-
-    content: bytes = field(repr=False)
-    headers: Mapping[str, str]
 
 
 def decode(status: int, headers: Mapping[str, str], body: bytes, context: Context) -> Answer:
@@ -133,12 +124,12 @@ def decode(status: int, headers: Mapping[str, str], body: bytes, context: Contex
     envelope = None if "cf-mitigated" in headers else _parse(body)
     if envelope is None or envelope["success"] is not True or not 200 <= status < 300:
         if envelope is not None and _is_partial(status, envelope, context):
-            return Answer(envelope.get("result"), {}, _texts(envelope.get("errors"), context))
+            return Answer(envelope.get("result"))
         fail(status, headers, body, context)
     info = envelope.get("result_info")
     if info is not None and not isinstance(info, dict):
         raise_error(UNEXPECTED, status, headers, "result_info is no object", context)
-    return Answer(envelope.get("result"), info or {}, _texts(envelope.get("messages"), context))
+    return Answer(envelope.get("result"), info or {})
 
 
 def fail(status: int, headers: Mapping[str, str], body: bytes, context: Context) -> NoReturn:
@@ -224,9 +215,3 @@ def _shape(headers: Mapping[str, str], body: bytes) -> str:
     """Describe a body that is no envelope, without quoting it."""
     kind = headers.get("content-type", "").partition(";")[0].strip() or "no content type"
     return f"no API envelope but {len(body)} bytes of {kind}"
-
-
-def _texts(messages: object, context: Context) -> tuple[str, ...]:
-    rows = messages if isinstance(messages, list) else []
-    texts = (row.get("message") if isinstance(row, dict) else row for row in rows)
-    return tuple(one_line(context.hide(text)) for text in texts if isinstance(text, str))

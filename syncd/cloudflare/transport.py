@@ -18,7 +18,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from syncd.cloudflare.auth import Credentials, Login
 from syncd.cloudflare.exchange import Exchange, Request
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.response import Answer, Context, Raw, decode, fail
+from syncd.cloudflare.response import Answer, Context, decode, fail
 from syncd.cloudflare.trust import Trust
 from syncd.core.base_url import check_base_url
 from syncd.core.contact import current_contact
@@ -254,8 +254,8 @@ class Transport:
                 return parse(await self.once(request))
         raise AssertionError("attempts() ends with an answer or an error")
 
-    async def fetch(self, request: Request, max_bytes: int) -> Raw:
-        """Return the raw body and the headers of a successful answer. Raises Park for a body over max_bytes."""
+    async def fetch(self, request: Request, max_bytes: int) -> bytes:
+        """Return the raw body of a successful answer. Raises Park for a body over max_bytes."""
         async for attempt in self.attempts(safe=request.repeatable, method=request.method, path=request.path):
             with attempt:
                 return await self._refusals.judged(request, lambda: self._once_raw(request, max_bytes))
@@ -307,12 +307,12 @@ class Transport:
         with self._applied(status):
             return decode(status, headers, body, self._context(request))
 
-    async def _once_raw(self, request: Request, max_bytes: int) -> Raw:
+    async def _once_raw(self, request: Request, max_bytes: int) -> bytes:
         status, headers, body = await self._exchange.send(request, max_bytes, max_bytes)
         with self._applied(status):
             if status != httpx.codes.OK or "cf-mitigated" in headers:
                 fail(status, headers, body, self._context(request))
-            return Raw(body, headers)
+            return body
 
     def _context(self, request: Request) -> Context:
         return Context(request.permission, self.login.hide, request.partial)

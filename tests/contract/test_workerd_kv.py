@@ -104,7 +104,7 @@ class TestKVTargetOnWorkerd(FilesContract):
             body.add(encode_pair(key, key.encode()))
         for key, more in bad.items():
             raw = compact_json({"key": key, "value": "", **more})
-            body.add(Pair(key, (raw,), len(raw), base64=False))
+            body.add(Pair(key, (raw,), len(raw)))
         failed = await send_bulk(body.keys, lambda keys: namespace.bulk_write(body.only(keys)), at_once)
         assert {key: type(error) for key, error in failed.items()} == dict.fromkeys(bad, Park)
         assert [key.name async for key in namespace.iter_keys()] == ["a", "b", "c"]

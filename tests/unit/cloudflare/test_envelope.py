@@ -29,13 +29,13 @@ def raw(status: int, body: bytes, **headers: str) -> httpx.Response:
     )
 
 
-def test_a_success_gives_result_paging_and_messages() -> None:
+def test_a_success_gives_result_and_paging() -> None:
     body = {"success": True, "result": [1], "result_info": {"page": 2}, "messages": [{"message": "a\nb"}, "c", 7]}
-    assert read(httpx.Response(200, json=body)) == Answer([1], {"page": 2}, ("a\\nb", "c"))
+    assert read(httpx.Response(200, json=body)) == Answer([1], {"page": 2})
 
 
 def test_a_success_needs_nothing_but_success() -> None:
-    assert read(raw(200, b'{"success": true, "surprise": 1}')) == Answer(None, {}, ())
+    assert read(raw(200, b'{"success": true, "surprise": 1}')) == Answer(None)
 
 
 HALTS = {
@@ -338,8 +338,6 @@ def test_an_echoed_secret_is_hidden() -> None:
     hide = Credentials.bearer(TOKEN).hide
     error = error_of(bad(401, 10000, f"Invalid token {TOKEN}"), hide=hide)
     assert TOKEN not in str(error)
-    body = {"success": True, "messages": [f"hello {TOKEN}"]}
-    assert read(httpx.Response(200, json=body), hide=hide).messages == ("hello [hidden]",)
 
 
 @pytest.mark.parametrize("status", [301, 302, 400, 403, 404, 405, 406, 409, 410, 415, 422, 431, 451])

@@ -224,10 +224,10 @@ async def test_an_answer_over_the_limit_is_parked_and_not_read_to_its_end() -> N
 async def test_a_download_is_cut_at_its_limit_and_the_next_one_gets_a_new_connection() -> None:
     server = Server(answering(OK))
     async with server.transport() as transport:
-        assert (await transport.fetch(GET, len(BODY))).content == BODY
+        assert await transport.fetch(GET, len(BODY)) == BODY
         with pytest.raises(Park):
             await transport.fetch(GET, len(BODY) - 1)
-        assert (await transport.fetch(GET, len(BODY))).content == BODY
+        assert await transport.fetch(GET, len(BODY)) == BODY
 
 
 @pytest.mark.parametrize("last", [b"", UNREQUESTED], ids=["closed", "a last answer, then closed"])
