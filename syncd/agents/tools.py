@@ -82,7 +82,7 @@ class Documents:
 
 
 class Agent:
-    """What the tools work with: the config, and the connections to the API.
+    """The resources of the tools: the config, and the connections to the API.
 
     load: returns the config, a new one if its file has changed. names: the mirrors that agents may see, all if it is
     empty.

@@ -1,4 +1,4 @@
-"""What the ceilings of the plans leave after the plan of a dry run: read from the target, and printed."""
+"""Reads how much of the limits of an account a target uses, and prints the room after the plan of a dry run."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

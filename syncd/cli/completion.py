@@ -83,7 +83,7 @@ def _config_of(ctx: click.Context) -> Path | None:
 class OsPath(click.ParamType[Path]):
     """A path of the command line, which `main` decoded as UTF-8, as the operating system takes it.
 
-    kind: what a shell completes.
+    kind: the kind of path that a shell completes.
     """
 
     name = "path"

@@ -120,7 +120,7 @@ def _invoke(arguments: Sequence[str]) -> int:
 
 
 def _end_by_usage(error: "UsageError", arguments: Sequence[str]) -> int:
-    """Print what is wrong with a command line and the help to look at; print the help itself if no command is given."""
+    """Print the fault of a command line and the help to look at. Without a command, print the help itself."""
     from click.exceptions import NoArgsIsHelpError
 
     if isinstance(error, NoArgsIsHelpError):

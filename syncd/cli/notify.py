@@ -42,7 +42,7 @@ async def _send(section: "Notify", notice: "Notice") -> int:
 
 
 async def _results(section: "Notify", notice: "Notice") -> AsyncIterator[tuple[str, str]]:
-    """Yield what is sent to, and the fault, "" for none."""
+    """Yield each receiver, and the fault of its notice, "" for none."""
     from syncd.service.outbox import apprise, webhook
 
     async with webhook(section.webhook.get_secret_value()) as post:

@@ -46,7 +46,7 @@ class _Filled:
 
 @dataclass(frozen=True, slots=True)
 class _Retrieval:
-    """What the search of each target finds."""
+    """The results of the searches of both targets."""
 
     first: "Measurement"
     second: "Measurement"

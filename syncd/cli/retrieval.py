@@ -1,4 +1,4 @@
-"""Prints what a search found: its figures, the misses, and the comparison with earlier results."""
+"""Prints the results of searches: figures, misses, and the comparison with earlier results."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any

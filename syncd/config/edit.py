@@ -106,7 +106,7 @@ def change_config(path: Path, mirror: str, changes: Changes, check: Callable[[Pa
 
 def _replace(path: Path, data: bytes, check: Callable[[Path], None]) -> None:
     seen = path.stat()
-    # A fixed name: the next command removes what a killed one has left.
+    # The name is fixed, so that the next command removes the file of a killed one.
     new = path.with_name(f".{path.name}.syncd-new")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)

@@ -344,7 +344,8 @@ def settings_digest(config: Config, names: Collection[str]) -> str:
 
     It ignores unknown names, and owners, because a daemon fills in the default ones.
     """
-    # By the model of the whole config: pydantic has built it to read the config, and not those of its parts.
+    # This uses the model of the whole config. pydantic has built this model to read the config, but not the models of
+    # its parts.
     dumped = config.model_dump(include={"mirrors"}, exclude={"mirrors": {"__all__": {"owner"}}})["mirrors"]
     settings = {name: mirror for name, mirror in dumped.items() if name in (names or dumped)}
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What the requests of one mirror meet at the remote: answers, failures that are retried, and silence.
+"""The contact of one mirror with its remote: answers, failures that are retried, and silence.
 
 A context variable carries it, so that the transport can report without a parameter in targets and clients.
 """

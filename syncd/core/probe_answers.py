@@ -106,7 +106,7 @@ def is_probe_name(name: str) -> bool:
 
 
 def checksum_kind(pairs: Sequence[tuple[str | None, bytes]]) -> ChecksumKind | None:
-    """Return what a checksum is, by the checksums of some contents; None without a content."""
+    """Return the kind of the checksums of some contents, None without a content."""
     if not pairs:
         return None
     shown = [(plain_digest(checksum), content) for checksum, content in pairs]

@@ -1,4 +1,4 @@
-"""What the ceilings of the plans leave after a pass. It has no side effects.
+"""The room that the limits of the plans of Cloudflare leave after a pass. It has no side effects.
 
 The plan of an account is unknown, and Cloudflare raises the ceilings for single accounts on request. So this is advice.
 """
@@ -9,7 +9,7 @@ from syncd.targets.base import Usage
 
 
 class Growth(NamedTuple):
-    """What a pass adds. files: new entries less deleted ones. puts: all entries that it writes."""
+    """The additions of a pass. files: new entries less deleted ones. puts: all entries that it writes."""
 
     files: int = 0
     puts: int = 0

@@ -63,7 +63,7 @@ class _Rows:
             after = records[-1].key
 
     def of_problems(self, *, all_of_them: bool = False) -> Iterator[dict[str, Any]]:
-        """Yield a row for each problem, by key, without those of the records that were yielded before."""
+        """Yield a row for each problem, by key, unless the row of its record was yielded before."""
         for key, problem in sorted(self._problems.items()):
             if all_of_them or key not in self._recorded:
                 yield _row_of(problem)

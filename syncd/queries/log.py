@@ -85,7 +85,7 @@ def read_log(
 
 
 def summary(ended: PastPass) -> str:
-    """Return what a pass did, for people: "5 put, 1 delete, 120 unchanged, in 2.1 s"."""
+    """Return the actions of a pass as text: "5 put, 1 delete, 120 unchanged, in 2.1 s"."""
     return ", ".join([*_counted(ended), f"in {max(0.0, ended.ended - ended.began):.1f} s"])
 
 

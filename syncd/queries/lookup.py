@@ -1,4 +1,4 @@
-"""What a path or a key of the command line stands for in a mirror: a file, a directory, or nothing."""
+"""Finds the file or directory of a mirror that a path or key of the command line names."""
 
 import difflib
 import os
@@ -48,7 +48,7 @@ class Lookup:
         self._prefix = config.mirrors[name].key_prefix
 
     def find(self, text: str) -> Found | None:
-        """Return what a key or a path relative to the root stands for, None if the mirror does not hold it.
+        """Return the file or directory of a key or a path relative to the root, None if the mirror does not hold it.
 
         A name that a command has shown with backslash escapes is found, too.
         """
@@ -64,7 +64,7 @@ class Lookup:
         return None
 
     def find_path(self, path: str) -> Found | None:
-        """Return what a path relative to the root stands for, None if the mirror does not hold it."""
+        """Return the file or directory at a path relative to the root, None if the mirror does not hold it."""
         real = self._tree.root / to_os(path)
         key = self._prefix + normal(path)
         # A name that cannot be a key is known to the folder only.

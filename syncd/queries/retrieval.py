@@ -87,7 +87,7 @@ def first_hits(hits: Sequence[Hit]) -> list[FirstHit]:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What is known of one question.
+    """The result of one question.
 
     rank: None if the file was not found. answered: whether the text of the answer was found, None without such a text.
     failed: the search failed or was not made, so that nothing is known.

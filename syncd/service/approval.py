@@ -1,4 +1,4 @@
-"""What a person asks of the running daemon before and after the delete guard: a preview of a plan, and its approval."""
+"""The preview and the approval of a plan in the running daemon, for deletes that the guard refuses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -253,7 +253,7 @@ def build_mirror(
     tree.ignores = tree.ignores.settling(settings.settle, settings.settle_max)
     files, meta = StatCache(db, name), Meta(db, name)
     if (patterns := target.limits.forms.patterns) != (meta.get(FORMS) or NO_FORMS.patterns):
-        # The stored checksums are those of the earlier forms.
+        # The stored checksums belong to the earlier forms.
         files.invalidate()
         meta.set(FORMS, patterns)
     mirror = Mirror(

@@ -14,7 +14,7 @@ from syncd.cloudflare.faults import Fault
 from syncd.service.worker import MirrorWorker
 
 READ_EVERY_S = 2.0
-"""Seconds between two looks while somebody reads the state, on the page or by `status`."""
+"""Seconds between two looks while a person reads the state, on the page or by `status`."""
 READER_S = 5.0
 """A reader that has not asked for so many seconds has gone."""
 FAULT_EVERY_S = 10.0
@@ -50,7 +50,7 @@ class IdleLook:
         self._reader = asyncio.Event()
 
     def note_reader(self) -> None:
-        """Note that somebody reads the state."""
+        """Note that a person reads the state."""
         self._read_at = self._clock()
         self._reader.set()
 

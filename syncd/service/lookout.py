@@ -55,7 +55,7 @@ class Lookout:
     def look(self, workers: Mapping[str, MirrorWorker], gate: Gate, problems: int) -> None:
         """Take the present states, once a second. problems: people are told of more problems than this.
 
-        While there is nobody to tell, nothing counts as told.
+        Without a receiver, no condition counts as reported.
         """
         if not self._has_listeners:
             return
@@ -70,7 +70,7 @@ class Lookout:
             self._tell(mirrors[0].db, None, {"budget": self._waits.look(gate, now)}, mirrors[0].now())
 
     def _tell(self, db: sqlite3.Connection, mirror: str | None, conditions: Conditions, now: float) -> None:
-        # A state file that cannot be written forgets after a restart what was told.
+        # If the state file cannot be written, a restart forgets which conditions were reported.
         with contextlib.suppress(StateHalt), writable():
             meta = Meta(db, mirror or "")
             if not self._board.knows(mirror):
@@ -89,7 +89,10 @@ class Lookout:
 
 
 def of_state(worker: MirrorWorker) -> Conditions:
-    """Return what the state of a mirror says. One that tries again after a halt says nothing until it is in step."""
+    """Return the conditions of the state of a mirror.
+
+    A mirror that tries again after a halt has none until it is in step.
+    """
     status = worker.status
     if status.state == "idle":
         return {"halted": None, "refused": None, "degraded": None}
@@ -101,7 +104,7 @@ def of_state(worker: MirrorWorker) -> Conditions:
 
 
 def of_problems(mirror: Mirror, most: int) -> Conditions:
-    """Return what the problems of a mirror say. most: the largest number that nobody is told of."""
+    """Return the condition of the problems of a mirror. most: the largest number of problems that is not reported."""
     kinds = {kind: count for kind, count in mirror.journal.problems.counts().items() if kind not in HARMLESS}
     foreign = kinds.pop("foreign", 0)
     if stuck := mirror.journal.index.stuck_count(mirror.now() - STUCK_S):

@@ -94,7 +94,7 @@ class NoticeBoard:
         for topic, why in conditions.items():
             if why is not None and topic not in raised:
                 raised.add(topic)
-                # Programs that know no topics see a refusal as what it is: a halt.
+                # A program that does not know the topic handles a refusal as a halt.
                 state = "halted" if topic == "refused" else topic
                 notices.append(Notice(mirror, state, topic, printable(shown(why)), now))
         over = {topic for topic, why in conditions.items() if why is None and topic in raised}

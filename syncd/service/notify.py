@@ -15,7 +15,9 @@ _MAX_TEXT = 1024
 
 
 class Notifier:
-    """Sends state datagrams to systemd, see sd_notify(3). No method raises: a service must not fail if nobody listens.
+    """Sends state datagrams to systemd, see sd_notify(3).
+
+    No method raises, because a service must not fail without a listener.
 
     address: a socket path, "@name" for an abstract one, or None to send nothing.
     watchdog_interval_s: seconds between two `watchdog()` calls, half of the limit of systemd. None without a watchdog.

@@ -84,7 +84,7 @@ class PendingCheck:
 class MirrorWorker:
     """The loop of one mirror. interval: seconds between full passes.
 
-    full_at: the time of the next full pass, math.inf if none is planned. Times are those of the event loop.
+    full_at: the time of the next full pass, math.inf if none is planned. All times are of the clock of the event loop.
     """
 
     def __init__(self, mirror: Mirror, interval: float, gate: Gate) -> None:

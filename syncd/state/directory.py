@@ -316,7 +316,7 @@ def holder(state_dir: Path) -> Holder | None:
     except BlockingIOError:
         return _read(descriptor)
     except OSError:
-        # The file system has no locks, so nobody holds one.
+        # The file system has no locks, so no process holds one.
         return None
     finally:
         os.close(descriptor)

@@ -296,7 +296,9 @@ class Applier:
             await self._hooks.serve_pending()
 
     def not_deleted_since(self, batch: Sequence[tuple[int, Delete]]) -> Sequence[tuple[int, Delete]]:
-        """Return the deletes without those that the pass of a hint has made since this pass began. They leave the plan.
+        """Return the deletes, except for deletes that the pass of a hint has made since this pass began.
+
+        They leave the plan.
 
         So each delete is logged once, and the brake counts it once.
         """

@@ -118,7 +118,7 @@ async def postpone_deletes(
     uploads = _Uploads(mirror, tables, rows, unsent)
     await uploads.look()
     if options.approved is not None:
-        # A later pass has no approval, so an approved delete does not wait for files that nobody has looked at yet.
+        # A later pass has no approval, so an approved delete does not wait for files that no pass has looked at yet.
         uploads.marked_due = None
     for batch in tables.plan.batches("delete"):
         _decide_batch(mirror, decision, uploads, batch, options.delete_after)

@@ -225,7 +225,7 @@ def _report_stuck(mirror: Mirror) -> None:
 
 
 def halt_if_full(mirror: Mirror) -> None:
-    """Raise Halt if the error of an entry says that the instance is full, and nobody asked to index the entry again."""
+    """Raise Halt if the error of an entry says that the instance is full, without a request to index it again."""
     if error := mirror.journal.index.full():
         raise Halt(full_message(error))
 
