@@ -97,7 +97,7 @@ class Guarded(RuleBasedStateMachine):
             self.runner.run(reconcile(self.mirror, scope)).tables.drop()
             refused = False
         went = before - set(self.target.store)
-        assert not (refused and set(self.target.store) != before), "a refused plan changes nothing"
+        assert not (refused and went), "a refused plan deletes nothing"
         assert went.isdisjoint(path.name for path in self.root.iterdir()), "nothing goes whose file is there"
         self.gone = [at for at in self.gone if at >= now - HOUR_S]
         if went:
@@ -113,12 +113,13 @@ class Guarded(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(300)  # a failure takes its time to be made small
-def test_accidental_deletes_never_exceed_the_guard() -> None:
+@pytest.mark.parametrize("examples", [30, pytest.param(200, marks=pytest.mark.slow)])
+def test_accidental_deletes_never_exceed_the_guard(examples: int) -> None:
     with structlog.testing.capture_logs():
         run_state_machine_as_test(
             Guarded,
             settings=settings(
-                max_examples=60,
+                max_examples=examples,
                 stateful_step_count=25,
                 derandomize=True,
                 deadline=None,

@@ -343,12 +343,13 @@ class Harness(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(600)  # a failure takes its time to be made small
-def test_after_any_sequence_the_mirror_converges_and_foreign_entries_are_unchanged() -> None:
+@pytest.mark.parametrize("examples", [60, pytest.param(400, marks=pytest.mark.slow)])
+def test_after_any_sequence_the_mirror_converges_and_foreign_entries_are_unchanged(examples: int) -> None:
     with structlog.testing.capture_logs():
         run_state_machine_as_test(
             Harness,
             settings=settings(
-                max_examples=150,
+                max_examples=examples,
                 stateful_step_count=30,
                 derandomize=True,
                 deadline=None,
