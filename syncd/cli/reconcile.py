@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from syncd.cli import completion
-from syncd.cli.capacity import capacity_object, usages
 from syncd.cli.context import Command, Duration, GlobalOptions, as_json_option, command, mirrors_argument, run_async
-from syncd.cli.reports import done, forecast, planned, print_reports
+from syncd.cli.reports import capacity_object, done, forecast, planned, print_reports
 from syncd.core.errors import ConfigError, most_serious
 from syncd.core.keys import shown
 from syncd.core.units import parse_duration
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 _PROBLEMS_SHOWN = 20
 _FOREVER = "36500d"
 """The value of `--wait` without one: a hundred years."""
-_KINDS: tuple[Literal["put", "delete", "adopt", "forget"], ...] = ("put", "delete", "adopt", "forget")
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +215,8 @@ async def make_reports(
                 if request.wait_s is not None:
                     await once.wait_until_indexed(mirror, report, request.wait_s)
                 if request.options.dry_run and not report.error:
+                    from syncd.queries.capacity import usages
+
                     report.usages = await usages(mirror)
             report.elapsed_s = time.monotonic() - began
             report.requests = counters.requests - before

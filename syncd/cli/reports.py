@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from syncd.cli.capacity import print_capacity
 from syncd.cli.output import counted, print_error, print_line, print_table, shard_suffix
 from syncd.core.keys import shown
 from syncd.core.plain_text import shown_size
 
 if TYPE_CHECKING:
+    from syncd.queries.capacity import Growth
     from syncd.service.build import Session
     from syncd.sync.mirror import Mirror
     from syncd.sync.once import Report
@@ -101,7 +101,7 @@ def _plan_rows(report: "Report") -> Iterator[_Row]:
 def _print_end_of_plan(session: "Session", mirror: "Mirror", report: "Report", title: str) -> None:
     from syncd.queries.forecast import span
 
-    print_capacity(report)
+    _print_capacity(report)
     for result in report.results:
         if result.plan_id:
             print_line(f"  plan {result.plan_id}")
@@ -157,3 +157,37 @@ def _actions(report: "Report") -> int:
 def put_bytes(report: "Report") -> int:
     """Return the size of all puts in bytes."""
     return sum(result.tables.plan.put_bytes for result in report.results)
+
+
+# -- the limits of the account
+
+
+def _print_capacity(report: "Report") -> None:
+    """Print how much room the ceilings leave after the plan of a dry run."""
+    from syncd.queries.capacity import describe
+
+    growth = _growth(report)
+    for usage in report.usages:
+        line, remedy = describe(usage, growth)
+        print_line(f"  {line}{f' → {remedy}' if remedy else ''}")
+
+
+def capacity_object(report: "Report") -> dict[str, Any]:
+    """Return the ceilings for scripts, {} unless the plan may go over one of them."""
+    from syncd.queries.capacity import as_object, describe
+
+    growth = _growth(report)
+    if not any(describe(usage, growth)[1] for usage in report.usages):
+        return {}
+    return {"capacity": [as_object(usage, growth) for usage in report.usages]}
+
+
+def _growth(report: "Report") -> "Growth":
+    """Return how many entries the plan of a dry run adds and writes."""
+    from syncd.queries.capacity import Growth
+    from syncd.queries.verify import MISSING
+
+    actions = (action for result in report.results for action, _ in result.tables.plan.actions())
+    new = sum(action.kind == "put" and action.reason in MISSING for action in actions)
+    counts = [result.tables.plan.counts for result in report.results]
+    return Growth(new - sum(each["delete"] for each in counts), sum(each["put"] for each in counts))

@@ -122,7 +122,7 @@ def known_checksum(item: Item, record: Record | None, entry: Entry) -> str | Dif
 
 
 def same_entry(record: Record, entry: Entry) -> bool:
-    """Return whether nothing that the remote reports contradicts the record of the entry."""
+    """Return whether all values that the remote reports agree with the record of the entry."""
     return (
         record.ref == entry.ref
         and _agree(record.version, entry.version)

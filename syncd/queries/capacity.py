@@ -1,11 +1,18 @@
-"""The room that the limits of the plans of Cloudflare leave after a pass. It has no side effects.
+"""The room that the limits of the plans of Cloudflare leave after a pass.
 
 The plan of an account is unknown, and Cloudflare raises the ceilings for single accounts on request. So this is advice.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import structlog
+
+from syncd.core.errors import SyncdError
+from syncd.sync.mirror import Mirror
 from syncd.targets.base import Usage
+
+_log = structlog.get_logger()
 
 
 class Growth(NamedTuple):
@@ -13,6 +20,15 @@ class Growth(NamedTuple):
 
     files: int = 0
     puts: int = 0
+
+
+async def usages(mirror: Mirror) -> Sequence[Usage]:
+    """Return how much of the plan's ceilings the target uses, nothing if the remote does not tell."""
+    try:
+        return await mirror.target.usage(account=False)
+    except SyncdError as error:
+        _log.info("capacity.unknown", mirror=mirror.name, why=str(error))
+        return ()
 
 
 def describe(usage: Usage, growth: Growth) -> tuple[str, str | None]:

@@ -321,7 +321,7 @@ class DeleteRecorder:
     copies: dict[str, str]
 
     def record(self, delete: Delete) -> str:
-        """Record a finished delete. Return the evidence for it in words."""
+        """Record a finished delete. Return the evidence for it as text."""
         mirror, now, line = self.mirror, self.mirror.now(), self.lines[delete]
         why = str(line["why"])
         self.writer.write(line, now)

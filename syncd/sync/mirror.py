@@ -25,7 +25,10 @@ from syncd.state.queue import FAR_S, Absences, Dirty, Queue
 from syncd.targets.base import Target
 
 CONVERSIONS = 2
-"""Files that are read to be converted at a time. Their bytes are in memory, so more of them do not help."""
+"""Files that are read to be converted at a time.
+
+Their bytes are in memory, and more files would not be converted faster.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ class Resolver:
             return Resolved(observed, None)
         local = await asyncio.to_thread(tree.look, observed.key)
         if isinstance(local, Excluded):
-            # The result shows excluded files: they are not absent.
+            # The result contains excluded files, so they do not count as absent.
             observed = observed._replace(local=local)
             return Resolved(observed, self._with_evidence(observed, decision) if self._delete_excluded else None)
         if isinstance(local, Problem):
@@ -279,7 +279,7 @@ class Questions:
         return judged._replace(others=observed.others)
 
     async def verify(self, observed: Observed) -> Observed:
-        """Learn the checksum of an entry. Raises FileChanged if its file is changing right now."""
+        """Find out the checksum of an entry. Raises FileChanged if its file is changing right now."""
         entry = observed.entry
         if entry is None or not isinstance(observed.local, Item):
             raise AssertionError(f"nothing to verify: {observed}")
@@ -348,7 +348,10 @@ def mark_other_writers(mirror: Mirror, block: list[Observed], *, delete_excluded
 
 
 def is_replaced_by_other(mirror: Mirror, observed: Observed) -> bool:
-    """Return whether another writer wrote the entry after our last write: it is neither ours nor its predecessor."""
+    """Return whether another writer wrote the entry after our last write.
+
+    It is neither our entry nor an earlier one.
+    """
     entry = observed.entry
     if entry is None or not (entry.of_other_writer or entry.owner not in (None, mirror.policy.owner)):
         return False
