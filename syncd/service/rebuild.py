@@ -117,10 +117,10 @@ def _setting(first: MirrorConfig, text: str) -> tuple[Key, Any]:
     if not equals or not name:
         raise ConfigError(f"--set {text}: should be KEY=VALUE, such as --set embedding_model=@cf/baai/bge-m3")
     parts = tuple(name.split("."))
-    fields = type(first.target).model_fields
+    fields = [field for field in type(first.target).model_fields if field not in ("type", "create")]
     if parts[0] not in fields and "settings" in fields:
         parts = ("settings", *parts)
-    if parts[0] not in fields or parts[0] in ("type", "create"):
+    if parts[0] not in fields:
         raise ConfigError(f"--set {name}: is no setting of the target; known here: {', '.join(fields)}")
     value: Any = written
     with suppress(tomllib.TOMLDecodeError):
