@@ -3,16 +3,14 @@
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from syncd.cli.context import GlobalOptions, as_json_option, chosen_mirrors, command, mirrors_argument, run_async
-from syncd.cli.output import counted, print_json, print_line, shard_suffix
+from syncd.cli.output import print_json, print_line, shard_suffix
 from syncd.core.errors import (
     EXIT_CONFIG,
     EXIT_HALT,
@@ -27,27 +25,19 @@ from syncd.core.errors import (
 )
 from syncd.core.keys import shown_path
 from syncd.core.plain_text import LEAST_SECRET
+from syncd.core.units import counted
 
 if TYPE_CHECKING:
     import sqlite3
 
     from syncd.cloudflare.ai_search_models import TokenStatus
-    from syncd.cloudflare.faults import Fault
     from syncd.cloudflare.gate import Gate
-    from syncd.cloudflare.transport import Transport
     from syncd.config.schema import Config, MirrorConfig
     from syncd.core.forms import Forms
-    from syncd.core.key_digests import Shard
-    from syncd.core.model import Item
-    from syncd.local.walk import Tree
     from syncd.queries.capacity import Growth
     from syncd.queries.forecast import FolderSurvey
     from syncd.service.build import Session
     from syncd.targets.base import Target, Usage
-
-
-_BATCH = 1000
-"""Files that are looked up in the state file at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +132,8 @@ async def _check(options: GlobalOptions, names: Sequence[str]) -> AsyncIterator[
     if config.notify.urls:
         yield _notices(config)
     config = config.with_mirrors(chosen)
-    for finding in _check_owners(config):
-        yield finding, EXIT_OK
+    for result in [*_check_state_dir(config), *_check_owners(config)]:
+        yield result
     from syncd.service.build import open_session
 
     targets: dict[str, Target] = {}
@@ -164,16 +154,28 @@ async def _check(options: GlobalOptions, names: Sequence[str]) -> AsyncIterator[
     yield _check_daemon(config), EXIT_OK
 
 
-# -- owner marks
+# -- state directory and owner marks
 
 
-def _check_owners(config: "Config") -> list[Finding]:
+def _check_state_dir(config: "Config") -> list[_Result]:
+    """Return why no pass of this user can store its state, nothing if one can."""
+    from syncd.state.directory import obstacle
+
+    if (found := obstacle(config.state_dir)) is None:
+        return []
+    if found.for_all:
+        return [(Finding("state", "FAIL", found.message, found.remedy), EXIT_CONFIG)]
+    # A service may have another user, and another view of the file systems.
+    return [(Finding("state", "warn", f"this process can make no pass: {found.message}", found.remedy), EXIT_OK)]
+
+
+def _check_owners(config: "Config") -> list[_Result]:
     """Return the owner mark of each mirror, with a warning if entries of other owners have keys of it."""
     from syncd.state.db import open_state_to_read
 
     db = open_state_to_read(config.state_dir)
     try:
-        return [_check_owner(config, name, db) for name in config.mirrors]
+        return [(_check_owner(config, name, db), EXIT_OK) for name in config.mirrors]
     finally:
         if db:
             db.close()
@@ -186,7 +188,8 @@ def _check_owner(config: "Config", name: str, db: "sqlite3.Connection | None") -
     section, what = config.mirrors[name], f"{name}: owner"
     mark = owner_mark(config, name, db)
     if keys := foreign_keys(name, db):
-        message = f"{mark}: {len(keys)} entries of other owners have keys of this mirror, such as {shown(keys[0])}"
+        entries = counted(len(keys), "entry")
+        message = f"{mark}: {entries} of other owners under keys of this mirror, such as {shown(keys[0])}"
         remedy = f"give each its own key_prefix, or make them this mirror's: syncd reconcile --takeover {name}"
         return Finding(what, "warn", message, remedy)
     if mark is None:
@@ -254,7 +257,7 @@ async def _contact(session: "Session") -> "tuple[_Result, TokenStatus | None]":
     import asyncio
 
     from syncd.cloudflare.ai_search import AISearch
-    from syncd.cloudflare.reach import CONTACT_S, clock_fault, find_fault
+    from syncd.cloudflare.reach import CONTACT_S, clock_fault, find_fault, unanswered_fault
 
     transport, began = session.transport, time.monotonic()
     fault, status = await find_fault(transport.base_url), None
@@ -263,27 +266,13 @@ async def _contact(session: "Session") -> "tuple[_Result, TokenStatus | None]":
             async with asyncio.timeout(CONTACT_S - (time.monotonic() - began)):
                 status = await AISearch(transport, "default", "check").verify_token()
         except (TimeoutError, Unreachable) as error:
-            fault = _no_answer(transport, error)
+            fault = unanswered_fault(transport.base_url, transport.counters, error)
     host = transport.base_url.split("/")[2]
     if fault:
         return (Finding("network", "FAIL", fault.message, fault.remedy), EXIT_UNREACHABLE), None
     if wrong := clock_fault(transport.their_time):
         return (Finding("clock", "warn", wrong.message, wrong.remedy), EXIT_OK), status
     return (Finding("network", "ok", f"{host} can be reached"), EXIT_OK), status
-
-
-def _no_answer(transport: "Transport", error: Exception) -> "Fault":
-    """Return why a request got no answer that says anything, although a connection could be made."""
-    from syncd.cloudflare.faults import connection_fault
-
-    host = transport.base_url.split("/")[2]
-    statuses = sorted({status for _, status in transport.counters.by if status != "failed"})
-    if statuses:
-        what = f"{host} answers with status {', '.join(statuses)} only"
-        return Fault(what, "try again later; see https://www.cloudflarestatus.com")
-    if not transport.counters.requests:
-        return Fault("the quota of requests is used up, so none may be sent now", "wait, or raise cloudflare.quota")
-    return connection_fault(error, host)
 
 
 async def _check_target(session: "Session", name: str) -> AsyncIterator[_Result]:
@@ -314,6 +303,7 @@ async def _check_target(session: "Session", name: str) -> AsyncIterator[_Result]
 def _check_folder(
     config: "Config", name: str, target: "Target | None", gate: "Gate | None", usages: "Sequence[Usage]"
 ) -> list[_Result]:
+    from syncd.cli.survey import survey_of
     from syncd.queries.capacity import Growth
     from syncd.queries.forecast import describe
     from syncd.service.build import build_tree
@@ -325,7 +315,7 @@ def _check_folder(
         tree.identity()
     except Halt as error:
         return [(Finding(what, "FAIL", str(error)), EXIT_HALT)]
-    survey = _survey(config, name, tree)
+    survey = survey_of(config, name, tree)
     folder, files = shown_path(section.path), counted(survey.files, "file")
     message = f"{folder}{shard_suffix(section.shard)}: {files} to mirror, {survey.problems} with a problem"
     if not survey.complete:
@@ -354,65 +344,21 @@ def _check_forms(name: str, forms: "Forms", survey: "FolderSurvey") -> _Result:
 
 
 def _capacity(name: str, usages: "Sequence[Usage]", growth: "Growth") -> list[Finding]:
-    """Return how much room the plans' ceilings leave after the next pass. They are never a reason to refuse it."""
+    """Return how much room the plans' ceilings leave after the next pass. They are never a reason to refuse it.
+
+    A number of the whole account has its own noun in place of the mirror's name.
+    """
     from syncd.queries.capacity import describe
 
-    lines = [describe(usage, growth) for usage in usages]
-    return [Finding(f"{name}: capacity", "warn" if remedy else "ok", line, remedy) for line, remedy in lines]
-
-
-def _survey(config: "Config", name: str, tree: "Tree") -> "FolderSurvey":
-    """Walk a folder and compare it with the state file."""
-    from syncd.core.key_digests import Shard
-    from syncd.state.db import open_state_to_read
-    from syncd.sync.guard import protect_look
-
-    shard = Shard.parse(config.mirrors[name].shard)
-    db = open_state_to_read(config.state_dir)
-    if db is None:
-        return survey(tree, shard, None, name)
-    with closing(db):
-        protect_look(tree, db, name)
-        return survey(tree, shard, db, name)
-
-
-def survey(tree: "Tree", shard: "Shard", db: "sqlite3.Connection | None", name: str) -> "FolderSurvey":
-    """Walk a folder without reading any file and compare it with the state file.
-
-    shard: only its keys count. db: None if there is no state file.
-    """
-    from syncd.core.model import Item
-    from syncd.queries.forecast import FolderSurvey
-    from syncd.state.journal import Journal
-    from syncd.text.documents import HTML, ending
-
-    result = FolderSurvey(known=Journal(db, name).count() if db else 0)
-    walk = (local for local in tree.walk() if shard.holds(local.key))
-    while batch := list(islice(walk, _BATCH)):
-        items = [local for local in batch if isinstance(local, Item)]
-        result.files += len(items)
-        result.html += sum(ending(item.key) in HTML for item in items)
-        result.problems += len(batch) - len(items)
-        result.forms.update(form for item in items if (form := tree.limits.forms.of(item.key)))
-        _compare(items, db, name, result)
-    result.complete, result.protected = tree.complete, bool(tree.protected.closed or tree.protected.covered)
-    return result
-
-
-def _compare(items: "Sequence[Item]", db: "sqlite3.Connection | None", name: str, result: "FolderSurvey") -> None:
-    """Count the items that have no record, or that seem to have changed since their upload."""
-    from syncd.core.forms import same_source
-    from syncd.state.caches import StatCache
-    from syncd.state.journal import Journal
-
-    journal, unchanged = (Journal(db, name), StatCache(db, name).fill(items)) if db else (None, {})
-    for item in items:
-        record = journal.get(item.key) if journal else None
-        result.found += record is not None
-        cached = unchanged.get(item.key)
-        if record is None or cached is None or not same_source(cached.checksum, record.checksum):
-            result.unsent += 1
-            result.unsent_bytes += item.size
+    findings = []
+    for usage in usages:
+        line, remedy = describe(usage, growth)
+        level: Literal["ok", "warn"] = "warn" if remedy else "ok"
+        if usage.of_account:
+            findings.append(Finding(usage.what, level, line.removeprefix(f"{usage.what}: "), remedy))
+        else:
+            findings.append(Finding(f"{name}: capacity", level, line, remedy))
+    return findings
 
 
 def _check_watches(name: str, section: "MirrorConfig") -> Finding:
@@ -423,7 +369,8 @@ def _check_watches(name: str, section: "MirrorConfig") -> Finding:
     folders = 1 + sum(len(dirs) for _, dirs, _ in os.walk(section.path))
     if folders > limit:
         remedy = f"sysctl fs.inotify.max_user_watches={max(folders * 2, 524288)}; until then syncd polls"
-        return Finding(f"{name}: watch", "warn", f"{folders} directories, but inotify allows {limit} watches", remedy)
+        message = f"{counted(folders, 'directory')}, but inotify allows {limit} watches"
+        return Finding(f"{name}: watch", "warn", message, remedy)
     return Finding(f"{name}: watch", "ok", f"watches needed: {folders}, allowed by inotify: {limit}")
 
 
@@ -434,7 +381,9 @@ def _notices(config: "Config") -> _Result:
         check_urls([url.get_secret_value() for url in config.notify.urls])
     except ConfigError as error:
         return Finding("notices", "FAIL", str(error)), EXIT_CONFIG
-    return Finding("notices", "ok", f"{len(config.notify.urls)} addresses; to try them: syncd notify --test"), EXIT_OK
+    return Finding(
+        "notices", "ok", f"{counted(len(config.notify.urls), 'address')}; to try: syncd notify --test"
+    ), EXIT_OK
 
 
 def _check_daemon(config: "Config") -> Finding:

@@ -184,7 +184,9 @@ def emulate(port: int, store: Path | None, permission_status: Literal["403", "40
     except ValueError as error:
         raise ConfigError(f"emulate: {error}") from None
     except OSError as error:
-        raise ConfigError(f"emulate: port {port}: {error.strerror}; choose another --port") from None
+        raise ConfigError(
+            f"emulate: port {port}: {error.strerror}; choose another with --port, and name it in base_url"
+        ) from None
     except sqlite3.Error as error:
         raise ConfigError(f"emulate: store {store}: {error}; choose another --store") from None
 

@@ -102,7 +102,7 @@ def _row(entry: "LogLine") -> tuple[str, ...]:
     what = entry.what
     if isinstance(what, PastPass):
         scope = "(everything)" if what.keys is None else f"({what.keys} key{'' if what.keys == 1 else 's'})"
-        outcome = summary(what)
+        outcome = f"{shown(what.detail)}: {summary(what)}" if what.detail else summary(what)
         if what.outcome != "done":
             outcome = f"{what.outcome}: {shown(what.detail)}"
             outcome += f" ({what.times} times since {utc_time(what.began)})" if what.times > 1 else f"; {summary(what)}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from syncd.core.plain_text import printable, redact_text
+from syncd.core.units import counted
 from syncd.service.log_stream import LogStream, is_terminal, shows_colours
 
 if TYPE_CHECKING:
@@ -120,11 +121,6 @@ def cut(text: str, columns: int) -> str:
 def shard_suffix(shard: str) -> str:
     """Return the text that follows a mirror's name if the mirror has one shard of the keys."""
     return f", shard {shard}" if shard else ""
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number and its noun: "1 request", "2 requests"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 class Bar(Protocol):
@@ -239,7 +235,7 @@ def _step(result: "Result") -> str:
     if result.done.total():
         return "syncing"
     compared = result.tables.local.files
-    return f"comparing, {compared} files" if compared else _FIRST_STEP
+    return f"comparing, {counted(compared, 'file')}" if compared else _FIRST_STEP
 
 
 @contextmanager

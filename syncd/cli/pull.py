@@ -16,9 +16,10 @@ from syncd.cli.context import (
     run_async,
     shard_field,
 )
-from syncd.cli.output import counted, print_json, print_line, print_table, shard_suffix
+from syncd.cli.output import print_json, print_line, print_table, shard_suffix
 from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS
 from syncd.core.keys import shown_path
+from syncd.core.units import counted
 from syncd.service import signals
 
 if TYPE_CHECKING:

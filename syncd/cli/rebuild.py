@@ -10,10 +10,11 @@ import click
 
 from syncd.cli import completion
 from syncd.cli.context import GlobalOptions, as_json_option, command, file_path, run_async
-from syncd.cli.output import counted, print_error, print_json, print_line, print_note, print_table
+from syncd.cli.output import print_error, print_json, print_line, print_note, print_table
 from syncd.cli.retrieval import print_comparison
 from syncd.core.errors import EXIT_DIFFERENT, EXIT_OK, EXIT_PROBLEMS, Brake, ConfigError, SyncdError
 from syncd.core.keys import shown
+from syncd.core.units import counted
 from syncd.service import signals
 
 if TYPE_CHECKING:
@@ -391,9 +392,9 @@ async def _drop_old(options: GlobalOptions, config: "Config", name: str, *, forc
             return EXIT_OK
         if not force:
             raise Brake(
-                f"{spec} has {planned} entries of mirror {name}; nothing was deleted. If it is meant:"
+                f"{spec} has {counted(planned, 'entry')} of mirror {name}; nothing was deleted. If it is meant:"
                 f" syncd rebuild {name} --drop-old --force"
             )
         deleted = sum(result.done["delete"] for result in report.results)
-        print_line(f"{spec}: {deleted} of {planned} entries of mirror {name} deleted; entries of others stay")
+        print_line(f"{spec}: {deleted} of {counted(planned, 'entry')} of mirror {name} deleted; entries of others stay")
         return report.exit_code

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from syncd.cli.output import counted, print_error, print_line, print_table, shard_suffix
+from syncd.cli.output import print_error, print_line, print_table, shard_suffix
 from syncd.core.keys import shown
 from syncd.core.plain_text import shown_size
+from syncd.core.units import counted
 
 if TYPE_CHECKING:
     from syncd.queries.capacity import Growth

@@ -3,7 +3,8 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from syncd.cli.output import counted, print_error, print_line, print_table
+from syncd.cli.output import print_error, print_line, print_table
+from syncd.core.units import counted
 
 if TYPE_CHECKING:
     from syncd.queries.measure import Measurement
@@ -25,9 +26,7 @@ def search_summary(search: "Measurement") -> str:
         parts.append(f"{result.found} of {counted(result.answered, 'question')} found {its} file")
         parts.append(_figures(result, search.top))
     if result.failed:
-        parts.append(
-            f"{counted(result.failed, 'search') if result.failed == 1 else f'{result.failed} searches'} failed"
-        )
+        parts.append(f"{counted(result.failed, 'search')} failed")
     return ", ".join(parts)
 
 

@@ -23,7 +23,6 @@ from syncd.cli.context import (
 from syncd.cli.output import (
     ProgressDisplay,
     ProgressLine,
-    counted,
     print_error,
     print_json,
     print_line,
@@ -32,6 +31,7 @@ from syncd.cli.output import (
     shard_suffix,
 )
 from syncd.cli.retrieval import print_answers, print_comparison, search_fields, search_summary
+from syncd.core.units import counted
 from syncd.service import signals
 
 if TYPE_CHECKING:

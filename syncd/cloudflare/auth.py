@@ -9,6 +9,7 @@ import structlog
 from syncd.core.plain_text import HIDDEN, encoded_forms
 
 _log = structlog.get_logger(__name__)
+_QUOTES = "\"'"
 
 
 class Credentials:
@@ -104,8 +105,17 @@ class Login:
 
 
 def _printable(value: str, noun: str) -> str:
-    # The HTTP library would quote a token with a newline from a token file in its error.
+    """Return a credential without the spaces around it. Raises ValueError, which names the remedy and not the value.
+
+    The HTTP library would quote a token with a line break in its error.
+    """
     value = value.strip()
-    if not value or not value.isascii() or not value.isprintable() or " " in value:
-        raise ValueError(f"{noun} is empty or holds characters that no Cloudflare credential has")
+    if not value:
+        raise ValueError(f"{noun} is empty; copy it again")
+    if any(char.isspace() for char in value):
+        raise ValueError(f'{noun} holds a space or a line break; copy it alone, on one line, without "Bearer"')
+    if value[0] in _QUOTES or value[-1] in _QUOTES:
+        raise ValueError(f"{noun} begins or ends with a quote; write it without quotes, as an env file needs it")
+    if not value.isascii() or not value.isprintable():
+        raise ValueError(f"{noun} holds a character that no Cloudflare credential has; copy it again")
     return value

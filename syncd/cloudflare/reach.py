@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import httpx
 
+from syncd.cloudflare.exchange import Counters
 from syncd.cloudflare.faults import Fault, connection_fault
 from syncd.cloudflare.proxies import other_side, proxy_of
 
@@ -77,6 +78,21 @@ async def _connect(host: str, port: int, *, tls: bool) -> None:
     context = httpx.create_ssl_context() if tls else None
     _, writer = await asyncio.open_connection(host, port, ssl=context, happy_eyeballs_delay=0.25)
     writer.close()
+
+
+def unanswered_fault(base_url: str, counters: Counters, error: BaseException) -> Fault:
+    """Return why requests got no answer of the API, although a connection can be made. error: the last one."""
+    host = other_side(base_url)
+    statuses = sorted({status for _, status in counters.by if status != "failed"})
+    if not counters.requests:
+        return Fault("the quota of requests is used up, so none may be sent now", "wait, or raise cloudflare.quota")
+    if not statuses:
+        return connection_fault(error, host)
+    if any(status.startswith("5") or status == "429" for status in statuses):
+        what = f"{host} answers with status {', '.join(statuses)} only"
+        return Fault(what, "try again later; see https://www.cloudflarestatus.com")
+    what = f"{host} answers (status {', '.join(statuses)}), but not as the Cloudflare API does"
+    return Fault(what, "check base_url, and whether another program or a proxy answers in its place")
 
 
 def clock_fault(their_time: float | None) -> Fault | None:

@@ -27,8 +27,9 @@ def config_path(flag: Path | None, environ: Mapping[str, str] = os.environ) -> P
     if named:
         if not os.path.isfile(named):  # noqa: PTH113 - without permission this returns False
             if os.path.exists(named):  # noqa: PTH110 - the same
+                kind = "a directory" if os.path.isdir(named) else "no regular file"  # noqa: PTH112 - the same
                 raise ConfigError(
-                    f"config file {shown_path(named)} is no regular file; name one with: syncd --config PATH"
+                    f"config file {shown_path(named)} is {kind}; name the file, such as: syncd --config syncd.toml"
                 )
             if refused := _refusal(named):
                 raise ConfigError(f"config file {shown_path(named)}: {refused}; let this user read it")
@@ -85,8 +86,10 @@ def file_values(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        hint = "; a text stands in quotes" if str(error).startswith("Invalid value") else ""
-        raise ConfigError(f"{path} is not valid TOML: {error}{hint}") from None
+        from syncd.config.toml_faults import explain_toml
+
+        line, why = explain_toml(text, str(error))
+        raise ConfigError(f"{path}:{line} is not valid TOML: {why}") from None
     except RecursionError:
         raise ConfigError(f"{path} is not valid TOML: it is nested too deeply") from None
     except Exception as error:  # noqa: BLE001 - such as a number of 5,000 digits; its text may quote a secret

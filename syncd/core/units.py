@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: `90`, `500ms`, `1h`; `4096`, `4MiB`, `10MB`.
+"""Durations, sizes and counts as people write them: `90`, `500ms`, `1h`; `4096`, `4MiB`, `10MB`; `1 file`.
 
 A plain number is seconds or bytes.
 """
@@ -50,3 +50,12 @@ def seconds(value: object) -> object:
 def size(value: object) -> object:
     """Return the bytes of a text that ends in a unit. Any other value is left to the schema. Raises ValueError."""
     return parse_size(value) if isinstance(value, str) and value[-1:].isalpha() else value
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number and its noun: "1 request", "2 requests", "2 entries", "2 searches"."""
+    if number == 1:
+        return f"1 {noun}"
+    if noun.endswith("y"):
+        return f"{number} {noun[:-1]}ies"
+    return f"{number} {noun}{'es' if noun.endswith(('ch', 'sh', 's', 'x')) else 's'}"

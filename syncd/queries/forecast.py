@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from syncd.core.forms import Forms
+from syncd.core.units import counted
 
 if TYPE_CHECKING:
     from syncd.sync.mirror import Result
@@ -103,9 +104,9 @@ class FolderSurvey:
 def describe_forms(survey: FolderSurvey, forms: Forms, *, missing: bool) -> str:
     """Return how many files are sent in another form. missing: the converter is not installed."""
     if missing:
-        return f"{survey.forms['convert']} files cannot be converted; the extra 'convert' is not installed"
+        return f"{counted(survey.forms['convert'], 'file')} cannot be converted; the extra 'convert' is not installed"
     by = f" by {forms.converter}" if forms.convert else ""
-    return f"{survey.forms['convert']} files to convert{by}, {survey.forms['text']} to send as text"
+    return f"{counted(survey.forms['convert'], 'file')} to convert{by}, {survey.forms['text']} to send as text"
 
 
 def describe(survey: FolderSurvey, target: "Target", seconds_for: Callable[[int], float], limit: str) -> str:

@@ -17,6 +17,7 @@ from syncd.core.errors import (
 )
 from syncd.core.forms import same_source
 from syncd.core.model import HARMLESS, STORED_NOT_INDEXED, Action, Delete, Entry, Item, Put
+from syncd.core.units import counted
 from syncd.queries.measure import Measurement
 from syncd.sync import once
 from syncd.sync.mirror import Mirror, OnProgress, PassOptions, Result
@@ -81,7 +82,8 @@ async def verify(mirror: Mirror, on_progress: OnProgress, *, deep: bool = False)
     planned = result.tables.plan.counts
     verdict.checked = result.unchanged + planned["put"] + planned["adopt"] + planned["delete"] + len(problems)
     if result.changed_during_read:
-        why = f"{result.changed_during_read} files changed while they were read and were not compared; run verify again"
+        changed = counted(result.changed_during_read, "file")
+        why = f"{changed} changed during the read, so the comparison leaves them out; run verify again"
         found.append(Difference("", "changing", why))
     if deep:
         try:

@@ -10,6 +10,7 @@ from syncd.cloudflare.gate import Gate
 from syncd.config.daemon_sections import Notify
 from syncd.core.errors import StateHalt
 from syncd.core.model import HARMLESS
+from syncd.core.units import counted
 from syncd.queries.forecast import span
 from syncd.service.mirror_status import DEGRADED_LONG_S
 from syncd.service.notices import Conditions, Notice, NoticeBoard, Topic
@@ -113,12 +114,13 @@ def of_problems(mirror: Mirror, most: int) -> Conditions:
     conditions: dict[Topic, str | None] = {}
     if count > most:
         each = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items(), key=lambda pair: -pair[1]))
-        conditions["problems"] = f"{count} items: {each}; {remedy}"
+        conditions["problems"] = f"{counted(count, 'item')}: {each}; {remedy}"
     elif count <= most // 2:
         # Between the two numbers everything stays as it was told.
         conditions["problems"] = None
     consent = f"{remedy}; if they should be this mirror's: syncd reconcile --takeover -m {mirror.name}"
-    conditions["foreign"] = f"{foreign} entries are not overwritten or deleted; {consent}" if foreign else None
+    held = f"{counted(foreign, 'entry')} {'is' if foreign == 1 else 'are'} not overwritten or deleted"
+    conditions["foreign"] = f"{held}; {consent}" if foreign else None
     return conditions
 
 

@@ -34,6 +34,9 @@ BUSY_PATIENCE_S = 60.0
 """Seconds to wait for a state file that another process has locked."""
 BUSY_AGAIN_S = 0.5
 
+_LEAST_ROOM = 262_144
+"""Bytes of free disk below which not even an empty state file can be made."""
+
 _T = TypeVar("_T")
 
 
@@ -160,6 +163,32 @@ def make_private(state_dir: Path) -> None:
             os.close(descriptor)
     if not state_dir.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+
+
+class Obstacle(NamedTuple):
+    """Why a process cannot write into a state directory, and the remedy. for_all: it holds for every process."""
+
+    message: str
+    remedy: str
+    for_all: bool
+
+
+def obstacle(state_dir: Path) -> Obstacle | None:
+    """Return what keeps this process from writing into a state directory, None if nothing is seen. Changes nothing."""
+    place = next(folder for folder in (state_dir, *state_dir.parents) if os.path.lexists(folder))
+    if not place.is_dir():
+        return Obstacle(f"state_dir {state_dir}: {place} is no directory", "choose another state_dir", for_all=True)
+    disk = os.statvfs(place)
+    if disk.f_flag & os.ST_RDONLY:
+        remedy = "mount it read-write, or choose another state_dir"
+        return Obstacle(f"{place} is on a read-only file system", remedy, for_all=False)
+    if not os.access(place, os.W_OK | os.X_OK):
+        owner, user = user_name(place.lstat().st_uid), user_name(os.geteuid())
+        message = f"{place} belongs to {owner}, and syncd runs as {user}"
+        return Obstacle(message, f"run it as {owner}, or choose another state_dir", for_all=False)
+    if disk.f_blocks and disk.f_bavail * disk.f_frsize < _LEAST_ROOM:
+        return Obstacle(f"the disk of state_dir {state_dir} is full", "make room on it", for_all=True)
+    return None
 
 
 def give(descriptor: int, folder: Path) -> None:

@@ -14,6 +14,7 @@ from syncd.core.errors import RootHalt
 from syncd.core.keys import from_os, normal, shown, to_os
 from syncd.core.model import Problem
 from syncd.core.plan import BRAKE_FLOOR, BrakeInput, brake
+from syncd.core.units import counted
 from syncd.local.mounts import MountSurvey, survey
 from syncd.local.read import Identity
 from syncd.local.walk import Tree
@@ -77,8 +78,8 @@ def halt_if_emptied(mirror: Mirror, tables: PassTables) -> None:
     deletes = tables.plan.counts["delete"]
     if deletes and (state := _empty_state(mirror)):
         raise RootHalt(
-            f"path {mirror.tree.label} {state}, but the target holds {deletes} entries of this mirror; nothing was"
-            f" deleted. Bring the files back, or empty the target too: {_by_force(mirror.name)}"
+            f"path {mirror.tree.label} {state}, but the target holds {counted(deletes, 'entry')} of this mirror;"
+            f" nothing was deleted. Bring the files back, or empty the target too: {_by_force(mirror.name)}"
         )
 
 

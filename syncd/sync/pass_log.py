@@ -14,7 +14,7 @@ from syncd.core.errors import Brake, StateDamaged, StateHalt, SyncdError
 from syncd.state.activity import PastPass
 from syncd.state.directory import writable
 from syncd.state.pass_tables import next_pass_id
-from syncd.sync.mirror import Mirror, Result, Scope
+from syncd.sync.mirror import Mirror, PassOptions, Result, Scope
 
 log = structlog.get_logger()
 
@@ -36,7 +36,7 @@ class PassEntry:
 
 
 @contextmanager
-def logged_pass(mirror: Mirror, scope: Scope, *, dry_run: bool) -> Iterator[PassEntry]:
+def logged_pass(mirror: Mirror, scope: Scope, options: PassOptions) -> Iterator[PassEntry]:
     """Store the pass that the block makes, also if the block raises a SyncdError or is cancelled.
 
     A dry run and a pass over single keys that found nothing to do are not stored.
@@ -45,20 +45,29 @@ def logged_pass(mirror: Mirror, scope: Scope, *, dry_run: bool) -> Iterator[Pass
     try:
         yield entry
     except (SyncdError, asyncio.CancelledError) as error:
-        if not dry_run and not isinstance(error, (StateHalt, StateDamaged)):
+        if not options.dry_run and not isinstance(error, (StateHalt, StateDamaged)):
             # If the state file cannot be written, the next use of it tells the error.
             with contextlib.suppress(StateHalt), writable():
                 _store(mirror, scope, entry.result, began, error)
         raise
-    if not dry_run and entry.result and (scope.everything or entry.result.tables.plan.counts.total()):
-        _store(mirror, scope, entry.result, began, None)
+    if not options.dry_run and entry.result and (scope.everything or entry.result.tables.plan.counts.total()):
+        _store(mirror, scope, entry.result, began, consent(options))
 
 
-def _store(mirror: Mirror, scope: Scope, result: Result | None, began: float, error: BaseException | None) -> None:
-    outcome, detail = "done", ""
-    if error:
-        outcome = "refused" if isinstance(error, Brake) else "stopped"
-        detail = str(error) if isinstance(error, SyncdError) else "interrupted"
+def consent(options: PassOptions) -> str:
+    """Return the consent of a person to the deletes of a pass, for people; "" without one."""
+    if options.approved is not None:
+        return f"plan {options.approved}, as approved"
+    return "with --force" if options.force else ""
+
+
+def _store(mirror: Mirror, scope: Scope, result: Result | None, began: float, ending: str | BaseException) -> None:
+    """Store a pass. ending: the error that ended it, or the consent of a person to its deletes."""
+    if isinstance(ending, str):
+        outcome, detail = "done", ending
+    else:
+        outcome = "refused" if isinstance(ending, Brake) else "stopped"
+        detail = str(ending) if isinstance(ending, SyncdError) else "interrupted"
     keys = None if scope.rows is None else len(scope.rows)
     number = result.pass_id if result else next_pass_id(mirror.db)
     counts = _counts(result) if result else {}

@@ -76,7 +76,7 @@ async def reconcile(
     Raises Halt, Brake (nothing was deleted, all uploads were made), Unreachable (the next pass continues), or
     ScopeTooLarge (nothing was done; make a full pass).
     """
-    with logged_pass(mirror, scope, dry_run=options.dry_run) as entry:
+    with logged_pass(mirror, scope, options) as entry:
         guard(mirror, force=options.force)
         with requests_at(Priority(bulk=hooks.bulk)), noting_pause(mirror):
             if not options.dry_run:

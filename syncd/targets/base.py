@@ -121,7 +121,8 @@ class Usage:
     """The use of something of which a plan allows a limited number.
 
     what: in the plural. used: None if the number is unknown. free, paid: the most on each plan, None for no limit.
-    to_come: what the next pass adds. per: each new file, or each put, of the pass adds one more.
+    to_come: what the next pass adds. per: each new file, or each put, of the pass adds one more. of_account: a number
+    of the whole account, which is reported once for all mirrors of a kind.
     """
 
     what: str
@@ -130,6 +131,7 @@ class Usage:
     paid: int | None
     to_come: int = 0
     per: Literal["file", "put"] | None = None
+    of_account: bool = False
 
 
 class Store(Protocol):

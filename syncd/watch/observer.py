@@ -15,6 +15,7 @@ import structlog
 
 from syncd.core.keys import shown_path
 from syncd.core.model import EVERYTHING, Hint, WatchMode, WatchSetting
+from syncd.core.units import counted
 from syncd.local.mounts import mounts_below, network_filesystem
 from syncd.local.read import root_identity
 from syncd.watch.kernel import KernelWatch, RootHandler
@@ -355,7 +356,7 @@ def watch_limit_advice(directories: int, sysctl_dir: Path = _SYSCTL_DIR) -> str:
     wanted = max(_RECOMMENDED_WATCHES, 1 << (limit + directories).bit_length())
     known = f" ({limit})" if limit else ""
     return (
-        f"the inotify watch limit{known} is too low for {directories} directories: "
+        f"the inotify watch limit{known} is too low for {counted(directories, 'directory')}: "
         f"sysctl fs.inotify.max_user_watches={wanted}, then restart"
     )
 

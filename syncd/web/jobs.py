@@ -11,6 +11,7 @@ import structlog
 
 from syncd.core.errors import SyncdError
 from syncd.core.keys import shown
+from syncd.core.units import counted
 from syncd.service.approval import Preview, approve, preview
 from syncd.service.runtime import Runtime
 
@@ -64,7 +65,7 @@ class Jobs:
         async def work(job: Job) -> None:
             found = await preview(runtime.session.config, name)
             job.plan = _plan(found)
-            job.text = f"The next pass would delete {found.deletes} entries."
+            job.text = f"The next pass would delete {counted(found.deletes, 'entry')}."
 
         return self._start(name, "plan", work)
 

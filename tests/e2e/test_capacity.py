@@ -8,9 +8,15 @@ KV = '[mirrors.docs.target]\ntype = "kv"\nnamespace_title = "docs"\ncreate = tru
 
 
 def capacity(workspace: Workspace) -> list[tuple[str, str]]:
-    """Return the level and the message of each line that check prints about a ceiling."""
+    """Return the level and the text of each line that check prints about a ceiling, in the words of a dry run."""
     checks = workspace.syncd("check", "--json").json()["checks"]
-    return [(line["level"], line["message"]) for line in checks if line["what"] == "docs: capacity"]
+    whats = [line["what"] for line in checks]
+    assert len(whats) == len(set(whats)), "no line repeats the name of another"
+    return [
+        (line["level"], line["message"] if line["what"] == "docs: capacity" else f"{line['what']}: {line['message']}")
+        for line in checks
+        if line["what"] == "docs: capacity" or line["what"].startswith(("AI Search", "KV"))
+    ]
 
 
 def test_check_and_the_dry_run_say_what_is_left(tmp_path: Path) -> None:

@@ -95,6 +95,6 @@ async def _account_usage(api: AISearch, to_come: int) -> Sequence[Usage]:
     instances = sum(known) if len(known) == len(names) else None
     missing = 0 if api.namespace in names else to_come
     return (
-        Usage("AI Search instances", instances, INSTANCES_FREE, INSTANCES_PAID, to_come),
-        Usage("AI Search namespaces", len(names), NAMESPACES, NAMESPACES, missing),
+        Usage("AI Search instances", instances, INSTANCES_FREE, INSTANCES_PAID, to_come, of_account=True),
+        Usage("AI Search namespaces", len(names), NAMESPACES, NAMESPACES, missing, of_account=True),
     )

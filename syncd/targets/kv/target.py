@@ -345,7 +345,8 @@ class KVTarget:
         writes = Usage("KV writes of today", None, WRITES_FREE, None, per="put")
         if not account:
             return (writes,)
-        return writes, Usage("KV namespaces", await self._namespace.count(), NAMESPACES, NAMESPACES, to_come)
+        count = await self._namespace.count()
+        return writes, Usage("KV namespaces", count, NAMESPACES, NAMESPACES, to_come, of_account=True)
 
     async def advice(self) -> Sequence[Advice]:
         """Compare the jurisdiction of the namespace with the config, if the config names one."""

@@ -19,6 +19,7 @@ from syncd.cloudflare.workers_ai import MODELS, Vector
 from syncd.core.errors import Conflict, Halt, Park, TargetMissing
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put
 from syncd.core.problems import Limits
+from syncd.core.units import counted
 from syncd.targets.base import (
     Advice,
     Done,
@@ -115,9 +116,9 @@ class VectorReader:
         )
         if others and not self._policy.consent:
             raise Halt(
-                f"the index holds vectors of {others} files that another model (or pooling) than {self._model_title}"
-                " has made, and the two do not mix; set model back, or agree to have all files embedded again: syncd"
-                " reconcile --force"
+                f"the index holds vectors of {counted(others, 'file')} that another model (or pooling) than"
+                f" {self._model_title} has made, and the two do not mix; set model back, or agree to have all files"
+                " embedded again: syncd reconcile --force"
             )
         self._checked = held
 
@@ -276,7 +277,7 @@ class VectorizeTarget:
         with refusals_halt(_INDEX):
             info = await self.index.api.info()
             await self._writer.check_dimensions(len(await self._embedder.embed_query("syncd")))
-        count = f"{info.vector_count or 0} vectors"
+        count = counted(info.vector_count or 0, "vector")
         return f"Vectorize index {self.index.api.name} is there ({count}), and {self._embedder.model} fits it"
 
     async def usage(self, *, account: bool) -> Sequence[Usage]:
@@ -289,7 +290,7 @@ class VectorizeTarget:
             usage = [Usage("vectors in the index", vectors, VECTORS, VECTORS)]
             if account:
                 indexes = len(await Vectorize(self.index.api.transport).list_indexes())
-                usage.append(Usage("Vectorize indexes", indexes, INDEXES_FREE, INDEXES_PAID, to_come))
+                usage.append(Usage("Vectorize indexes", indexes, INDEXES_FREE, INDEXES_PAID, to_come, of_account=True))
         return usage
 
     async def advice(self) -> Sequence[Advice]:

@@ -64,6 +64,7 @@ const drawGroup = (group) => {
   head.append(when, make("span", "muted", `${several ? `${(ended ?? rows[0]).mirror}. ` : ""}${sumOf(group)}`));
   root.append(head);
   if (ended && ended.outcome !== "done") root.append(make("p", "stopped", `${ended.outcome}: ${ended.detail}`));
+  else if (ended?.detail) root.append(make("p", "", ended.detail));
   if (!rows.length) return root;
   const all = rows.length <= FIRST + 1 || opened.has(id);
   list.append(...(all ? rows : rows.slice(0, FIRST)).map(rowOf));

@@ -36,12 +36,24 @@ def test_a_secret_that_is_too_short_leaves_texts_as_they_are(secret: str, too_sh
     assert (secret.encode() in credentials.hide_bytes(f"put.done {secret}.md".encode())) == too_short
 
 
-@pytest.mark.parametrize("value", ["", "  ", "s3c\nr3t", "s3c r3t", "s3cr3té", "s3cr3t\x00"])
-def test_what_cannot_stand_in_a_header_is_refused_without_being_quoted(value: str) -> None:
-    with pytest.raises(ValueError, match="empty or holds") as caught:
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("", "is empty; copy it again"),
+        ("  ", "is empty; copy it again"),
+        ("s3c\nr3t", "holds a space or a line break; copy it alone"),
+        ("Bearer s3cr3t", 'copy it alone, on one line, without "Bearer"'),
+        ('"s3cr3t"', "begins or ends with a quote; write it without quotes"),
+        ("s3cr3t'", "begins or ends with a quote; write it without quotes"),
+        ("s3cr3té", "holds a character that no Cloudflare credential has; copy it again"),
+        ("s3cr3t\x00", "holds a character that no Cloudflare credential has; copy it again"),
+    ],
+)
+def test_what_cannot_stand_in_a_header_is_refused_with_a_remedy_and_not_quoted(value: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why) as caught:
         Credentials.bearer(value)
     assert "s3c" not in str(caught.value)
-    with pytest.raises(ValueError, match="empty or holds"):
+    with pytest.raises(ValueError, match=why):
         Credentials.global_key("me@example.com", value)
 
 

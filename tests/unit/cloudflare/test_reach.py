@@ -10,8 +10,9 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from syncd.cloudflare.exchange import Counters
 from syncd.cloudflare.faults import connection_fault
-from syncd.cloudflare.reach import CONTACT_S, STEP_S, clock_fault, find_fault
+from syncd.cloudflare.reach import CONTACT_S, STEP_S, clock_fault, find_fault, unanswered_fault
 from syncd.core.errors import Unreachable
 
 
@@ -141,3 +142,24 @@ def test_a_clock_that_is_far_off_is_named() -> None:
     assert ahead is not None
     assert "120 minutes behind the clock of the API" in behind.message
     assert "120 minutes ahead of the clock of the API" in ahead.message
+
+
+@pytest.mark.parametrize(
+    ("statuses", "said", "remedy"),
+    [
+        (["200"], "answers (status 200), but not as the Cloudflare API does", "check base_url, and whether another"),
+        (["404"], "answers (status 404), but not as the Cloudflare API does", "another program or a proxy"),
+        (["200", "503"], "answers with status 200, 503 only", "https://www.cloudflarestatus.com"),
+        (["429"], "answers with status 429 only", "try again later"),
+        (["failed"], "does not answer", "check the network"),
+        ([], "the quota of requests is used up", "raise cloudflare.quota"),
+    ],
+)
+def test_an_answer_that_is_not_of_the_api_is_named(statuses: list[str], said: str, remedy: str) -> None:
+    counters = Counters()
+    for status in statuses:
+        counters.requests += 1
+        counters.by["GET", status] += 1
+    fault = unanswered_fault("http://127.0.0.1:8787/client/v4", counters, TimeoutError())
+    assert said in fault.message
+    assert remedy in fault.remedy

@@ -294,7 +294,7 @@ def test_without_a_file_the_environment_is_the_config(tmp_path: Path, monkeypatc
 def test_a_named_config_that_is_no_file_is_an_error_and_no_other_is_taken(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
     for flag, environ in ((tmp_path / name, {}), (None, {"SYNCD_CONFIG": str(tmp_path / name)})):
-        with pytest.raises(ConfigError, match="no regular file; name one with" if name == "folder" else "syncd init"):
+        with pytest.raises(ConfigError, match="is a directory; name the file" if name == "folder" else "syncd init"):
             load(flag, environ)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from syncd.cli.check import survey
+from syncd.cli.survey import survey
 from syncd.core.key_digests import WHOLE
 from syncd.queries.forecast import FolderSurvey, Pace, describe, left_s, span
 from syncd.state.pass_tables import PassTables

@@ -125,3 +125,17 @@ def test_a_pass_is_summed_up_for_people() -> None:
     ended = PastPass(1, 10.0, 12.06, None, "done", "", {"put": 1200, "unchanged": 3, "problems": 1})
     assert summary(ended) == "1,200 put, 3 unchanged, 1 problem, in 2.1 s"
     assert summary(ended._replace(ended=9.0, counts={"problems": 2})) == "2 problems, in 0.0 s"
+
+
+@pytest.mark.parametrize("forced", [True, False])
+async def test_a_pass_with_the_consent_of_a_person_says_so(core: Core, *, forced: bool) -> None:
+    await in_step(core, **{f"{number}.md": str(number) for number in range(20)})
+    assert log_of(core).entries[-1].as_json()["detail"] == ""
+    core.use(max_delete="25%")
+    core.remove(*(f"{number}.md" for number in range(15)))
+    seen = await reconcile(core.mirror, Scope(), PassOptions(dry_run=True))
+    consent = PassOptions(force=True) if forced else PassOptions(approved=seen.plan_id)
+    await reconcile(core.mirror, Scope(), consent)
+    last = log_of(core).entries[-1].as_json()
+    assert (last["outcome"], last["counts"]["delete"]) == ("done", 15)
+    assert last["detail"] == ("with --force" if forced else f"plan {seen.plan_id}, as approved")

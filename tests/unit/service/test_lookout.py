@@ -79,7 +79,7 @@ def test_problems_are_over_at_half_the_number(core: Core, count: int, *, is_over
 
 def test_entries_that_are_stuck_and_those_of_another_writer_are_told(core: Core) -> None:
     core.mirror.journal.put(Record("a.md", "r1", "0" * 64, 1, START - STUCK_S, status="queued"))
-    assert of_problems(core.mirror, 0)["problems"] == "1 items: 1 stuck in the index; see: syncd status -m docs"
+    assert of_problems(core.mirror, 0)["problems"] == "1 item: 1 stuck in the index; see: syncd status -m docs"
     assert of_problems(core.mirror, 0)["foreign"] is None
     problems(core, "foreign", 3)
     assert "syncd reconcile --takeover -m docs" in str(of_problems(core.mirror, 10)["foreign"])

@@ -14,11 +14,11 @@ HYBRID = "files in the instance, with hybrid search"
 
 
 def instances(used: int | None, to_come: int = 0) -> Usage:
-    return Usage("AI Search instances", used, 100, 5000, to_come)
+    return Usage("AI Search instances", used, 100, 5000, to_come, of_account=True)
 
 
 def namespaces(used: int, to_come: int = 0) -> Usage:
-    return Usage("AI Search namespaces", used, 100, 100, to_come)
+    return Usage("AI Search namespaces", used, 100, 100, to_come, of_account=True)
 
 
 async def test_files_of_all_owners_count_and_the_index_decides_the_ceiling(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ async def test_the_use_of_the_index_and_of_the_account_is_counted(tmp_path: Path
     async with open_harness(tmp_path) as h:
         fixture = h.add_mirror()
         usage = fixture.mirror.target.usage
-        indexes = Usage("Vectorize indexes", 0, 100, 50_000, 1)
+        indexes = Usage("Vectorize indexes", 0, 100, 50_000, 1, of_account=True)
         empty = Usage("vectors in the index", 0, 20_000_000, 20_000_000)
         assert await usage(account=False) == [empty, indexes]
         fixture.write("a.md", TEXT)

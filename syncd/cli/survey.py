@@ -1,0 +1,65 @@
+"""Counts the files of a folder and compares them with the state file, without reading any of them."""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from syncd.core.forms import same_source
+from syncd.core.key_digests import Shard
+from syncd.core.model import Item
+from syncd.local.walk import Tree
+from syncd.queries.forecast import FolderSurvey
+from syncd.state.caches import StatCache
+from syncd.state.db import open_state_to_read
+from syncd.state.journal import Journal
+from syncd.sync.guard import protect_look
+from syncd.text.documents import HTML, ending
+
+if TYPE_CHECKING:
+    from syncd.config.schema import Config
+
+_BATCH = 1000
+"""Files that are looked up in the state file at a time."""
+
+
+def survey_of(config: "Config", name: str, tree: Tree) -> FolderSurvey:
+    """Walk the folder of a mirror and compare it with the state file."""
+    shard = Shard.parse(config.mirrors[name].shard)
+    db = open_state_to_read(config.state_dir)
+    if db is None:
+        return survey(tree, shard, None, name)
+    with closing(db):
+        protect_look(tree, db, name)
+        return survey(tree, shard, db, name)
+
+
+def survey(tree: Tree, shard: Shard, db: sqlite3.Connection | None, name: str) -> FolderSurvey:
+    """Walk a folder without reading any file and compare it with the state file.
+
+    shard: only its keys count. db: None if there is no state file.
+    """
+    result = FolderSurvey(known=Journal(db, name).count() if db else 0)
+    walk = (local for local in tree.walk() if shard.holds(local.key))
+    while batch := list(islice(walk, _BATCH)):
+        items = [local for local in batch if isinstance(local, Item)]
+        result.files += len(items)
+        result.html += sum(ending(item.key) in HTML for item in items)
+        result.problems += len(batch) - len(items)
+        result.forms.update(form for item in items if (form := tree.limits.forms.of(item.key)))
+        _compare(items, db, name, result)
+    result.complete, result.protected = tree.complete, bool(tree.protected.closed or tree.protected.covered)
+    return result
+
+
+def _compare(items: Sequence[Item], db: sqlite3.Connection | None, name: str, result: FolderSurvey) -> None:
+    """Count the items that have no record, or that seem to have changed since their upload."""
+    journal, unchanged = (Journal(db, name), StatCache(db, name).fill(items)) if db else (None, {})
+    for item in items:
+        record = journal.get(item.key) if journal else None
+        result.found += record is not None
+        cached = unchanged.get(item.key)
+        if record is None or cached is None or not same_source(cached.checksum, record.checksum):
+            result.unsent += 1
+            result.unsent_bytes += item.size
