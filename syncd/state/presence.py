@@ -1,6 +1,5 @@
 """When the daemon was last alive, and when a mirror last reached its remote. Both outlive the process."""
 
-import os
 import sqlite3
 from typing import NamedTuple
 
@@ -14,13 +13,12 @@ class Presence(NamedTuple):
     """The last sign of life of a daemon. at: seconds since the epoch. ended: whether it ended by itself."""
 
     at: float
-    pid: int
     ended: bool
 
 
 def keep_presence(db: sqlite3.Connection, now: float, *, ended: bool = False) -> None:
     """Note that the daemon of this process is alive, or that it ends."""
-    Meta(db, "").set(_DAEMON, {"at": round(now, 1), "pid": os.getpid(), "ended": ended})
+    Meta(db, "").set(_DAEMON, {"at": round(now, 1), "ended": ended})
 
 
 def last_presence(db: sqlite3.Connection) -> Presence | None:
@@ -28,7 +26,7 @@ def last_presence(db: sqlite3.Connection) -> Presence | None:
     stored = Meta(db, "").get(_DAEMON)
     if not isinstance(stored, dict):
         return None
-    return Presence(float(stored["at"]), int(stored["pid"]), bool(stored["ended"]))
+    return Presence(float(stored["at"]), bool(stored["ended"]))
 
 
 def keep_contact(meta: Meta, at: float | None) -> None:
