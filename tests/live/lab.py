@@ -24,7 +24,9 @@ from syncd.cloudflare.transport import Seams, Transport
 from syncd.cloudflare.vectorize import Vectorize
 from syncd.core.base_url import check_base_url, is_loopback
 from syncd.core.errors import ConfigError, Halt, NotFound, SyncdError, TargetMissing
+from syncd.core.key_digests import FULL_KEY_FIELD
 from syncd.core.probe_answers import NO_ANSWERS, ProbeAnswers
+from syncd.targets.ai_search.items import OWNER, PREFIX, SHA256
 
 LIMIT = 300
 """Maximum requests of a run, with its cleaning up."""
@@ -173,7 +175,8 @@ class Lab:
         api = self.ai_search()
         self._undo.append(("namespace", lambda: remove_namespace(self.transport, self.name)))
         await api.create_namespace()
-        await api.create_instance()
+        # The service may refuse metadata that an instance does not declare.
+        await api.create_instance(dict.fromkeys((SHA256, OWNER, PREFIX, FULL_KEY_FIELD), "text"))
         return api
 
     async def make_kv(self, ending: str) -> tuple[KV, str]:
@@ -224,7 +227,7 @@ async def open_lab(account: Account, state: Path, limit: int) -> AsyncIterator[L
 
 
 async def lag_of(is_shown: Callable[[], Awaitable[bool]], written_at: float) -> float:
-    """Return the seconds after which a listing shows a write, 0 if it does so at once. written_at: by time.monotonic.
+    """Return the seconds after which a listing shows a change, 0 if it does so at once. written_at: by time.monotonic.
 
     Raises AssertionError if it never does.
     """
@@ -233,7 +236,7 @@ async def lag_of(is_shown: Callable[[], Awaitable[bool]], written_at: float) -> 
         if await is_shown():
             return looked - written_at if look else 0.0
         await asyncio.sleep(LOOK_S)
-    raise AssertionError(f"the listing does not show a write after {LOOKS * LOOK_S:.0f} s")
+    raise AssertionError(f"the listing does not show a change after {LOOKS * LOOK_S:.0f} s")
 
 
 # -- names and leftovers
