@@ -12,7 +12,9 @@ from typing import Literal
 from syncd.core.errors import RetryScope
 from syncd.core.model import ProblemKind
 
-ErrorAction = Literal["halt", "paused", "auth", "missing", "park", "retry", "later", "blocked", "not_found", "conflict"]
+ErrorAction = Literal[
+    "halt", "day_quota", "paused", "auth", "missing", "park", "retry", "later", "blocked", "not_found", "conflict"
+]
 
 ALLOCATION_PAUSE_S = 900.0
 """Seconds before a request is made again after 402/7094. AI Search says "retry later" and names no time."""
@@ -41,7 +43,7 @@ _AUTH = Remedy(
 )
 BUSY = Remedy("retry", "Cloudflare could not carry out the request now", ambiguous=True)
 _BLOCKED = Remedy("retry", "over Cloudflare's request limit; lower quota if this stays", after_s=300.0)
-_NEURONS = Remedy("halt", "the Workers AI quota of this day is used up: wait for 00:00 UTC or upgrade the plan")
+_NEURONS = Remedy("day_quota", "the Workers AI quota of this day is used up: wait for 00:00 UTC or upgrade the plan")
 # The client of Workers AI turns these two into a Halt that names the model.
 _NO_MODEL = Remedy("not_found", "Workers AI has no such model")
 _NO_ACCESS = Remedy("park", "the account may not use this model")
@@ -72,7 +74,7 @@ _TARGET: Mapping[int, Remedy] = {
     7062: Remedy("halt", "the account has no room for another AI Search namespace: delete one, or use an existing one"),
     7066: Remedy("park", "the AI Search namespace is not empty: move or delete its instances first"),
     7069: Remedy("halt", "the AI Search quota of this month is used up: wait for its reset or upgrade the plan"),
-    10048: Remedy("halt", "the KV quota of this day is used up: wait for 00:00 UTC or upgrade the plan"),
+    10048: Remedy("day_quota", "the KV quota of this day is used up: wait for 00:00 UTC or upgrade the plan"),
     10013: Remedy(
         "missing",
         "the KV namespace does not exist: correct its name, or set create = true and run syncd reconcile",
@@ -195,7 +197,9 @@ LIMIT_CODES: frozenset[int] = frozenset({7069, 7020, 7095, 7114, 10048, 3036, 40
 """Codes that are documented with status 429, or observed with it. A 429 with any other code is a rate limit."""
 _SERVICE_CODES: frozenset[int] = frozenset(code for code, remedy in CODES.items() if remedy in (BUSY, _OVERLOADED))
 """Codes of trouble in the service. With a status 4xx they come from its framework, which refuses the request."""
-_CERTAIN: frozenset[ErrorAction] = frozenset({"auth", "halt", "paused", "missing", "not_found", "conflict"})
+_CERTAIN: frozenset[ErrorAction] = frozenset(
+    {"auth", "halt", "day_quota", "paused", "missing", "not_found", "conflict"}
+)
 """Actions that need an answer of the service. A service in trouble (5xx) cannot be certain of them."""
 
 STATUSES: Mapping[int, Remedy] = {

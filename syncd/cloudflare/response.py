@@ -6,6 +6,7 @@ The table of error codes is in error_codes.py.
 import email.utils
 import json
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -22,7 +23,19 @@ from syncd.cloudflare.error_codes import (
     remedy_for,
     remedy_without_envelope,
 )
-from syncd.core.errors import AuthHalt, Blocked, Conflict, Halt, Later, NotFound, Park, PausedHalt, Retry, TargetMissing
+from syncd.core.errors import (
+    AuthHalt,
+    Blocked,
+    Conflict,
+    Halt,
+    Later,
+    NotFound,
+    Park,
+    PausedHalt,
+    QuotaHalt,
+    Retry,
+    TargetMissing,
+)
 from syncd.core.plain_text import printable
 
 MESSAGE_LIMIT = 400
@@ -31,6 +44,7 @@ RETRY_AFTER_LIMIT_S = 3600.0
 """Longest Retry-After that is used, in seconds. Cloudflare's own block lasts five minutes (API rate limits)."""
 LONGEST_NUMBER = 20
 """Digits from which a whole number is read as None if Python refuses to read it. The API has no such numbers."""
+_DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +78,8 @@ def raise_error(
     match remedy.action:
         case "halt" | "paused" | "missing":
             raise _HALTS[remedy.action](message)
+        case "day_quota":
+            raise QuotaHalt(message, again_s=_seconds_to_midnight(headers))
         case "auth":
             raise AuthHalt(message, status=status)
         case "not_found":
@@ -77,6 +93,12 @@ def raise_error(
             after_s = remedy.after_s if requested_s is None else requested_s
             error = {"blocked": Blocked, "later": Later}.get(remedy.action, Retry)
             raise error(message, after_s=after_s, ambiguous=remedy.ambiguous, status=status, scope=remedy.scope)
+
+
+def _seconds_to_midnight(headers: Mapping[str, str]) -> float:
+    """Return the seconds until 00:00 UTC by the answer's own Date, else by the local clock."""
+    now = http_date(headers.get("date", ""))
+    return _DAY_S - (time.time() if now is None else now) % _DAY_S
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -107,8 +107,9 @@ class RetryPolicy:
         last = self.answered_at()
         # If every write is blocked, that is an outage, although the API answers reads meanwhile.
         if isinstance(error, Blocked) or last is None or self.gate.own_time() - last >= self.retry_for:
+            silent = f"no request was answered for {self.retry_for:g} s: " if self.retry_for else ""
             raise Unreachable(
-                f"no request was answered for {self.retry_for:g} s: {error}",
+                f"{silent}{error}",
                 after_s=error.after_s,
                 ambiguous=error.ambiguous,
                 status=error.status,

@@ -185,6 +185,14 @@ class AuthHalt(Halt):
         self.status = status
 
 
+class QuotaHalt(Halt):
+    """The quota of this day is used up. The service counts anew at 00:00 UTC, in `again_s` seconds."""
+
+    def __init__(self, message: str, *, again_s: float) -> None:
+        super().__init__(message)
+        self.again_s = again_s
+
+
 class RootHalt(Halt):
     """The root has changed: it is missing, empty or another mount. It may come back without an action of a person."""
 

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from syncd.core.errors import Brake, Halt, PausedHalt, Retry, RootHalt, StateHalt, SyncdError
+from syncd.core.errors import Brake, Halt, PausedHalt, QuotaHalt, Retry, RootHalt, StateHalt, SyncdError
 
 RETRY_FIRST_S = 5.0
 RETRY_LONGEST_S = 300.0
 PAUSED_PAUSE_S = 300.0
 """Seconds between two tries of a mirror whose instance is paused. Each is one request until the instance is resumed."""
+QUOTA_PAUSE_S = 60.0
+"""Seconds after 00:00 UTC until a mirror without quota tries again, as clocks differ. Up to as much again by chance."""
 REFUSED_PAUSE_S = 60.0
 """Minimum seconds between two tries of a mirror that its target refused. SIGHUP makes a try at once."""
 
@@ -99,7 +101,7 @@ class ErrorPolicy:
     def on_error(self, error: SyncdError, now: float, chance: float) -> Response:
         """Note an error that ended a pass."""
         if isinstance(error, (Halt, Brake)) and not isinstance(error, StateHalt):
-            return self._on_halt(error, now)
+            return self._on_halt(error, now, chance)
         if isinstance(error, StateHalt):
             self.state_fault = str(error)
         requested_s = (error.after_s or 0.0) if isinstance(error, Retry) else 0.0
@@ -108,7 +110,7 @@ class ErrorPolicy:
         self._halt_shown = False
         return Response("degraded", self.retry_at)
 
-    def _on_halt(self, error: Halt | Brake, now: float) -> Response:
+    def _on_halt(self, error: Halt | Brake, now: float, chance: float) -> Response:
         refused = isinstance(error, Brake)
         paused = isinstance(error, PausedHalt)
         repeated = (refused and isinstance(self._halt, Brake)) or (paused and isinstance(self._halt, PausedHalt))
@@ -119,4 +121,6 @@ class ErrorPolicy:
         pause = 0.0 if self.halted_by_folder else REFUSED_PAUSE_S
         self.hints_at = now + pause
         interval = min(self._interval, PAUSED_PAUSE_S) if paused else self._interval
+        if isinstance(error, QuotaHalt):
+            interval = min(interval, error.again_s + QUOTA_PAUSE_S * (1.0 + chance))
         return Response("halted", now + max(interval, pause), log=not repeated)

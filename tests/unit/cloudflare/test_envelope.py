@@ -8,7 +8,18 @@ import pytest
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.error_codes import CODES
 from syncd.cloudflare.response import MESSAGE_LIMIT, Answer, Context, decode, one_line, retry_after_s
-from syncd.core.errors import AuthHalt, Blocked, Conflict, Halt, NotFound, Park, Retry, SyncdError, TargetMissing
+from syncd.core.errors import (
+    AuthHalt,
+    Blocked,
+    Conflict,
+    Halt,
+    NotFound,
+    Park,
+    QuotaHalt,
+    Retry,
+    SyncdError,
+    TargetMissing,
+)
 from tests.unit.cloudflare.harness import TOKEN, bad, html
 from tests.unit.cloudflare.test_error_codes import DOCUMENTED
 
@@ -64,8 +75,12 @@ HALTS = {
 def test_what_stops_the_mirror_halts_and_says_what_to_do(code: int) -> None:
     status, remedy = HALTS[code]
     error = error_of(bad(status, code, headers={"cf-ray": "8f-AMS"}), permission="Account / AI Search: Edit")
-    missing, auth = {7002, 7063, 10013, 3000, 3005}, {10000, 9106, 9109, 6003}
-    assert type(error) is (TargetMissing if code in missing else AuthHalt if code in auth else Halt)
+    kinds = {
+        **dict.fromkeys((7002, 7063, 10013, 3000, 3005), TargetMissing),
+        **dict.fromkeys((10000, 9106, 9109, 6003), AuthHalt),
+        **dict.fromkeys((10048, 3036, 4006), QuotaHalt),
+    }
+    assert type(error) is kinds.get(code, Halt)
     for part in (remedy, f"HTTP {status}", f"code {code}", "cf-ray 8f-AMS"):
         assert part in str(error)
 
@@ -101,6 +116,27 @@ def test_content_that_cannot_succeed_is_parked_with_its_kind(code: int) -> None:
     error = error_of(bad(status, code))
     assert type(error) is Park
     assert (error.kind, error.code) == (kind, code)
+
+
+@pytest.mark.parametrize("code", [10048, 3036, 4006])
+@pytest.mark.parametrize(
+    ("date", "again_s"),
+    [
+        ("Sat, 28 Nov 2026 23:59:59 GMT", 1.0),
+        ("Sun, 29 Nov 2026 00:00:00 GMT", 86_400.0),
+        ("Sun, 29 Nov 2026 12:00:00 GMT", 43_200.0),
+    ],
+)
+def test_a_quota_of_the_day_names_the_time_until_the_next_day(code: int, date: str, again_s: float) -> None:
+    answer = bad(429, code)
+    answer.headers["date"] = date
+    error = error_of(answer)
+    assert isinstance(error, QuotaHalt)
+    assert error.again_s == again_s
+    del answer.headers["date"]
+    error = error_of(answer)
+    assert isinstance(error, QuotaHalt)
+    assert 0 < error.again_s <= 86_400
 
 
 @pytest.mark.parametrize(("code", "status"), [(7041, 404), (10009, 404), (40005, 404), (5007, 400), (3042, 404)])

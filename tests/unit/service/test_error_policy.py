@@ -2,9 +2,10 @@
 
 import pytest
 
-from syncd.core.errors import Brake, Halt, PausedHalt, Retry, RootHalt, StateHalt, SyncdError
+from syncd.core.errors import Brake, Halt, PausedHalt, QuotaHalt, Retry, RootHalt, StateHalt, SyncdError
 from syncd.service.error_policy import (
     PAUSED_PAUSE_S,
+    QUOTA_PAUSE_S,
     REFUSED_PAUSE_S,
     RETRY_FIRST_S,
     RETRY_LONGEST_S,
@@ -53,6 +54,9 @@ def test_a_failure_degrades_until_the_pause_is_over(error: SyncdError) -> None:
         (PausedHalt("paused"), 1.0, REFUSED_PAUSE_S),
         (PausedHalt("paused"), 200.0, 200.0),
         (PausedHalt("paused"), 3600.0, PAUSED_PAUSE_S),
+        (QuotaHalt("used up", again_s=7200.0), 86_400.0, 7200.0 + 1.5 * QUOTA_PAUSE_S),
+        (QuotaHalt("used up", again_s=0.5), 86_400.0, 0.5 + 1.5 * QUOTA_PAUSE_S),
+        (QuotaHalt("used up", again_s=7200.0), 3600.0, 3600.0),
     ],
 )
 def test_a_halted_mirror_tries_again_after_its_interval(error: Halt | Brake, interval: float, pause: float) -> None:
