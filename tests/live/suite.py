@@ -149,6 +149,8 @@ class TestAISearch(LiveContract, FilesContract):
                 for item in [*lab.wire.items]:
                     await instance.delete(item)
                 lab.wire.cleaning = False
+                if lab.manners.delete_gone is False:
+                    await asyncio.sleep(lab.wire.lags.get("items", 0.0))
 
 
 class KVRemote:

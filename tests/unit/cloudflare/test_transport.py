@@ -124,7 +124,7 @@ async def test_an_answer_long_ago_does_not_make_the_remote_reachable(remote: Rem
 
 async def test_a_request_without_retries_names_its_error_and_no_time(remote: Remote, time: VirtualTime) -> None:
     remote.says(bad(500))
-    with pytest.raises(Unreachable, match="^Cloudflare could not carry out the request now"):
+    with pytest.raises(Unreachable, match=r"^Cloudflare could not carry out the request now"):
         await time.run(remote.transport(retry_for=0).request(GET))
 
 
