@@ -191,12 +191,16 @@ async def _retry(config: "Config", names: Sequence[str], keys: Sequence[str] | N
     from syncd.state.directory import FILE_NAME, holder, when_free
     from syncd.sync import once
 
+    others: set[str] = set()
+
     async def mark() -> dict[str, int]:
-        return _make_due(config, names, keys)
+        return _make_due(config, names, keys, others)
 
     marked = await when_free(mark, config.state_dir / FILE_NAME)
     total = sum(marked.values())
     print_line(f"{counted(total, 'item')} to try again")
+    for key in sorted(others):
+        print_note(f"{key}: nothing to try again; see: syncd explain {key}")
     if not total:
         return EXIT_OK
     names = [name for name, count in marked.items() if count]
@@ -223,15 +227,24 @@ def print_retried(name: str, mirror: "Mirror", report: "Report") -> None:
         print_note(f"{name}: {report.error}")
 
 
-def _make_due(config: "Config", names: Sequence[str], keys: Sequence[str] | None) -> dict[str, int]:
-    """Make failed and rejected items due in the state file. Return their number for each mirror."""
+def _make_due(config: "Config", names: Sequence[str], keys: Sequence[str] | None, others: set[str]) -> dict[str, int]:
+    """Make failed and rejected items due in the state file. Return their number for each mirror.
+
+    others: gets the keys that make nothing due.
+    """
     from syncd.state.db import open_state
     from syncd.state.journal import Journal
     from syncd.state.queue import Queue, retry_problems
 
     now = time.time()
     with closing(open_state(config.state_dir)) as db:
-        return {name: retry_problems(Journal(db, name), Queue(db, name, 0, 0), keys, now) for name in names}
+        counts = dict.fromkeys(names, 0)
+        for chosen in [[key] for key in dict.fromkeys(keys)] if keys else [None]:
+            found = {name: retry_problems(Journal(db, name), Queue(db, name, 0, 0), chosen, now) for name in names}
+            if chosen and not any(found.values()):
+                others.update(chosen)
+            counts = {name: counts[name] + number for name, number in found.items()}
+        return counts
 
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ from syncd.service.log_stream import is_terminal
 _REFRESH_S = 1.0
 _PROBLEMS_SHOWN = 20
 _STUCK_SHOWN = 3
+_NAMES_SHOWN = 3
 _COLOURS = {"idle": "green", "syncing": "cyan", "degraded": "yellow", "halted": "red"}
 _LABEL_WIDTH = 11
 _HEADERS = ("mirror", "state", "in step", "to go", "left", "indexing", "problems", "last pass", "watch")
@@ -78,6 +79,28 @@ def _print_status(status: dict[str, Any], most: int | None) -> None:
         print_line("")
         for line in _mirror_lines(name, mirror, most):
             print_styled(line)
+    if len(status["mirrors"]) > 1:
+        print_line("")
+        print_styled(sum_line(status["mirrors"]))
+
+
+def sum_line(mirrors: dict[str, dict[str, Any]]) -> str:
+    """Return how many mirrors have each state, worst first, and the names of those that a person should look at."""
+    names: dict[str, list[str]] = {state: [] for state in reversed(_COLOURS)}
+    for name, mirror in mirrors.items():
+        names[mirror["state"]].append(name)
+    parts = [
+        click.style(f"{len(found)} {state}{'' if state == 'idle' else _listed(found)}", fg=_COLOURS[state])
+        for state, found in names.items()
+        if found
+    ]
+    troubled = [name for name, mirror in mirrors.items() if mirror["items"]["failed"] or mirror["items"]["rejected"]]
+    parts += [f"{len(troubled)} with problems{_listed(troubled)}"] if troubled else []
+    return f"{'mirrors':{_LABEL_WIDTH}}{', '.join(parts)}"
+
+
+def _listed(names: list[str]) -> str:
+    return f" ({', '.join(names[:_NAMES_SHOWN])}{', …' if len(names) > _NAMES_SHOWN else ''})"
 
 
 def _daemon_line(status: dict[str, Any]) -> str:

@@ -357,9 +357,15 @@ def mirror_config(config: Config, name: str) -> MirrorConfig:
         return config.mirrors[name]
     except KeyError:
         import difflib
+        from pathlib import Path
 
         near = difflib.get_close_matches(name, config.mirrors, n=1)
         meant = f"did you mean {near[0]}?" if near else f"there is: {', '.join(config.mirrors)}"
+        folder = Path(name).absolute()
+        if owners := [mirror for mirror, section in config.mirrors.items() if section.path == folder]:
+            meant = f"that is the folder of mirror {owners[0]}"
+        elif "/" in name or "." in name:
+            meant += f"; for a file: syncd explain {name}"
         raise ConfigError(f"no mirror {name!r} is configured; {meant}") from None
 
 

@@ -162,3 +162,11 @@ def test_the_page_comes_back_when_the_daemon_does(page: Page, workspace: Workspa
         page.until("document.querySelector('#sum-changes').innerText === '3 changes'")
         page.run("document.querySelector('#mirror-docs button').click()")
         page.until("document.querySelector('#mirror-docs [data-said]').innerText === 'Asked for a full pass.'")
+
+
+def test_without_javascript_the_page_says_so_and_shows_no_empty_control(page: Page, daemon: Daemon) -> None:
+    page.call("Emulation.setScriptExecutionDisabled", value=True)
+    page.open(daemon.events("web.ready")[0]["url"])
+    page.until("document.body?.innerText.includes('This page needs JavaScript')")
+    assert "connecting" not in page.run("document.body.innerText")
+    assert page.run("[...document.querySelectorAll('input, select, button')].filter(e => e.offsetParent).length") == 0

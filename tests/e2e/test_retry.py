@@ -51,4 +51,7 @@ def test_without_problems_retry_makes_no_request(tmp_path: Path) -> None:
     with open_workspace(tmp_path) as workspace:
         retried = workspace.syncd("retry")
         assert (retried.code, retried.out) == (0, "0 items to try again\n")
+        retried = workspace.syncd("retry", "nope.md")
+        assert (retried.code, retried.out) == (0, "0 items to try again\n")
+        assert "nope.md: nothing to try again; see: syncd explain nope.md\n" in retried.err
         assert workspace.remote.counted()["total"] == 0

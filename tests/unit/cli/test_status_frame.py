@@ -6,7 +6,7 @@ import click
 import pytest
 
 from syncd.cli.output import cut, width
-from syncd.cli.status import frame
+from syncd.cli.status import frame, sum_line
 
 
 def mirror(problems: int = 0, detail: str = "") -> dict[str, Any]:
@@ -68,3 +68,14 @@ def test_a_text_is_cut_at_the_columns_that_it_takes() -> None:
     assert cut("abc", 3) == "abc"
     assert cut("abcd", 3) == "ab…"
     assert cut("日本語", 4) == "日…"
+
+
+def test_several_mirrors_are_summed_up_with_the_worst_first() -> None:
+    idle = mirror() | {"state": "idle"}
+    halted = mirror() | {"state": "halted"}
+    assert click.unstyle(sum_line({"a": idle, "b": idle})) == "mirrors    2 idle"
+    many = {f"m{number}": idle for number in range(9)} | {"x": mirror(1), "z": halted, "y": mirror(1, "no answer")}
+    told = "mirrors    1 halted (z), 1 degraded (y), 1 syncing (x), 9 idle, 2 with problems (x, y)"
+    assert click.unstyle(sum_line(many)) == told
+    four = dict.fromkeys("abcd", halted)
+    assert click.unstyle(sum_line(four)) == "mirrors    4 halted (a, b, c, …)"

@@ -372,6 +372,14 @@ def test_a_mirror_that_is_not_there_is_named_with_those_that_are(place: Place) -
         mirror_config(place.load(), "wiki")
 
 
+def test_a_folder_or_a_file_in_the_place_of_a_mirror_is_told(place: Place) -> None:
+    config = place.load()
+    with pytest.raises(ConfigError, match=r"that is the folder of mirror docs$"):
+        mirror_config(config, str(config.mirrors["docs"].path))
+    with pytest.raises(ConfigError, match=r"there is: docs; for a file: syncd explain guides/a.md$"):
+        mirror_config(config, "guides/a.md")
+
+
 def test_the_example_at_the_root_loads_once_account_and_path_are_set(place: Place, tmp_path: Path) -> None:
     example = Path(__file__).parents[3] / "config.example.toml"
     if not example.exists():
