@@ -219,8 +219,13 @@ REFUSED = Remedy("park", "refused")
 REDIRECTED = Remedy("blocked", "redirected; the API never redirects: check base_url and the network")
 CHALLENGED = Remedy("blocked", "stopped by a bot challenge before it reached the API: allow this host in the firewall")
 UNEXPECTED = Remedy("retry", "unexpected answer", ambiguous=True)
+NOT_THE_API = Remedy(
+    "retry", "the answer does not come from the API: check base_url, and the proxies on the way", ambiguous=True
+)
 STOPPED = Remedy(
-    "blocked", "refused before it reached the API: see the proxies and firewalls on the way", ambiguous=True
+    "blocked",
+    "refused before it reached the API: check base_url, and the proxies and firewalls on the way",
+    ambiguous=True,
 )
 
 PASSING_STATUSES: frozenset[int] = frozenset({401, 407, 425, 499})
@@ -257,10 +262,15 @@ def _by_status(status: int) -> Remedy:
     return REFUSED if 400 <= status < 500 else UNEXPECTED
 
 
-def remedy_without_envelope(status: int) -> Remedy:
-    """Return the remedy of an answer that is no envelope of the API, such as the page of a proxy."""
+def remedy_without_envelope(status: int, *, json: bool) -> Remedy:
+    """Return the remedy of an answer that is no envelope of the API, such as the page of a proxy.
+
+    json: the answer claims to be JSON, so it may be one of the API that was cut short.
+    """
     if status in EDGE_STATUSES:
         return STATUSES[status]
     if status >= 500:
         return BUSY
+    if status < 300 and not json:
+        return NOT_THE_API
     return STOPPED if 400 <= status < 500 and status not in PASSING_STATUSES else UNEXPECTED

@@ -163,7 +163,8 @@ def fail(status: int, headers: Mapping[str, str], body: bytes, context: Context)
     envelope = _parse(body)
     if envelope is None:
         # The answer may be HTML, or a 2xx that is cut short. The remote may have carried out the request.
-        raise_error(remedy_without_envelope(status), status, headers, _shape(headers, body), context)
+        remedy = remedy_without_envelope(status, json="json" in headers.get("content-type", ""))
+        raise_error(remedy, status, headers, _shape(headers, body), context)
     code, reason = _main_error(envelope)
     raise_error(remedy_for(status, code), status, headers, reason, context, code)
 
@@ -236,4 +237,4 @@ def _code(value: object) -> int | None:
 def _shape(headers: Mapping[str, str], body: bytes) -> str:
     """Describe a body that is no envelope, without quoting it."""
     kind = headers.get("content-type", "").partition(";")[0].strip() or "no content type"
-    return f"no API envelope but {len(body)} bytes of {kind}"
+    return f"{len(body)} bytes of {kind} in place of an answer of the API"

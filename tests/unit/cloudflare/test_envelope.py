@@ -392,3 +392,28 @@ def test_an_error_may_say_anything_where_its_message_should_stand(message: objec
     errors = [{"code": 10**400, "message": message, "error_chain": [{"message": message, "code": message}]}]
     body = json.dumps({"success": False, "errors": errors}).encode()
     assert type(error_of(raw(400, body))) is Park
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [
+        (
+            200,
+            "the answer does not come from the API: check base_url, and the proxies on the way: 12 bytes of text/plain",
+        ),
+        (404, "refused before it reached the API: check base_url, and the proxies and firewalls on the way"),
+        (503, "could not carry out"),
+    ],
+)
+def test_an_answer_of_another_program_names_base_url(status: int, remedy: str) -> None:
+    with pytest.raises(Retry) as caught:
+        decode(status, {"content-type": "text/plain; charset=utf-8"}, b"Hello World!", Context())
+    assert remedy in str(caught.value)
+    assert "Hello" not in str(caught.value)
+    assert ("base_url" in str(caught.value)) is (status != 503)
+
+
+def test_an_answer_that_is_cut_short_is_not_taken_for_that_of_another_program() -> None:
+    with pytest.raises(Retry, match="unexpected answer: 17 bytes of application/json") as caught:
+        decode(200, {"content-type": "application/json"}, b'{"success": true,', Context())
+    assert "base_url" not in str(caught.value)

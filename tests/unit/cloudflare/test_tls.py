@@ -102,7 +102,7 @@ async def test_a_certificate_in_the_ca_file_of_the_environment_is_trusted(
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
     servers.append(server := Listening((200, {}), stranger))
     error = await error_of(f"https://127.0.0.1:{server.port}")
-    assert "no API envelope" in str(error)
+    assert "in place of an answer of the API" in str(error)
     assert server.seen == [("GET /x", f"Bearer {TOKEN}")]
 
 
