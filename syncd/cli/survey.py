@@ -11,9 +11,11 @@ from syncd.core.key_digests import Shard
 from syncd.core.model import Item
 from syncd.local.walk import Tree
 from syncd.queries.forecast import FolderSurvey
+from syncd.service.build import location
 from syncd.state.caches import StatCache
 from syncd.state.db import open_state_to_read
 from syncd.state.journal import Journal
+from syncd.state.ownership import is_bound
 from syncd.sync.guard import protect_look
 from syncd.text.documents import HTML, ending
 
@@ -32,7 +34,10 @@ def survey_of(config: "Config", name: str, tree: Tree) -> FolderSurvey:
         return survey(tree, shard, None, name)
     with closing(db):
         protect_look(tree, db, name)
-        return survey(tree, shard, db, name)
+        section = config.mirrors[name]
+        # The journal of a former target says nothing about what the next pass uploads.
+        ours = is_bound(db, name, location(config, section), section.key_prefix)
+        return survey(tree, shard, db if ours else None, name)
 
 
 def survey(tree: Tree, shard: Shard, db: sqlite3.Connection | None, name: str) -> FolderSurvey:

@@ -253,6 +253,11 @@ def _inode(folder: Path) -> int | None:
         return None
 
 
+def is_bound(db: sqlite3.Connection, mirror: str, location: str, prefix: str) -> bool:
+    """Return whether the journal, if there is any, describes this target and key prefix."""
+    return Meta(db, mirror).get("binding") in (None, [location, prefix])
+
+
 def bind(db: sqlite3.Connection, mirror: str, location: str, prefix: str) -> None:
     """Clear the journal if it describes another target or key prefix.
 

@@ -95,6 +95,7 @@ def test_after_a_change_of_base_url_the_journal_is_not_used(workspace: Workspace
     with serve(EmulatorOptions(index_delay=0.0)) as elsewhere:
         config = workspace.config.read_text()
         workspace.config.write_text(config.replace(workspace.server.base_url, elsewhere.base_url))
+        assert "first pass about" in workspace.syncd("check").out
         ended = workspace.syncd("reconcile", "--json")
         seen = ended.json()["mirrors"]["docs"]
         assert "journal.rebound" in ended.err

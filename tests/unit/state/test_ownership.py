@@ -13,7 +13,7 @@ from syncd.state import ownership
 from syncd.state.db import Meta, open_state
 from syncd.state.directory import FILE_NAME, installation
 from syncd.state.journal import Journal
-from syncd.state.ownership import Claims, SupersededEntries, bind
+from syncd.state.ownership import Claims, SupersededEntries, bind, is_bound
 from tests.harness import Core, in_step, sha
 
 MACHINE = "3d1219c7c4c5404aaa1f6d2a48adfda4 host"
@@ -108,8 +108,12 @@ def bound(core: Core, location: str, prefix: str = "") -> list[str]:
 
 async def test_the_first_binding_and_the_same_binding_keep_the_records(core: Core) -> None:
     await in_step(core, **{"a.md": "a"})
+    assert is_bound(core.mirror.db, "docs", "account/kv", "")
     assert bound(core, "account/kv") == []
     assert bound(core, "account/kv") == []
+    assert is_bound(core.mirror.db, "docs", "account/kv", "")
+    assert not is_bound(core.mirror.db, "docs", "account/other", "")
+    assert not is_bound(core.mirror.db, "docs", "account/kv", "new/")
     assert core.mirror.journal.count() == 1
     assert core.mirror.claims.complete
 
