@@ -190,6 +190,9 @@ def mirrors(count: int, world: dict[str, Key], reads_lag: bool, renew_s: float |
             if known.file:
                 (base / "root" / key).parent.mkdir(exist_ok=True)
                 (base / "root" / key).write_text(known.file)
+        for path in (base / "root").rglob("*"):
+            # A busy machine may take so long that a file is young for one mirror and old for the next.
+            os.utime(path, ns=(0, 0))
         with ExitStack() as stack:
             made = [opened(base, str(number), world, limits, Policy("me")) for number in range(count)]
             for mirror in made:
