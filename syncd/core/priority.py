@@ -3,6 +3,7 @@
 A context variable carries it, so that targets and clients need no parameter for it.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,12 +17,14 @@ class Priority:
     bulk: the requests of a full pass of the daemon, which leave a part of the budget to edits. gives_way: returns
     whether the gate should raise Deferred and not let the caller wait for the budget. After the task has changed
     something, the gate no longer asks. left: returns the number of requests that the pass still needs. If all of them
-    fit into the window of the budget, a smaller part of the window is kept for edits.
+    fit into the window of the budget, a smaller part of the window is kept for edits. longest_wait_s: a request that
+    the remote asks to wait longer, while other requests go on, is given up; its key is tried again at that time.
     """
 
     bulk: bool = False
     gives_way: Callable[[], bool] | None = None
     left: Callable[[], int] | None = None
+    longest_wait_s: float = math.inf
 
 
 _EDIT = Priority()

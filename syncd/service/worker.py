@@ -9,7 +9,7 @@ import math
 import sqlite3
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -38,6 +38,8 @@ PENDING_CHECK_SHARE = 20
 """A long pass looks for pending changes after PENDING_CHECK_S, or this many times as long as the last look took."""
 POLL_SHARE = 0.03
 """Least share of the budget for a poll of the index, which takes about 25 requests after a long pass."""
+LONGEST_WAIT_S = 5.0
+"""Longest time that one request of a pass waits because the remote asks it alone to wait. Edits wait with it."""
 FOLDER_PAUSE_S = 10.0
 """Minimum seconds between two full passes of a halted mirror whose folder changes."""
 
@@ -263,9 +265,9 @@ class MirrorWorker:
         """Make a pass. Return whether it held deletes back."""
         self.status.start_pass(self._clock(), hidden=self.policy.hides_progress(moved=False))
         # The rows of a partial pass stay due until its end, so serving pending rows meanwhile would serve them twice.
-        hooks = Hooks(on_progress=self._on_progress)
+        hooks = Hooks(on_progress=self._on_progress, longest_wait_s=LONGEST_WAIT_S)
         if scope.everything:
-            hooks = Hooks(self._serve_pending, self._has_pending, self._on_progress, bulk=True)
+            hooks = replace(hooks, serve_pending=self._serve_pending, has_pending=self._has_pending, bulk=True)
         try:
             result = await reconcile(self.mirror, scope, self._options, hooks)
         finally:
@@ -292,7 +294,7 @@ class MirrorWorker:
         self._has_pending.reset()
         if rows:
             try:
-                result = await reconcile(self.mirror, Scope(rows), self._options)
+                result = await reconcile(self.mirror, Scope(rows), self._options, Hooks(longest_wait_s=LONGEST_WAIT_S))
             except ScopeTooLarge:
                 self.request_full()
             except Brake as error:

@@ -376,9 +376,15 @@ class Run:
 
     def _priority(self) -> Priority:
         """Return the priority of the requests of this batch."""
-        if not self._hooks.bulk:
-            return Priority()
-        return Priority(bulk=True, gives_way=self._hooks.has_pending, left=self._outcomes.requests_left)
+        hooks = self._hooks
+        if not hooks.bulk:
+            return Priority(longest_wait_s=hooks.longest_wait_s)
+        return Priority(
+            bulk=True,
+            gives_way=hooks.has_pending,
+            left=self._outcomes.requests_left,
+            longest_wait_s=hooks.longest_wait_s,
+        )
 
     async def _hand_over(self, actions: Sequence[Put | Delete]) -> None:
         """Let the target apply actions.

@@ -1,5 +1,6 @@
 """One mirror with its folder, rules, state and target, and the values of one pass: scope, options, hooks and result."""
 
+import math
 import random
 import sqlite3
 import time
@@ -201,6 +202,7 @@ class Hooks:
     serve_pending: serves changes that arrive during a long full pass; the pass awaits it between batches.
     has_pending: returns whether such changes are due.
     bulk: the requests of the pass leave room for edits in the budget, and give way to changes that are due.
+    longest_wait_s: a put or delete that the remote asks to wait longer fails for now, so that it keeps no edit waiting.
     on_progress: called with the growing result after every step. Its owner drops the tables of the result, also after
     an error.
     """
@@ -209,6 +211,7 @@ class Hooks:
     has_pending: Callable[[], bool] = lambda: False
     on_progress: OnProgress | None = None
     bulk: bool = False
+    longest_wait_s: float = math.inf
 
     def tick(self, result: Result) -> None:
         """Call `on_progress`."""

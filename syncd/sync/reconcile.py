@@ -78,7 +78,7 @@ async def reconcile(
     """
     with logged_pass(mirror, scope, options) as entry:
         guard(mirror, force=options.force)
-        with requests_at(Priority(bulk=hooks.bulk)), noting_pause(mirror):
+        with requests_at(Priority(bulk=hooks.bulk, longest_wait_s=hooks.longest_wait_s)), noting_pause(mirror):
             if not options.dry_run:
                 await halt_if_paused(mirror)
             current = _begin(mirror, scope, options, hooks)

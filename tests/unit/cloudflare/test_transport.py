@@ -13,6 +13,7 @@ from syncd.cloudflare.exchange import Request, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.core.errors import Halt, Later, Park, Retry, Unreachable
+from syncd.core.priority import Priority, requests_at
 from tests.unit.cloudflare.harness import ACCOUNT, BASE, TOKEN, Remote, VirtualTime, bad, html, ok, sent_json
 
 GET = Request("GET", "/thing")
@@ -234,6 +235,25 @@ async def test_an_exceeded_allocation_is_left_to_the_queue(remote: Remote, time:
         await time.run(transport.request(GET))
     assert (len(remote.requests), time.slept) == (1, [])
     assert transport.gate.held_s() <= 0
+
+
+@pytest.mark.parametrize(
+    ("code", "asked", "tries"), [(7095, "5", 2), (7095, "6", 1), (7104, "6", 1), (7114, "6", 2), (10000, "6", 2)]
+)
+async def test_a_long_wait_of_one_request_is_left_to_the_queue(
+    remote: Remote, time: VirtualTime, code: int, asked: str, tries: int
+) -> None:
+    """A wait of the whole account or instance concerns the other requests, too, so nothing is won by giving it up."""
+    remote.says(bad(409 if code == 7104 else 429, code, headers={"retry-after": asked}), ok())
+    transport = remote.transport()
+    with requests_at(Priority(longest_wait_s=5.0)):
+        if tries > 1:
+            await time.run(transport.request(GET))
+        else:
+            with pytest.raises(Retry) as caught:
+                await time.run(transport.request(GET))
+            assert (type(caught.value), caught.value.after_s) == (Retry, float(asked))
+    assert len(remote.requests) == tries
 
 
 @pytest.mark.parametrize("headers", [{}, {"retry-after": "0"}, {"retry-after": "soon"}])

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from syncd.cloudflare.gate import Gate
 from syncd.core.errors import Brake, RootHalt, Unreachable
-from syncd.service.worker import STALL_S, MirrorWorker
+from syncd.core.priority import current
+from syncd.service.worker import LONGEST_WAIT_S, STALL_S, MirrorWorker
 from syncd.sync.mirror import Scope
 from tests.harness import Core
 
@@ -61,6 +63,29 @@ async def test_a_halted_mirror_is_shown_as_halted_during_the_next_pass(
     worker._on_error(error)
     states = await make_pass(core, worker)
     assert (states[0], states[-1]) == (("halted", str(error)), IDLE)
+
+
+@pytest.mark.parametrize("everything", [True, False])
+async def test_a_pass_of_the_daemon_lets_no_request_wait_long_for_itself(
+    core: Core, worker: MirrorWorker, monkeypatch: pytest.MonkeyPatch, *, everything: bool
+) -> None:
+    waits = []
+    apply = type(core.target).apply
+
+    async def noted(*batch: Any) -> None:
+        waits.append(current().longest_wait_s)
+        await apply(*batch)
+
+    monkeypatch.setattr(type(core.target), "apply", noted)
+    core.write("a.md", "one")
+    core.mirror.queue.mark([("a.md", False)], core.mirror.now())
+    core.clock.forward(1)
+    await worker._pass(Scope(None if everything else core.mirror.queue.settled(core.mirror.now())))
+    core.write("a.md", "edited")
+    core.mirror.queue.mark([("a.md", False)], core.mirror.now())
+    core.clock.forward(1)
+    await worker._serve_pending()
+    assert waits == [LONGEST_WAIT_S] * 2
 
 
 async def test_a_pass_without_actions_ends_an_error(core: Core, worker: MirrorWorker) -> None:
