@@ -91,6 +91,10 @@ class Claims(MirrorRows):
             if synced:
                 self._db.execute("PRAGMA synchronous = NORMAL")
 
+    def puts(self, keys: Sequence[str]) -> set[str]:
+        """Return the keys of a put that was claimed and whose outcome is not recorded."""
+        return {key for key, claims in self.get(keys).items() if UNKNOWN in claims}
+
     def remove_put(self, key: str) -> None:
         """Remove the claim of a put whose outcome is recorded, or that was not sent."""
         self._run("DELETE FROM claim WHERE mirror = ? AND key = ? AND ref = ''", key)

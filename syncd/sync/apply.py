@@ -59,7 +59,10 @@ L = TypeVar("L", Adopt, Forget)
 
 
 class Outcomes:
-    """Records the outcomes of one batch of puts or deletes. deletes: records finished deletes, if the batch has any."""
+    """Records the outcomes of one batch of puts or deletes.
+
+    deletes: records finished deletes, if the batch has any. unsure: keys that an earlier put may have written.
+    """
 
     def __init__(
         self,
@@ -68,11 +71,13 @@ class Outcomes:
         hooks: Hooks,
         batch: Sequence[tuple[int, Put | Delete]],
         deletes: DeleteRecorder | None = None,
+        unsure: Collection[str] = (),
     ) -> None:
         self._mirror = mirror
         self._result = result
         self._hooks = hooks
         self._deletes = deletes
+        self._unsure = unsure
         self._seqs = {action: seq for seq, action in batch}
         self._read: dict[str, tuple[str, os.stat_result | None]] = {}
         self._throttle = LogThrottle(mirror.name)
@@ -138,7 +143,8 @@ class Outcomes:
             mirror.files.store([(key, status, checksum)], time.time_ns())
 
     def _mark_again(self, action: Put | Delete, error: FileChanged) -> None:
-        self._mirror.claims.remove_put(action.key)
+        if action.key not in self._unsure:
+            self._mirror.claims.remove_put(action.key)
         self._mirror.queue.mark([(action.key, False)], self._mirror.now())
         self._result.tables.plan.set_outcome(self._seqs[action], action.kind, "again")
         self._mirror.on_action(ActionEvent(action.kind, action.key, action.reason, "again"))
@@ -264,10 +270,12 @@ class Applier:
     async def put(self, batch: Sequence[tuple[int, Put]]) -> None:
         """Upload a batch. Pending hints are served before the puts that have not begun."""
         left = batch
+        unsure = self._mirror.claims.puts([put.key for _, put in batch])
         while left:
             due = self._not_written_since(left)
             self._mirror.claims.add_puts([put.key for _, put in due], self._mirror.age())
-            run = Run(self._mirror, Outcomes(self._mirror, self._result, self._hooks, due), self._hooks)
+            outcomes = Outcomes(self._mirror, self._result, self._hooks, due, unsure=unsure)
+            run = Run(self._mirror, outcomes, self._hooks)
             await run.apply([put for _, put in due])
             left = [(seq, put) for seq, put in due if put in run.deferred]
             await self._hooks.serve_pending()

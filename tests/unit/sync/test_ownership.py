@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from syncd.core.errors import Retry
+from syncd.core.errors import FileChanged, Retry
 from syncd.core.model import Delete, Entry, Put
 from syncd.core.problems import Limits
 from syncd.state.ownership import Claims
@@ -184,6 +184,22 @@ async def test_an_outcome_that_is_recorded_leaves_no_claim(core: Core) -> None:
     core.write("0", "y")
     await core.full()
     assert len(core.mirror.claims.get(["0"])["0"]) == 1, "what it was before"
+
+
+async def test_a_put_that_is_not_sent_leaves_only_the_claim_of_an_earlier_put(core: Core) -> None:
+    await in_step(core, keep="k")
+    # A killed process has sent "a", and its outcome was not recorded.
+    core.mirror.claims.add_puts(["a"], core.clock.age)
+    core.target.put_by("me", "a", "old")
+    core.write("a", "new")
+    core.write("b", "new")
+    core.target.failures = {key: [FileChanged("it went away")] for key in ("a", "b")}
+    await core.full()
+    assert core.mirror.claims.puts(["a", "b"]) == {"a"}
+    core.remove("a")
+    core.remove("b")
+    assert plan(await core.full()) == [("delete", "a", "orphan")]
+    assert core.problems() == {}
 
 
 async def test_a_claim_is_on_the_disk_before_anything_is_sent(core: Core) -> None:
