@@ -53,9 +53,9 @@ def size(value: object) -> object:
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number and its noun: "1 request", "2 requests", "2 entries", "2 searches"."""
+    """Return a number and its noun: "1 request", "2 keys", "2 entries", "2 searches"."""
     if number == 1:
         return f"1 {noun}"
-    if noun.endswith("y"):
+    if noun.endswith("y") and not noun.endswith(("ay", "ey", "oy", "uy")):
         return f"{number} {noun[:-1]}ies"
     return f"{number} {noun}{'es' if noun.endswith(('ch', 'sh', 's', 'x')) else 's'}"

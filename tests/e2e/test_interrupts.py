@@ -180,14 +180,14 @@ def test_status_shows_the_number_of_searchable_entries(tmp_path: Path) -> None:
         assert "  searchable 2 of 3\n" in workspace.syncd("status").out
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_a_config_that_is_no_regular_file_is_an_error(tmp_path: Path, make: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize(("make", "words"), [(os.mkfifo, "is no regular file"), (os.mkdir, "is a directory")])
+def test_a_config_that_is_no_regular_file_is_an_error(tmp_path: Path, make: Callable[[Path], None], words: str) -> None:
     with open_workspace(tmp_path) as workspace:
         workspace.config.unlink()
         make(workspace.config)
         for command in ("status", "reconcile", "run", "check"):
             ended = workspace.syncd(command)
-            assert (ended.code, "is no regular file" in ended.out + ended.err) == (2, True), ended
+            assert (ended.code, words in ended.out + ended.err) == (2, True), ended
 
 
 LIMITS = [

@@ -239,11 +239,10 @@ def test_a_refusal_is_told_with_the_command_that_approves_it(tmp_path: Path) -> 
     with open_workspace(tmp_path) as workspace, hook() as (address, messages):
         workspace.configure(more=f'[notify]\nwebhook = "{address}"')
         for number in range(40):
-            workspace.write(f"{number}.md", f"text {number}")
+            workspace.write(f"{'lost' if number < 30 else 'kept'}/{number}.md", f"text {number}")
         with workspace.daemon() as daemon:
             workspace.in_step()
-            for number in range(30):
-                (workspace.docs / f"{number}.md").unlink()
+            (workspace.docs / "lost").rename(workspace.path / "lost")
             until(lambda: messages)
             assert (messages[0]["state"], messages[0]["kind"]) == ("halted", "refused")
             plan = workspace.syncd("plan", "--json").json()["mirrors"]["docs"]["plan_id"]
