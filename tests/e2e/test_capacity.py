@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.harness import Workspace, open_workspace
 
 KV = '[mirrors.docs.target]\ntype = "kv"\nnamespace_title = "docs"\ncreate = true\n'
@@ -19,6 +21,7 @@ def capacity(workspace: Workspace) -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.slow
 def test_check_and_the_dry_run_say_what_is_left(tmp_path: Path) -> None:
     with open_workspace(tmp_path) as workspace:
         for number in range(3):

@@ -304,6 +304,7 @@ def test_a_request_of_another_version_is_not_understood(workspace: Workspace, re
         assert not daemon.events("control.failed")
 
 
+@pytest.mark.slow
 def test_a_health_check_passes_while_the_daemon_answers(workspace: Workspace) -> None:
     workspace.write("a.md")
     absent = workspace.syncd("status", "--alive")

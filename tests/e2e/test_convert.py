@@ -84,6 +84,7 @@ def test_a_folder_of_documents_is_in_step_and_stays_so(workspace: Workspace) -> 
     assert "5 files to convert by kreuzberg-" in workspace.syncd("check").out
 
 
+@pytest.mark.slow
 def test_hostile_documents_are_problems_of_their_own(workspace: Workspace) -> None:
     for name, (make, _) in HOSTILE.items():
         workspace.write(name, make())

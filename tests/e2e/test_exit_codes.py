@@ -164,6 +164,7 @@ def test_a_second_syncd_is_11_and_names_the_first_while_looking_works(workspace:
     assert workspace.syncd("reconcile").code == 0
 
 
+@pytest.mark.slow
 def test_an_interrupt_is_130_and_the_next_pass_completes(tmp_path: Path) -> None:
     with open_workspace(tmp_path, latency=0.1) as workspace:
         for number in range(50):
@@ -190,6 +191,7 @@ def test_with_several_mirrors_the_most_serious_code_wins(workspace: Workspace) -
     assert workspace.syncd("reconcile", "docs").code == 1
 
 
+@pytest.mark.slow
 def test_check_says_within_ten_seconds_which_part_of_the_network_is_missing(tmp_path: Path) -> None:
     with open_workspace(tmp_path) as workspace, socket.create_server(("127.0.0.1", 0)) as silent:
         seen = workspace.syncd("check")

@@ -160,6 +160,7 @@ def test_a_file_too_large_is_named_until_it_shrinks_and_keeps_its_remote_entry(f
     assert workspace.status()["problems"] == []
 
 
+@pytest.mark.slow
 def test_git_checkouts_of_other_branches_are_followed(tmp_path: Path) -> None:
     with open_workspace(tmp_path) as workspace:
         workspace.configure(mirror="max_delete = 1000")

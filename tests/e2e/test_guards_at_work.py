@@ -23,6 +23,7 @@ def fill(workspace: Workspace, files: int = 60) -> None:
         workspace.write(f"d{number % 6}/{number}.md", f"text {number}")
 
 
+@pytest.mark.slow
 def test_a_slow_rm_of_most_files_is_refused_as_one_plan_and_over_a_restart(tmp_path: Path) -> None:
     with open_workspace(tmp_path) as workspace:
         workspace.config.write_text(workspace.config.read_text().replace("settle = 0.05", "settle = 0.4"))

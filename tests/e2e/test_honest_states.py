@@ -103,6 +103,7 @@ def whole(workspace: Workspace) -> Any:
     return workspace.syncd("status", "--json").json()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dead", ["off", "hush"])
 def test_a_dead_remote_is_seen_while_requests_are_retried_and_so_is_its_return(workspace: Workspace, dead: str) -> None:
     with switch(workspace.server.base_url) as relay:
@@ -124,6 +125,7 @@ def test_a_dead_remote_is_seen_while_requests_are_retried_and_so_is_its_return(w
             assert "b.md" in workspace.remote.files()
 
 
+@pytest.mark.slow
 def test_an_idle_mirror_whose_remote_dies_is_shown_as_degraded_without_a_request(workspace: Workspace) -> None:
     with switch(workspace.server.base_url) as relay:
         base_url = re.sub(r":\d+", f":{relay.port}", workspace.server.base_url)
@@ -180,6 +182,7 @@ def test_a_pass_of_a_command_is_shown_and_so_is_its_end_by_a_signal(workspace: W
         assert workspace.status()["state"] == "degraded"
 
 
+@pytest.mark.slow
 def test_a_command_whose_requests_are_retried_is_shown_as_degraded(workspace: Workspace) -> None:
     workspace.write("a.md", "text a")
     assert workspace.syncd("reconcile").code == 0

@@ -33,6 +33,7 @@ except signals.Interrupted:
 """A program whose main thread hangs in a call that no signal ends. Other threads can run."""
 
 
+@pytest.mark.slow
 @both_signals
 def test_an_interrupted_pass_prints_how_much_is_done_and_left(tmp_path: Path, number: int, code: int) -> None:
     with open_workspace(tmp_path, latency=0.1) as workspace:
@@ -200,6 +201,7 @@ LIMITS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", LIMITS)
 def test_limits_of_the_machine_are_no_bugs(tmp_path: Path, limit: str) -> None:
     with open_workspace(tmp_path) as workspace:
@@ -220,6 +222,7 @@ def test_limits_of_the_machine_are_no_bugs(tmp_path: Path, limit: str) -> None:
             assert ended.returncode != 3 or ended.stderr.count("\n") == 1, ended
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["run", "reconcile"])
 def test_a_log_without_a_reader_delays_neither_the_daemon_nor_its_end(tmp_path: Path, command: str) -> None:
     with open_workspace(tmp_path) as workspace:

@@ -88,6 +88,7 @@ def configure(workspace: Workspace, kind: str, folder: str = "docs") -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pass_in_another_locale_finds_all_in_step(
     workspace: Workspace, kind: str, locale: Preloaded, utf8: Preloaded

@@ -463,6 +463,7 @@ async def test_a_search_while_the_target_cannot_be_reached(workspace: Workspace)
 # -- several calls
 
 
+@pytest.mark.slow
 async def test_two_calls_at_once_and_a_cancelled_one(tmp_path: Path) -> None:
     with open_workspace(tmp_path, latency=1.0) as workspace:
         workspace.write("a.md", "zebra")

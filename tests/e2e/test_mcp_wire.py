@@ -72,6 +72,7 @@ def test_a_signal_ends_it_at_once_while_stdin_is_open(workspace: Workspace, numb
         assert b"Traceback" not in client.process.communicate()[1]
 
 
+@pytest.mark.slow
 def test_a_client_that_goes_away_and_one_that_does_not_read(workspace: Workspace) -> None:
     workspace.write("large.md", "x" * 250_000)
     with pipe(workspace) as client:
@@ -150,6 +151,7 @@ async def served(workspace: Workspace, *options: str) -> AsyncIterator[str]:
         process.communicate()
 
 
+@pytest.mark.slow
 async def test_agents_with_the_token_are_served_over_http(workspace: Workspace) -> None:
     assert workspace.syncd("reconcile", "--wait").code == 0
     async with served(workspace) as url, httpx2.AsyncClient(headers=AUTHORIZED, timeout=30) as http:

@@ -11,6 +11,7 @@ import pytest
 HERE = Path(__file__).parent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("child", ["mounts_child.py", "inner_mounts_child.py"])
 def test_an_unmount_and_a_new_mount_delete_nothing(tmp_path: Path, child: str) -> None:
     unshare = shutil.which("unshare")

@@ -3,8 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.harness import open_workspace, until
 from tests.e2e.searcher import seeking
+
+pytestmark = pytest.mark.slow
 
 INDEX_S = 1.0
 

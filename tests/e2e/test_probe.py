@@ -35,6 +35,7 @@ def probed(workspace: Workspace, *arguments: str) -> dict[str, Any]:
     return answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("manners", "saved_per_file"), [(OVERWRITE, 0), (CONFLICT, 1)], ids=["overwrite", "conflict"])
 def test_the_next_pass_makes_no_request_that_the_probe_made_needless(
     tmp_path: Path, manners: dict[str, Any], saved_per_file: int
@@ -87,6 +88,7 @@ def test_the_table_is_printed_and_check_alone_changes_nothing(tmp_path: Path) ->
         assert unknown.code == 2
 
 
+@pytest.mark.slow
 def test_what_a_killed_probe_leaves_is_removed_by_the_next_one(tmp_path: Path) -> None:
     with open_workspace(tmp_path, latency=0.3) as workspace:
         workspace.write("a.md", "one")
@@ -127,6 +129,7 @@ def test_workers_kv_and_vectorize_have_nothing_to_learn(tmp_path: Path) -> None:
         assert workspace.remote.counted()["total"] == 0
 
 
+@pytest.mark.slow
 def test_the_first_command_of_all_may_be_a_probe_and_its_leftovers_are_known_later(tmp_path: Path) -> None:
     with open_workspace(tmp_path, latency=0.3) as workspace:
         workspace.config.write_text(workspace.config.read_text().replace('owner = "docs"\n', ""))

@@ -214,6 +214,7 @@ def test_a_dry_run_forecasts_the_selected_mirror(workspace: Workspace) -> None:
     assert {name: each["forecast"]["requests"] for name, each in mirrors.items()} == {"docs": 3, "kv": 1}
 
 
+@pytest.mark.slow
 def test_a_running_pass_shows_its_remaining_time(tmp_path: Path) -> None:
     with open_workspace(tmp_path) as workspace:
         for number in range(60):

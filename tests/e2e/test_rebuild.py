@@ -66,6 +66,7 @@ def test_a_rebuild_fills_compares_switches_and_drops_the_old_entries(tmp_path: P
         assert workspace.syncd("rebuild", "docs", "--switch").code == 0, "a repeated switch changes nothing"
 
 
+@pytest.mark.slow
 def test_a_daemon_keeps_both_targets_fresh_and_goes_on_with_the_second(tmp_path: Path) -> None:
     with two_targets(tmp_path, latency=0.05) as (workspace, remote), workspace.daemon() as daemon:
         daemon.saw("pass.done")
@@ -87,6 +88,7 @@ def test_a_daemon_keeps_both_targets_fresh_and_goes_on_with_the_second(tmp_path:
         assert daemon.stop()[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_daemon", [False, True])
 def test_ten_kills_lose_nothing(tmp_path: Path, *, with_daemon: bool) -> None:
     """A command that is killed at any moment, and begun again, ends in the same state."""
@@ -278,6 +280,7 @@ def test_questions_are_asked_to_both_targets_and_decide_about_the_switch(tmp_pat
         assert (seen.code, seen.json()["switched"], seen.json()["retrieval"]["second"]["found"]) == (0, True, 2), seen
 
 
+@pytest.mark.slow
 def test_a_rebuild_of_many_files_makes_about_one_request_a_file(tmp_path: Path) -> None:
     with open_workspace(tmp_path, index_delay=0.5) as workspace:
         for number in range(300):
@@ -291,6 +294,7 @@ def test_a_rebuild_of_many_files_makes_about_one_request_a_file(tmp_path: Path) 
         assert workspace.remote.counted()["total"] <= 2.1 * 300
 
 
+@pytest.mark.slow
 def test_a_mirror_of_vectors_gets_another_model(tmp_path: Path) -> None:
     with open_workspace(tmp_path) as workspace:
         for number in range(5):

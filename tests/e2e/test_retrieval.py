@@ -165,6 +165,7 @@ def test_vectorize_is_asked(tmp_path: Path) -> None:
         assert (found["retrieval"]["found"], found["retrieval"]["texts_found"]) == (3, 1)
 
 
+@pytest.mark.slow
 def test_a_search_that_fails_is_no_miss(tmp_path: Path) -> None:
     with open_workspace(tmp_path, fail_search=True) as workspace:
         fill(workspace)
@@ -211,12 +212,14 @@ def test_an_interruption_prints_the_results_so_far(
     assert not (workspace.path / "saved.json").exists()
 
 
+@pytest.mark.slow
 def test_progress_is_shown_on_a_terminal(slow: tuple[Workspace, str]) -> None:
     workspace, file = slow
     code, shown = on_a_terminal(workspace, "verify", "--queries", file, end_at=b"/200")
     assert (code, "docs: asking the search" in shown) == (130, True)
 
 
+@pytest.mark.slow
 def test_the_searches_keep_to_the_budget(workspace: Workspace) -> None:
     text = workspace.config.read_text().replace("tpslimit = 0\n", "tpslimit = 4\n")
     workspace.config.write_text(text)

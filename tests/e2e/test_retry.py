@@ -32,6 +32,7 @@ def test_an_entry_with_an_index_error_is_reindexed_without_an_upload(tmp_path: P
         assert [problem["kind"] for problem in after.json()["mirrors"]["docs"]["problems"]] == ["index_error"]
 
 
+@pytest.mark.slow
 def test_a_running_daemon_retries_and_reports_the_error_again(tmp_path: Path) -> None:
     with open_workspace(tmp_path, fail_index="bad", index_delay=0.1) as workspace:
         workspace.write("bad.md")

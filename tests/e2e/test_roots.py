@@ -22,6 +22,7 @@ def running(tmp_path: Path) -> Iterator[tuple[Workspace, Daemon]]:
             yield workspace, daemon
 
 
+@pytest.mark.slow
 def test_a_root_that_is_away_for_a_while_causes_no_upload_and_no_delete(running: tuple[Workspace, Daemon]) -> None:
     workspace, daemon = running
     workspace.docs.rename(workspace.path / "away")
@@ -35,6 +36,7 @@ def test_a_root_that_is_away_for_a_while_causes_no_upload_and_no_delete(running:
     assert workspace.remote.counted()["changing"] == 1
 
 
+@pytest.mark.slow
 def test_an_emptied_root_halts_the_mirror_until_its_files_are_back(running: tuple[Workspace, Daemon]) -> None:
     workspace, daemon = running
     (workspace.docs / "part").rename(workspace.path / "part")

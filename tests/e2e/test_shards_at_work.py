@@ -99,6 +99,7 @@ def diary(tmp_path: Path) -> Iterator[tuple[Workspace, Diary]]:
         yield workspace, diary
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_after_a_shard_is_killed_and_loses_its_state_the_target_is_exact(diary: tuple[Workspace, Diary]) -> None:
     workspace, seen = diary

@@ -142,6 +142,7 @@ def test_every_command_refuses_a_state_file_of_a_newer_syncd(tmp_path: Path) -> 
             assert (ended.code, "newer syncd" in one_line(ended.err)) == (EXIT_CONFIG, True), ended
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["reconcile", "retry"])
 def test_a_command_waits_for_the_lock_of_another_process(tmp_path: Path, command: str) -> None:
     with workspace_in_step(tmp_path) as workspace:
@@ -157,6 +158,7 @@ def test_a_command_waits_for_the_lock_of_another_process(tmp_path: Path, command
         assert (ended.code, "locked" in ended.err) == (0, False), ended
 
 
+@pytest.mark.slow
 def test_a_daemon_that_waits_for_a_lock_ends_soon_at_sigterm(tmp_path: Path) -> None:
     with workspace_in_step(tmp_path) as workspace, workspace.daemon() as daemon:
         daemon.saw("pass.done", scope="all")
@@ -308,6 +310,7 @@ def can_mount() -> bool:
     return bool(shutil.which("unshare")) and subprocess.run(trial, check=False, capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not can_mount(), reason="needs a mount namespace of its own")
 @pytest.mark.parametrize("keep", [(), ("-wal",), ("-wal", "-shm")])
 def test_commands_that_change_nothing_work_on_a_read_only_system(tmp_path: Path, keep: tuple[str, ...]) -> None:

@@ -88,6 +88,7 @@ def test_init_writes_a_config_that_checks_and_makes_the_index(index: VectorIndex
     said(after, "ok    docs: target", f"({len(index.ids())} vectors)")
 
 
+@pytest.mark.slow
 def test_without_the_extra_html_waits_and_other_files_are_uploaded(index: VectorIndex, tmp_path: Path) -> None:
     workspace = index.workspace
     workspace.write("page.html", "<h1>Sails</h1><p>How to furl a sail.")
@@ -207,6 +208,7 @@ def test_pull_reports_in_one_line_that_there_are_no_files(synced: VectorIndex) -
     assert "pieces of text" in seen.err
 
 
+@pytest.mark.slow
 def test_edits_renames_and_deletes_give_exact_ids(synced: VectorIndex) -> None:
     workspace = synced.workspace
     workspace.write("guide.md", guide(12, s5="something else"))
@@ -237,6 +239,7 @@ def test_a_lost_state_directory_causes_no_embedding(synced: VectorIndex) -> None
     assert (counted["embedded_texts"], counted["changing"]) == (0, 0)
 
 
+@pytest.mark.slow
 def test_another_model_is_3_and_names_force_which_embeds_all_again(index: VectorIndex) -> None:
     workspace = index.workspace
     index.make(1024)
@@ -269,6 +272,7 @@ def test_a_model_of_other_dimensions_is_3_before_anything_is_written(index: Vect
     assert (seen.code, "FAIL  docs: target" in seen.out) == (3, True)
 
 
+@pytest.mark.slow
 def test_the_daemon_follows_an_edit_and_ends_on_sigterm(index: VectorIndex) -> None:
     workspace = index.workspace
     with workspace.daemon() as daemon:

@@ -64,12 +64,14 @@ def ends_exact(index: VectorIndex, most: int) -> None:
     assert (again["actions"], index.workspace.remote.counted()["changing"]) == ([], 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_first_pass_killed_at_any_point_is_completed(index: VectorIndex, seed: int) -> None:
     killed(index, random.Random(f"first {seed}"), 20)
     ends_exact(index, len(index.expected()) + IN_FLIGHT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_pass_over_edits_killed_at_any_point_leaves_no_old_vector(index: VectorIndex, seed: int) -> None:
     assert index.workspace.syncd("reconcile", "--wait").code == 0

@@ -211,6 +211,7 @@ def hook() -> Iterator[tuple[str, list[dict[str, str]]]]:
             thread.join()
 
 
+@pytest.mark.slow
 def test_health_and_webhook_report_a_halt_and_the_recovery(tmp_path: Path) -> None:
     with open_workspace(tmp_path) as workspace, hook() as (address, messages):
         workspace.configure(more=f'{LISTEN}[notify]\nwebhook = "{address}"')
@@ -235,6 +236,7 @@ def test_health_and_webhook_report_a_halt_and_the_recovery(tmp_path: Path) -> No
             assert "s3cr3t-path" not in daemon.text()
 
 
+@pytest.mark.slow
 def test_a_refusal_is_told_with_the_command_that_approves_it(tmp_path: Path) -> None:
     with open_workspace(tmp_path) as workspace, hook() as (address, messages):
         workspace.configure(more=f'[notify]\nwebhook = "{address}"')
@@ -253,6 +255,7 @@ def test_a_refusal_is_told_with_the_command_that_approves_it(tmp_path: Path) -> 
             daemon.stop()
 
 
+@pytest.mark.slow
 def test_a_test_notice_says_what_happened(tmp_path: Path) -> None:
     with open_workspace(tmp_path) as workspace, hook() as (address, messages):
         seen = workspace.syncd("notify", "--test")
@@ -279,6 +282,7 @@ def processor_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@pytest.mark.slow
 def test_an_open_page_costs_an_idle_daemon_little(tmp_path: Path) -> None:
     with open_workspace(tmp_path, index_delay=0.1) as workspace:
         workspace.configure(more=LISTEN)
@@ -319,6 +323,7 @@ def under_journal(workspace: Workspace) -> list[str]:
     return log.read_text().splitlines()
 
 
+@pytest.mark.slow
 def test_silent_connections_are_closed_and_disturb_nothing(tmp_path: Path) -> None:
     with open_workspace(tmp_path) as workspace, ExitStack() as stack:
         workspace.configure(more=LISTEN)
@@ -344,6 +349,7 @@ def test_silent_connections_are_closed_and_disturb_nothing(tmp_path: Path) -> No
             daemon.stop()
 
 
+@pytest.mark.slow
 def test_a_daemon_without_descriptors_warns_once_and_goes_on_later(tmp_path: Path) -> None:
     with open_workspace(tmp_path) as workspace, ExitStack() as stack:
         workspace.configure(more=LISTEN)
@@ -367,6 +373,7 @@ def test_a_daemon_without_descriptors_warns_once_and_goes_on_later(tmp_path: Pat
             daemon.stop()
 
 
+@pytest.mark.slow
 def test_health_fails_while_the_state_file_cannot_be_written(tmp_path: Path) -> None:
     with open_workspace(tmp_path) as workspace:
         workspace.configure(more=LISTEN)

@@ -121,6 +121,7 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     random.seed(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("edit_s", "kill_s"),
     [(0.0, 0.0), (10.0, 0.0), (30.0, 13.0)],

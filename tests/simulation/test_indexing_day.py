@@ -154,6 +154,7 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     random.seed(1)
 
 
+@pytest.mark.slow
 def test_a_day_of_slow_and_failing_indexing(tmp_path: Path) -> None:
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         day = runner.run(lived(tmp_path, 1))

@@ -203,6 +203,7 @@ def mirrors(count: int, world: dict[str, Key], reads_lag: bool, renew_s: float |
             yield made
 
 
+@pytest.mark.slow
 @settings(max_examples=120)
 @given(worlds, st.booleans(), st.integers(1, 4), st.sampled_from([PassOptions(), PassOptions(full=True)]))
 def test_a_pass_over_changed_keys_ends_like_one_over_all_keys(
@@ -237,6 +238,7 @@ def dropped(mirror: Mirror, seen: Source = "listing") -> dict[str, Observed]:
     return {key: found for key, found in every.items() if key not in kept}
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(worlds, st.booleans(), st.sampled_from([None, 500.0]), st.sampled_from(["listing", "journal"]))
 def test_decide_calls_every_dropped_key_in_step(

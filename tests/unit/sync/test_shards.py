@@ -73,6 +73,7 @@ def one_pass(base: Path, target: ScriptedTarget, shard: Shard, prune: Prune, rec
         return [" ".join(action) for action in plan(result)] + said
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(worlds, st.sampled_from(["owned", "all", "never"]), st.integers(2, 5), st.integers(1, 4))
 def test_shards_together_plan_what_one_does_and_no_key_twice(

@@ -233,6 +233,7 @@ async def test_a_rename_onto_another_file_is_a_change_of_that(tmp_path: Path) ->
         assert (result.tables.plan.counts["put"], result.tables.plan.counts["delete"], result.waiting) == (1, 0, 0)
 
 
+@pytest.mark.slow
 async def test_a_renamed_folder_of_many_files_waits_together(tmp_path: Path) -> None:
     async with open_harness(tmp_path, index_delay=DELAY_S) as h:
         fixture = h.add_mirror()

@@ -203,6 +203,7 @@ async def test_text_travels_as_text(tmp_path: Path) -> None:
         assert [pair.get("base64", False) for pair in json.loads(bodies[0])] == [False, True]
 
 
+@pytest.mark.slow
 async def test_unsuccessful_keys_of_one_body_go_with_the_next(tmp_path: Path) -> None:
     async with open_harness(tmp_path, unsuccessful=0.2) as h:
         fixture = h.add_mirror()
