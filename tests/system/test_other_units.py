@@ -86,6 +86,8 @@ def test_the_unit_of_a_user_follows_a_folder_that_only_this_user_may_read(site: 
         drop_in = (UNITS / "user/syncd.service.d/sandbox.conf").read_text()
         machine.write("/home/ann/.config/systemd/user/syncd.service.d/sandbox.conf", drop_in)
         machine.path("/home/ann/.local/state/syncd").mkdir(parents=True)
+        # The first sandboxed service of the system leaves the directory that sandboxes of users need.
+        machine.path("/run/systemd/unit-root").mkdir(exist_ok=True)
     machine.write("/home/ann/docs/a.md", "of Ann", 0o600)
     machine.path("/home/ann/syncd-venv").symlink_to("/opt/syncd")
     machine.does("chown", "-R", "ann", "/home/ann")
