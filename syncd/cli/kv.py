@@ -14,7 +14,7 @@ import click
 from syncd.cli import completion
 from syncd.cli.context import CommandGroup, Duration, GlobalOptions, as_json_option, file_path, run_async
 from syncd.cli.output import print_error, print_json, print_line, print_note, print_table
-from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, Conflict, NotFound, Park, SyncdError
+from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, Conflict, NotFound, SyncdError, file_error
 from syncd.core.plain_text import printable, shown_size
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ def rm(options: GlobalOptions, names: tuple[str, ...], namespace: str | None, *,
     wanted = list(dict.fromkeys(names))
     namespace = namespace or _only_namespace(options.load(account_only=True))
     with _log_deletes(options, f"kv:{namespace}", wanted) as record_deletes:
-        failed = _with_namespace(options, namespace, lambda kv: _delete(kv, wanted))
+        failed = _with_namespace(options, namespace, lambda kv: remove_keys(kv, wanted))
         removed = [key for key in wanted if key not in failed]
         record_deletes(removed)
     for key, error in failed.items():
@@ -281,20 +281,20 @@ def rm(options: GlobalOptions, names: tuple[str, ...], namespace: str | None, *,
     return EXIT_PROBLEMS if failed else EXIT_OK
 
 
-async def _delete(kv: "KVNamespace", wanted: list[str]) -> dict[str, SyncdError]:
-    """Delete one key, or many in bulk. Return the keys that failed with their errors."""
+async def remove_keys(kv: "KVNamespace", wanted: Sequence[str]) -> dict[str, SyncdError]:
+    """Delete one key, or many in bulk. Return the keys that failed with their errors. Raises Halt and Unreachable."""
     import asyncio
 
     from syncd.targets.kv.writing import send_bulk
 
-    failed: dict[str, SyncdError] = {}
     # Only bulk requests transmit control characters.
     if len(wanted) == 1 and wanted[0].isprintable():
         try:
             await kv.delete_value(wanted[0])
-        except Park as error:
-            failed[wanted[0]] = error
-        return failed
+        except SyncdError as error:
+            return {wanted[0]: file_error(error, wanted[0])}
+        return {}
+    failed: dict[str, SyncdError] = {}
     for start in range(0, len(wanted), _BULK_DELETE_KEYS):
         failed |= await send_bulk(wanted[start : start + _BULK_DELETE_KEYS], kv.bulk_delete, asyncio.sleep)
     return failed
