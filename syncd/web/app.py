@@ -54,7 +54,7 @@ class WebApp:
     """The application.
 
     runtime: returns the objects at work, or None between two configurations. host: the address that it listens at.
-    asgi: the application for the server. feed: close it before the server.
+    asgi: the application for the server.
     """
 
     def __init__(self, history: RecentHistory, runtime: Callable[[], Runtime | None], host: str) -> None:
@@ -89,6 +89,11 @@ class WebApp:
         )
         trusted = TrustedHostMiddleware(routes, served_names(host), www_redirect=False)
         self.asgi: ASGIApp = SecurityMiddleware(trusted)
+
+    async def close(self) -> None:
+        """End the streams and the jobs. Call it before the server stops."""
+        self.feed.close()
+        await self.feed.jobs.close()
 
     async def _index(self, _request: Request) -> Response:
         return HTMLResponse(self._page)

@@ -65,7 +65,8 @@ class RecentHistory:
         self._spans: deque[list[int]] = deque(maxlen=SPANS)
         self._requests: deque[tuple[float, int]] = deque(maxlen=RATE_S)
         self._in_trouble: dict[str, str | None] = {}
-        self._stored = _Stored()
+        self._loaded = False
+        self._stored_at = 0.0
 
     def listener(self, mirror: str) -> Callable[[ActionEvent], None]:
         """Return a function that counts the actions of one mirror."""
@@ -116,9 +117,9 @@ class RecentHistory:
 
     def load(self, db: sqlite3.Connection) -> None:
         """Take over the counts of earlier processes, once, before the first sample."""
-        if self._stored.loaded:
+        if self._loaded:
             return
-        self._stored.loaded = True
+        self._loaded = True
         stored = Meta(db, "").get(STORED)
         if isinstance(stored, dict):
             self._minutes.extend(Minute(*row) for row in stored["minutes"])
@@ -127,14 +128,14 @@ class RecentHistory:
 
     def save(self, db: sqlite3.Connection, *, now: bool = False) -> None:
         """Store the counts every SAVE_EVERY_S, or now. On a full disk they are stored when there is room again."""
-        if not now and self._now() < self._stored.at + SAVE_EVERY_S:
+        if not now and self._now() < self._stored_at + SAVE_EVERY_S:
             return
         values: dict[str, Any] = {
             "minutes": [astuple(minute) for minute in self.minutes_from(0)],
             "spans": self.spans(),
             "errors": {name: astuple(error) for name, error in self.errors.items()},
         }
-        self._stored.at = self._now()
+        self._stored_at = self._now()
         with suppress(StateHalt), writable():
             Meta(db, "").set(STORED, values)
 
@@ -153,11 +154,3 @@ class RecentHistory:
         if not self._minutes or self._minutes[-1].number < number:
             self._minutes.append(Minute(number))
         return self._minutes[-1]
-
-
-@dataclass(slots=True)
-class _Stored:
-    """loaded: whether the counts of earlier processes were read. at: when the counts were stored last."""
-
-    loaded: bool = False
-    at: float = 0.0

@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 import structlog
+from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from syncd.config.daemon_sections import Web, listen_address, metrics_address
@@ -12,7 +13,8 @@ from syncd.service.runtime import Runtime
 from syncd.web.app import SecurityMiddleware, WebApp
 from syncd.web.history import RecentHistory
 from syncd.web.listening import SignallessServer, bind, server_settings, throttle_accept_errors, url_of
-from syncd.web.probes import OpenProbes
+from syncd.web.probes import Probes
+from syncd.web.view import StatusCache
 
 _log = structlog.get_logger()
 
@@ -60,23 +62,15 @@ class WebServer:
 
     def _make_page(self, host: str) -> "_Made":
         app = WebApp(self._history, lambda: self._runtime, host)
-
-        async def end() -> None:
-            app.feed.close()
-            await app.feed.jobs.close()
-
-        return app.asgi, end
+        return app.asgi, app.close
 
     def _make_metrics(self, _host: str) -> "_Made":
-        return SecurityMiddleware(OpenProbes(self._history.metrics, lambda: self._runtime).asgi), _end_nothing
+        probes = Probes(self._history.metrics, StatusCache(), lambda: self._runtime, is_open=True)
+        return SecurityMiddleware(Starlette(routes=probes.routes())), None
 
 
-_Made = tuple[ASGIApp, Callable[[], Awaitable[None]]]
-"""An application, and the function that ends its streams and jobs."""
-
-
-async def _end_nothing() -> None:
-    """End nothing."""
+_Made = tuple[ASGIApp, Callable[[], Awaitable[None]] | None]
+"""An application, and the function that ends its streams and jobs, if it has any."""
 
 
 class _Place:
@@ -86,18 +80,14 @@ class _Place:
     """
 
     def __init__(
-        self,
-        key: str,
-        parse: Callable[[str], tuple[str, int]],
-        make: Callable[[str], _Made],
-        path: str,
+        self, key: str, parse: Callable[[str], tuple[str, int]], make: Callable[[str], _Made], path: str
     ) -> None:
         self._key = key
         self._parse = parse
         self._make = make
         self._path = path
         self._listen = ""
-        self._end_streams: Callable[[], Awaitable[None]] = _end_nothing
+        self._end_streams: Callable[[], Awaitable[None]] | None = None
         self._server: SignallessServer | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -120,7 +110,8 @@ class _Place:
         """Stop serving, within two seconds."""
         if self._serving is None or self._server is None:
             return
-        await self._end_streams()
+        if self._end_streams:
+            await self._end_streams()
         self._server.should_exit = True
         await self._serving
         self._listen, self._server, self._serving = "", None, None

@@ -23,9 +23,9 @@ from syncd.core.keys import shown
 from syncd.core.plain_text import printable
 from syncd.queries.log import read_log
 from syncd.queries.status import snapshot
+from syncd.service.jobs import Jobs
 from syncd.service.runtime import Runtime
 from syncd.web.history import RecentHistory
-from syncd.web.jobs import Jobs
 from syncd.web.problems import count_problems, plan_of, remedies
 
 MIN_AGE_S = 1.0
@@ -234,6 +234,7 @@ class EventFeed:
         if "shard" in mirror:
             status["target"] += f", shard {mirror['shard']}"
         error, job = self._history.errors.get(name), self.jobs.of(name)
+        full_at = self._times.wall(name, max(worker.full_at, worker.policy.retry_at))
         return {
             "name": name,
             "state": now.state,
@@ -243,8 +244,8 @@ class EventFeed:
             # This value was counted together with the other numbers.
             "remaining": mirror.get("remaining", now.remaining) if now.remaining else 0,
             "until": now.until,
-            "full_at": self._times.wall(name, max(worker.full_at, worker.policy.retry_at)),
-            "next_at": now.next_try or self._times.wall(name, max(worker.full_at, worker.policy.retry_at)),
+            "full_at": full_at,
+            "next_at": now.next_try or full_at,
             **safe(status),
             "watch": watch.mode,
             "watch_detail": safe(watch.detail),

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
 from syncd.service.mirror_status import DEGRADED_LONG_S
-from syncd.web.probes import RENDERED_S, OpenProbes
+from syncd.web.probes import RENDERED_S, Probes
+from syncd.web.view import StatusCache
 from tests.unit.web.harness import Clock, Room, open_web_room
 
 SECRET = "a-file-that-nobody-may-see"
@@ -24,8 +26,9 @@ class Outside:
 
     def __init__(self, room: Room) -> None:
         self.clock = Clock()
-        self.probes = OpenProbes(room.history.metrics, lambda: room.runtime, self.clock)
-        transport = httpx.ASGITransport(self.probes.asgi)
+        status = StatusCache(self.clock)
+        probes = Probes(room.history.metrics, status, lambda: room.runtime, self.clock, is_open=True)
+        transport = httpx.ASGITransport(Starlette(routes=probes.routes()))
         self.http = httpx.AsyncClient(transport=transport, base_url="http://10.1.2.3:9385")
 
     async def get(self, path: str, accept: str = "") -> httpx.Response:

@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from syncd.core.errors import Brake, SyncdError
 from syncd.core.model import Delete
-from syncd.service.approval import Preview
-from syncd.web import jobs
+from syncd.service import jobs
+from syncd.sync.mirror import PassOptions, Result
+from syncd.sync.once import Report
 from tests.unit.web.harness import Room, open_web_room
 
 
@@ -34,12 +36,15 @@ async def ended(room: Room, name: str = "docs") -> jobs.Job:
 async def test_a_preview_is_made_once_and_then_shown(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = asyncio.Event()
 
-    async def preview(*_: Any) -> Preview:
+    async def run(_mirror: Any, options: PassOptions, _on_progress: Any, report: Report) -> None:
+        assert options == PassOptions(dry_run=True)
         await go_on.wait()
         first = [Delete("a\n.md", "stale", "", "1"), Delete("b.md", "orphan", "", "2")]
-        return Preview("docs-0123456789ab", refused=True, deletes=7, puts=1, first=first)
+        plan = SimpleNamespace(counts={"delete": 7, "put": 1}, first_deletes=lambda _: first)
+        tables: Any = SimpleNamespace(plan=plan)
+        report.add(Result(tables, 1, dry_run=True, plan_id="docs-0123456789ab", refusal="too many"))
 
-    monkeypatch.setattr(jobs, "preview", preview)
+    monkeypatch.setattr("syncd.sync.once.run", run)
     assert (await room.press("docs", "plan")).status_code == 202
     assert (await room.press("docs", "plan")).status_code == 409
     assert (await room.press("docs", "approve", plan="docs-0123456789ab")).status_code == 409
@@ -69,9 +74,11 @@ async def test_the_end_of_an_approval_is_told(
 ) -> None:
     approved: list[str] = []
 
-    async def approve(_: Any, plan: str) -> tuple[int, SyncdError | None]:
+    async def approve(_: Any, plan: str) -> int:
         approved.append(plan)
-        return deleted, error
+        if error:
+            raise error
+        return deleted
 
     monkeypatch.setattr(jobs, "approve", approve)
     await room.press("docs", "approve", plan="docs-0123456789ab")

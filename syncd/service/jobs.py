@@ -9,15 +9,21 @@ from typing import Any, Literal
 
 import structlog
 
+from syncd.config.schema import Config
 from syncd.core.errors import SyncdError
 from syncd.core.keys import shown
 from syncd.core.units import counted
-from syncd.service.approval import Preview, approve, preview
+from syncd.service.build import open_session
 from syncd.service.runtime import Runtime
+from syncd.service.worker import MirrorWorker
+from syncd.sync import once
+from syncd.sync.mirror import PassOptions, Result
 
 _log = structlog.get_logger()
 
 What = Literal["plan", "approve"]
+SHOWN = 500
+"""The largest number of deletes that a preview lists."""
 
 
 @dataclass(slots=True)
@@ -29,11 +35,15 @@ class Job:
 
     number: int
     what: What
-    running: bool = True
-    good: bool = False
+    good: bool = True
     text: str = ""
     plan: dict[str, Any] = field(default_factory=dict)
     ended_at: float | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the job has not ended."""
+        return self.ended_at is None
 
     def view(self) -> dict[str, Any]:
         """Return the job as the page shows it, without the list of its plan."""
@@ -63,9 +73,8 @@ class Jobs:
         """Find out what the next pass would delete. Return False if a job of this mirror runs already."""
 
         async def work(job: Job) -> None:
-            found = await preview(runtime.session.config, name)
-            job.plan = _plan(found)
-            job.text = f"The next pass would delete {counted(found.deletes, 'entry')}."
+            job.plan = await preview(runtime.session.config, name)
+            job.text = f"The next pass would delete {counted(job.plan['deletes'], 'entry')}."
 
         return self._start(name, "plan", work)
 
@@ -74,14 +83,12 @@ class Jobs:
 
         async def work(job: Job) -> None:
             try:
-                deleted, error = await approve(runtime.workers[name], plan_id)
+                deleted = await approve(runtime.workers[name], plan_id)
             except asyncio.CancelledError:
                 if (task := asyncio.current_task()) and task.cancelling():
                     raise
                 job.good, job.text = False, "The daemon has read its config again before this was done. Ask once more."
                 return
-            if error:
-                raise error
             job.text = f"{deleted} {'entry was' if deleted == 1 else 'entries were'} deleted, as approved."
 
         return self._start(name, "approve", work)
@@ -89,7 +96,7 @@ class Jobs:
     def _start(self, name: str, what: What, work: Callable[[Job], Awaitable[None]]) -> bool:
         if (last := self._jobs.get(name)) and last.running:
             return False
-        job = self._jobs[name] = Job(next(self._numbers), what, good=True)
+        job = self._jobs[name] = Job(next(self._numbers), what)
         task = asyncio.create_task(_run(job, name, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -111,14 +118,51 @@ async def _run(job: Job, name: str, work: Callable[[Job], Awaitable[None]]) -> N
         _log.exception("web.job_failed", mirror=name, job=job.what)
         job.good, job.text = False, f"unexpected {type(error).__name__}; the log has the traceback: report it"
     finally:
-        job.running, job.ended_at = False, round(time.time())
+        job.ended_at = round(time.time())
 
 
-def _plan(found: Preview) -> dict[str, Any]:
-    return {
-        "plan_id": found.plan_id,
-        "refused": found.refused,
-        "deletes": found.deletes,
-        "puts": found.puts,
-        "first": [{"key": shown(delete.key), "reason": delete.reason} for delete in found.first],
-    }
+# -- the passes of the jobs
+
+
+async def preview(config: Config, name: str) -> dict[str, Any]:
+    """Return the deletes of the next full pass of a mirror as the page shows them. It changes nothing.
+
+    It works on a copy of the state, so the loop of the mirror goes on meanwhile. Raises the SyncdError that stops the
+    pass.
+    """
+    async with open_session(config, [name], read_only=True) as session:
+        report = once.Report()
+        await once.run(session.mirrors[name], PassOptions(dry_run=True), _ignore, report)
+        if report.error:
+            raise report.error
+        (result,) = report.results
+        plan = result.tables.plan
+        return {
+            "plan_id": result.plan_id,
+            "refused": result.refusal is not None,
+            "deletes": plan.counts["delete"],
+            "puts": plan.counts["put"],
+            "first": [{"key": shown(delete.key), "reason": delete.reason} for delete in plan.first_deletes(SHOWN)],
+        }
+
+
+async def approve(worker: MirrorWorker, plan_id: str) -> int:
+    """Let the loop of a mirror make exactly this plan, past the delete guard. Return the number of deletes.
+
+    Raises the SyncdError that stops the pass, and CancelledError if the loop ends before.
+    """
+
+    async def work() -> once.Report:
+        report = once.Report()
+        await once.run(worker.mirror, PassOptions(approved=plan_id), _ignore, report)
+        return report
+
+    report = await worker.run_job(work)
+    report.drop_tables()
+    if report.error:
+        raise report.error
+    return sum(result.done["delete"] for result in report.results)
+
+
+def _ignore(_: Result) -> None:
+    """Show no progress: the state of the mirror shows it."""
