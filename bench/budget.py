@@ -18,9 +18,8 @@ from bench.virtual import VirtualLoop
 from bench.workspace import Sizes, Standin, workspace
 from syncd.cloudflare.gate import Budget, Gate
 from syncd.config.schema import Cloudflare
-from syncd.core.budget import Quota, parse_quota, seconds_for
 from syncd.core.errors import Deferred
-from syncd.core.priority import Priority, requests_at
+from syncd.core.requests import Priority, Quota, parse_quota, requests_at, seconds_for
 from syncd.emulator.quota import QuotaWindow, read_quota
 from syncd.state.spent import SpentRequests
 

@@ -19,20 +19,20 @@ from syncd.config.checks import MIRROR_NAME
 from syncd.config.instance_settings import CACHE_TTLS, BoostSection, check_cache_ttl
 from syncd.config.schema import Config
 from syncd.config.target_sections import FIELD_NAME
-from syncd.core import base_url, units
+from syncd.core import requests
 from syncd.core.model import FIELD_SOURCES, FRONT_FIELD
 
 _NUMBER = r"[0-9]{1,15}(\.[0-9]{1,6})?"
-_UNITS = "|".join(unit for unit in units.SECONDS if unit)
+_UNITS = "|".join(unit for unit in values.SECONDS if unit)
 _FORMS: dict[Any, JsonSchemaValue] = {
-    units.seconds: {"type": "string", "pattern": rf"^\s*{_NUMBER}\s*({_UNITS})?$"},
-    units.size: {"type": "string", "pattern": rf"^\s*{_NUMBER}\s*([KkMmGgTt]?[Ii]?[Bb])?$"},
+    values.seconds: {"type": "string", "pattern": rf"^\s*{_NUMBER}\s*({_UNITS})?$"},
+    values.size: {"type": "string", "pattern": rf"^\s*{_NUMBER}\s*([KkMmGgTt]?[Ii]?[Bb])?$"},
 }
 """The texts that a setting takes in place of a number."""
 _PATTERNS: dict[Any, str] = {
     values.quota: r"^([0-9]{1,9}\s*/\s*[0-9]{1,6}(\.[0-9]{1,3})?\s*[smh]?)?$",
     values.shard: "^([0-9]+/[0-9]+)?$",
-    base_url.check_base_url: "^[Hh][Tt][Tt][Pp][Ss]?://",
+    requests.check_base_url: "^[Hh][Tt][Tt][Pp][Ss]?://",
     daemon_sections.check_listen: "^(.+:[0-9]{1,5})?$",
     daemon_sections.check_metrics_listen: "^(.+:[0-9]{1,5})?$",
     daemon_sections.check_webhook: "^([Hh][Tt][Tt][Pp][Ss]?://.+)?$",
@@ -67,7 +67,7 @@ class _Generator(GenerateJsonSchema):
         if function in _PATTERNS:
             return inner | {"pattern": _PATTERNS[function]}
         if function is check_cache_ttl:
-            return {"anyOf": [{"enum": list(CACHE_TTLS)}, _FORMS[units.seconds]]}
+            return {"anyOf": [{"enum": list(CACHE_TTLS)}, _FORMS[values.seconds]]}
         if getattr(function, "__qualname__", "").startswith("_fields."):
             return _metadata(**inspect.getclosurevars(function).nonlocals)
         return inner

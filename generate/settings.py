@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from syncd.config.schema import Config
-from syncd.core.units import seconds, size
+from syncd.config.values import seconds, size
 
 FROM_ENVIRONMENT = frozenset({"state_dir"})
 """Settings that the model requires and `sources.load` takes from the environment."""

@@ -24,8 +24,7 @@ from syncd.core.errors import (
     Unreachable,
 )
 from syncd.core.keys import shown_path
-from syncd.core.plain_text import LEAST_SECRET
-from syncd.core.units import counted
+from syncd.core.plain_text import LEAST_SECRET, counted
 
 if TYPE_CHECKING:
     import sqlite3
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from syncd.cloudflare.ai_search_models import TokenStatus
     from syncd.cloudflare.gate import Gate
     from syncd.config.schema import Config, MirrorConfig
-    from syncd.core.forms import Forms
+    from syncd.core.names import Forms
     from syncd.queries.capacity import Growth
     from syncd.queries.forecast import FolderSurvey
     from syncd.service.build import Session

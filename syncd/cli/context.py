@@ -301,7 +301,7 @@ class Duration(click.ParamType[float]):
         """Return the seconds. A default is a number already."""
         if isinstance(value, float):
             return value
-        from syncd.core.units import parse_duration
+        from syncd.config.values import parse_duration
 
         try:
             found = parse_duration(value)

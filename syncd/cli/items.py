@@ -24,8 +24,7 @@ from syncd.cli.context import (
 )
 from syncd.cli.output import print_json, print_line, print_note, print_styled, print_table
 from syncd.core.errors import EXIT_OK, ConfigError
-from syncd.core.plain_text import printable
-from syncd.core.units import counted
+from syncd.core.plain_text import counted, printable
 
 _SNIPPET_LENGTH = 160
 """Characters of a hit's text that are printed."""

@@ -8,8 +8,8 @@ import click
 
 from syncd.cli.context import Duration, GlobalOptions, as_json_option, chosen_mirrors, command, mirrors_argument
 from syncd.cli.output import print_json, print_line, print_table
+from syncd.config.values import SECONDS
 from syncd.core.errors import EXIT_OK
-from syncd.core.units import SECONDS
 
 if TYPE_CHECKING:
     from syncd.queries.log import LogLine

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from syncd.core.plain_text import printable, redact_text
-from syncd.core.units import counted
+from syncd.core.plain_text import counted, printable, redact_text
 from syncd.service.log_stream import LogStream, is_terminal, shows_colours
 
 if TYPE_CHECKING:

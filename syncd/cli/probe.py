@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 from syncd.cli.context import GlobalOptions, run_async
 from syncd.cli.output import print_json, print_line, print_note, print_table
 from syncd.core.errors import EXIT_OK, SyncdError
-from syncd.core.plain_text import utc_time
+from syncd.core.plain_text import counted, utc_time
 from syncd.core.probe_answers import QUESTIONS, ProbeAnswers
-from syncd.core.units import counted
 from syncd.service import signals
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from syncd.cli.context import (
 from syncd.cli.output import print_json, print_line, print_table, shard_suffix
 from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS
 from syncd.core.keys import shown_path
-from syncd.core.units import counted
+from syncd.core.plain_text import counted
 from syncd.service import signals
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from syncd.cli.output import print_error, print_json, print_line, print_note, pr
 from syncd.cli.retrieval import print_comparison
 from syncd.core.errors import EXIT_DIFFERENT, EXIT_OK, EXIT_PROBLEMS, Brake, ConfigError, SyncdError
 from syncd.core.keys import shown
-from syncd.core.units import counted
+from syncd.core.plain_text import counted
 from syncd.service import signals
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import click
 from syncd.cli import completion
 from syncd.cli.context import Command, Duration, GlobalOptions, as_json_option, command, mirrors_argument, run_async
 from syncd.cli.reports import capacity_object, done, forecast, planned, print_reports
+from syncd.config.values import parse_duration
 from syncd.core.errors import ConfigError, most_serious
 from syncd.core.keys import shown
-from syncd.core.units import parse_duration
 from syncd.service import signals
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from syncd.cli.output import print_error, print_line, print_table, shard_suffix
 from syncd.core.keys import shown
-from syncd.core.plain_text import shown_size
-from syncd.core.units import counted
+from syncd.core.plain_text import counted, shown_size
 
 if TYPE_CHECKING:
     from syncd.queries.capacity import Growth

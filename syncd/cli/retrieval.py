@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from syncd.cli.output import print_error, print_line, print_table
-from syncd.core.units import counted
+from syncd.core.plain_text import counted
 
 if TYPE_CHECKING:
     from syncd.queries.measure import Measurement

@@ -6,9 +6,8 @@ from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from syncd.core.forms import same_source
-from syncd.core.key_digests import Shard
 from syncd.core.model import Item
+from syncd.core.names import Shard, same_source
 from syncd.local.walk import Tree
 from syncd.queries.forecast import FolderSurvey
 from syncd.service.build import location

@@ -31,7 +31,7 @@ from syncd.cli.output import (
     shard_suffix,
 )
 from syncd.cli.retrieval import print_answers, print_comparison, search_fields, search_summary
-from syncd.core.units import counted
+from syncd.core.plain_text import counted
 from syncd.service import signals
 
 if TYPE_CHECKING:

@@ -23,10 +23,10 @@ from syncd.cloudflare.faults import connection_fault
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.proxies import other_side, parsed, proxy_of
 from syncd.cloudflare.response import http_date, one_line
-from syncd.core.contact import current_contact
 from syncd.core.errors import Park, Retry
 from syncd.core.plain_text import shown_size
 from syncd.core.probe_answers import Quoting
+from syncd.core.requests import current_contact
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 

@@ -11,19 +11,21 @@ from typing import Protocol
 
 import structlog
 
-from syncd.core.budget import (
+from syncd.core.errors import Deferred
+from syncd.core.requests import (
     EDIT_FLOOR,
     EDIT_SHARE_MAX,
     LAST_FLOOR,
+    Priority,
     Quota,
+    current_priority,
     edit_rate,
     edit_reserve,
+    has_changed_something,
     next_free_s,
     per_second,
     seconds_for,
 )
-from syncd.core.errors import Deferred
-from syncd.core.priority import Priority, current, has_changed_something
 
 HOLD_LIMIT_S = 3600.0
 """Longest hold, in seconds. Cloudflare's own block lasts five minutes (API rate limits)."""
@@ -71,7 +73,7 @@ class Spent(Protocol):
 class Budget:
     """Counts the requests of a sliding window: at most `quota.requests` in any `quota.window_s` seconds.
 
-    Bulk requests leave a reserve to edits (see `core.budget`). spent: keeps the times.
+    Bulk requests leave a reserve to edits (see `core.requests`). spent: keeps the times.
     """
 
     def __init__(self, quota: Quota, spent: Spent) -> None:
@@ -170,9 +172,9 @@ class Gate:
         """Wait for rate, budget and hold, then for a slot. The slot is free again at the end of the block.
 
         changing: the request may change the remote. Raises Deferred for a request that gives way while it waits (see
-        `core.priority`).
+        `Priority`).
         """
-        priority = current()
+        priority = current_priority()
         async with self._turns[priority.bulk]:
             await self._pass(priority)
         if changing:

@@ -7,7 +7,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from syncd.core.base_url import is_loopback
+from syncd.core.requests import is_loopback
 
 
 def parsed(base_url: str) -> httpx.URL:

@@ -20,10 +20,8 @@ from syncd.cloudflare.exchange import Exchange, Request
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.response import Answer, Context, decode, fail
 from syncd.cloudflare.trust import Trust
-from syncd.core.base_url import check_base_url
-from syncd.core.contact import current_contact
 from syncd.core.errors import Blocked, Later, Park, Retry, SyncdError, Unreachable
-from syncd.core.priority import current
+from syncd.core.requests import check_base_url, current_contact, current_priority
 
 ANSWER_LIMIT = 32 * 1024 * 1024
 """Largest JSON answer that is read, in bytes. A KV page of 1,000 keys with full metadata has 2 MB."""
@@ -91,7 +89,7 @@ class RetryPolicy:
     def _retries(self, error: BaseException) -> bool:
         if not isinstance(error, Retry) or isinstance(error, (Unreachable, Later)):
             return False
-        if error.scope == "request" and (error.after_s or 0.0) > current().longest_wait_s:
+        if error.scope == "request" and (error.after_s or 0.0) > current_priority().longest_wait_s:
             return False
         return self.safe or not error.ambiguous
 

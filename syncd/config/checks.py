@@ -15,8 +15,8 @@ from syncd.config.file import CONFIG_VARIABLE, MCP_TOKEN_VARIABLE, home
 from syncd.config.places import PREFIX, KeyPlaces
 from syncd.config.schema import Config, MirrorConfig, known_keys, unknown_key
 from syncd.core.errors import ConfigError, ConfigFaults
-from syncd.core.key_digests import LEAST_LENGTH, keeps_prefix
 from syncd.core.keys import from_os, name_fault, normal
+from syncd.core.names import LEAST_LENGTH, keeps_prefix
 from syncd.core.problems import KV_KEY_BYTES
 from syncd.core.rules import Rules
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from syncd.config.instance_settings import ConfigSection
-from syncd.core.base_url import is_loopback
+from syncd.core.requests import is_loopback
 
 _LISTEN = (
     'should be a loopback address and a port, such as "127.0.0.1:8385", "[::1]:8385" or "localhost:8385";'

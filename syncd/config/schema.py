@@ -15,9 +15,9 @@ from syncd.config.daemon_sections import Notify, Web
 from syncd.config.instance_settings import ELSEWHERE, ConfigSection, InstanceSettingsSection
 from syncd.config.target_sections import AISearchSection, TargetSection
 from syncd.config.values import AccountId, Duration, LocalPath, MaxDelete, Patterns, QuotaText, Seconds, ShardText
-from syncd.core.base_url import check_base_url
 from syncd.core.errors import ConfigError
 from syncd.core.model import WatchSetting
+from syncd.core.requests import check_base_url
 from syncd.core.rules import INCLUDE_ALL
 
 PERMISSIONS = {

@@ -11,9 +11,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from syncd.config.instance_settings import ConfigSection, InstanceSettingsSection
-from syncd.config.values import Size
+from syncd.config.values import Size, seconds
 from syncd.core.model import FIELD_SOURCES, is_field_source
-from syncd.core.units import seconds
 
 KV_MAX_VALUE_SIZE = 25 * 1024 * 1024
 """Bytes (KV limits)."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from syncd.core.keys import normal
+
 _SEPARATOR = object()
 _STAR = object()
 _ANY = "[^/]"
@@ -93,8 +95,8 @@ class PatternList:
 
     @classmethod
     def of(cls, lines: Iterable[NumberedLine], *, ignore_case: bool = False) -> "PatternList":
-        """Parse lines. Raises BadPattern."""
-        patterns = (parse(number, text.lower() if ignore_case else text) for number, text in lines)
+        """Parse lines, and convert them to NFC. Raises BadPattern."""
+        patterns = (parse(number, normal(text.lower() if ignore_case else text)) for number, text in lines)
         return cls(tuple(pattern for pattern in patterns if pattern), ignore_case)
 
     @cached_property
@@ -130,6 +132,19 @@ class PatternList:
             if pattern.matcher.fullmatch(path, start if pattern.anchored else name):
                 return LastMatch(not pattern.negated, pattern.text, pattern.number)
         return None
+
+    def nearest(self, path: str) -> LastMatch | None:
+        """Return the verdict on a file, else the verdict on its nearest parent directory with one, else None."""
+        while path:
+            if verdict := self.verdict(path):
+                return verdict
+            path = path[: path.rfind("/", 0, -1) + 1]
+        return None
+
+    def takes(self, path: str) -> bool:
+        """Return whether the last pattern that matches a file, else its nearest parent directory, is not negated."""
+        verdict = self.nearest(path)
+        return verdict is not None and verdict.out
 
 
 def lines_of(text: str) -> list[NumberedLine]:

@@ -167,7 +167,7 @@ class Entry(NamedTuple):
 class Content:
     """The bytes of a file as they are sent.
 
-    checksum: their sha-256 in hex; for a file in another form the checksum of its source, see core/forms.py.
+    checksum: their sha-256 in hex; for a file in another form the checksum of its source, see core/names.py.
     mtime_ns: the file's, None if unknown. suffix: the ending that the form adds to the name, "" without a form.
     """
 

@@ -1,7 +1,7 @@
 """Text that people write and read.
 
 It is decoded from UTF-8, UTF-16 or UTF-32, and printed without secrets and without characters that forge a line or move
-the cursor. Times and sizes have one format.
+the cursor. Times, sizes and counts have one format.
 
 Every command imports this module, so it imports little.
 """
@@ -134,6 +134,17 @@ def _unmarked(data: bytes) -> str:
     return "utf-16-le" if high > low else "utf-16-be"
 
 
+def truncated(text: str, length: int, max_bytes: int | None = None) -> str:
+    """Return the start of a text, at most `length` characters and `max_bytes` bytes of UTF-8."""
+    text = text[:length]
+    if max_bytes is None or len(encoded := text.encode()) <= max_bytes:
+        return text
+    return encoded[:max_bytes].decode("utf-8", "ignore")
+
+
+# -- times, sizes and counts
+
+
 def utc_time(moment: float, timespec: str = "seconds") -> str:
     """Return a time in UTC, such as "2026-11-22T10:00:00Z". moment: seconds since the epoch."""
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
@@ -153,3 +164,12 @@ def over_limit(size: int, limit: int) -> str:
     if sizes[0] == sizes[1]:
         sizes = f"{size:,} bytes", f"{limit:,} bytes ({sizes[1]})"
     return f"{sizes[0]} is over the target's {sizes[1]}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number and its noun: "1 request", "2 keys", "2 entries", "2 searches"."""
+    if number == 1:
+        return f"1 {noun}"
+    if noun.endswith("y") and not noun.endswith(("ay", "ey", "oy", "uy")):
+        return f"{number} {noun[:-1]}ies"
+    return f"{number} {noun}{'es' if noun.endswith(('ch', 'sh', 's', 'x')) else 's'}"

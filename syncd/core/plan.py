@@ -7,8 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from syncd.core.key_digests import WHOLE, Shard
 from syncd.core.model import Action, Adopt, Delete, Entry, Excluded, Forget, Item, Local, Problem, Put, Reason, Record
+from syncd.core.names import WHOLE, Shard
 
 Prune = Literal["owned", "all", "never"]
 Source = Literal["listing", "key", "journal"]

@@ -1,11 +1,12 @@
 """The problems of a file at the target: the limits that it exceeds, and the index that does not hold it."""
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
-from syncd.core.forms import MAX_SOURCE, NO_FORMS, Forms, can_convert
-from syncd.core.indexing_errors import CONTENT_FAULTS, FAULTS, UNKNOWN
 from syncd.core.model import IndexStatus, Problem, Record
+from syncd.core.names import MAX_SOURCE, NO_FORMS, Forms, can_convert
 from syncd.core.plain_text import over_limit, shown_size
 
 KV_KEY_BYTES = 512
@@ -31,7 +32,7 @@ class Limits:
     files. keeps_files: whether it returns stored bytes unchanged. turn, delete_turn: puts and deletes in one batch.
     page: entries in one request of a listing; None if a request for a single key costs nothing. listed: files in one
     request of a listing, for forecasts. long_key_length, long_key_bytes: the limits of a key that the target stores
-    under a shortened name (core/key_digests.py); None if the target does not shorten names. renew_s: seconds after
+    under a shortened name (core/names.py); None if the target does not shorten names. renew_s: seconds after
     which an entry is written again before it expires; None if entries do not expire. forms: the files that are sent in
     another form. The other limits concern the entry, so its name and its content.
     """
@@ -132,6 +133,169 @@ def _has_extension(key: str, extensions: frozenset[str]) -> bool:
     return any("." + ".".join(parts[start:]) in extensions for start in range(1, len(parts)))
 
 
+# -- the indexing errors of AI Search and their consequences
+
+Consequence = Literal["content", "setting", "again", "later", "full"]
+"""What follows from an error.
+
+content: the same bytes fail every time, so they are not sent again. setting: a person changes something outside the
+file, so nothing is tried until then. again: it may pass within minutes. later: a rate limit or a quota, tried with long
+pauses. full: the instance takes no more, so the mirror halts.
+"""
+
+
+class IndexingFault(NamedTuple):
+    """An error value of the remote. remedy: an action of a person; None if syncd tries again by itself."""
+
+    meaning: str
+    remedy: str | None
+    consequence: Consequence
+
+
+def _content(meaning: str, remedy: str) -> IndexingFault:
+    return IndexingFault(meaning, remedy, "content")
+
+
+def _setting(meaning: str, remedy: str) -> IndexingFault:
+    return IndexingFault(meaning, remedy, "setting")
+
+
+def _again(meaning: str) -> IndexingFault:
+    return IndexingFault(meaning, None, "again")
+
+
+def _later(meaning: str) -> IndexingFault:
+    return IndexingFault(meaning, None, "later")
+
+
+_TOO_LONG = "its text is too long for the embedding model"
+_RULES = "see the rules of the instance's AI Gateway, and the content"
+_SOURCE = "see the source of the instance in the dashboard, and resume the instance"
+_FULL = "ask Cloudflare for a higher limit, use another instance, or delete files that need not be searched"
+_SKIPPED_REMEDY = "make it smaller or save it in another format, or leave it out with exclude"
+
+FAULTS: Mapping[str, IndexingFault] = {
+    # the file
+    "unknown_error": _again("the service failed without saying why"),
+    "over_size": _content("the file is too large to be indexed", "split it, or leave it out with exclude"),
+    "unsupported_type": _content("files of this type are not indexed", "convert it, or leave it out with exclude"),
+    "file_not_found": _again("the service does not find the file that it stored"),
+    "invalid_url": _setting("the URL of the item is not valid", _SOURCE),
+    "file_is_corrupt": _content("the file is damaged", "fix it, or save it again"),
+    "file_is_password_locked": _content("the file is locked with a password", "remove the password"),
+    "invalid_pdf": _content("the file is no valid PDF", "export it again"),
+    "unable_to_convert_to_markdown": _content(
+        "its text could not be extracted", "save it in another format; for scanned PDFs turn on OCR of the instance"
+    ),
+    "markdown_too_large": _content("its text is too long", "split the file"),
+    "markdown_conversion_empty": _content(
+        "no text was found in it",
+        "add text, or leave it out with exclude; for scanned PDFs turn on OCR of the instance",
+    ),
+    "file_content_empty": _content("it has no text but headings", "add text, or leave it out with exclude"),
+    "chunk_too_large_for_storage": _content(
+        "a piece of its text is too long", "break up very long lines or tables, or set a smaller chunk_size"
+    ),
+    "timeout_error": _again("the service took too long"),
+    "file_length_exceed_embedding_model": _content(_TOO_LONG, "split the file"),
+    "file_too_large_for_embedder": _content(_TOO_LONG, "split the file"),
+    # the models
+    "error_embedding_data_with_workers_ai": _again("Workers AI gave no embeddings"),
+    "workers_ai_invalid_input": _content(
+        "the embedding model refuses its content", "change it, or leave it out with exclude"
+    ),
+    "workers_ai_free_allocation_exceeded": _later("AI Search has used up its allocation of Workers AI"),
+    "workers_ai_internal_error": _again("Workers AI failed"),
+    "workers_ai_out_of_capacity_error": _later("Workers AI has no capacity left"),
+    "workers_ai_timeout_error": _again("Workers AI took too long"),
+    "embedder_modality_unsupported": _content(
+        "the embedding model does not take this kind of file",
+        "leave it out with exclude, or use an instance with another embedding model",
+    ),
+    "ai_gateway_insufficient_wholesale_credits": _setting(
+        "the account has no credits left in AI Gateway", "add credits in the dashboard"
+    ),
+    "error_external_model_unknown_error": _again("the model of another provider failed"),
+    "error_external_model_rate_limited": _later("the model of another provider asks for fewer requests"),
+    "error_external_model_unauthorized": _setting(
+        "the model's provider refuses the credentials", "correct the provider's key in AI Gateway"
+    ),
+    "ai_gateway_request_blocked_firewall": _setting("Guardrails of AI Gateway blocked its text", _RULES),
+    "ai_gateway_dlp_blocked": _setting("data loss prevention of AI Gateway blocked its text", _RULES),
+    "ai_gateway_response_blocked_firewall": _setting("Guardrails of AI Gateway blocked the answer to its text", _RULES),
+    "ai_gateway_rate_limited": _later("AI Gateway asks for fewer requests"),
+    # the storage and the index
+    "r2_unknown_error": _again("the storage of the service failed"),
+    "r2_internal_error": _again("the storage of the service failed"),
+    "vectorize_rate_limited": _later("Vectorize asks for fewer requests"),
+    "vectorize_not_found": _setting(
+        "the Vectorize index of the instance does not exist", "check the instance in the dashboard, or contact support"
+    ),
+    "vectorize_unauthorized": _setting(
+        "the instance has no access to its Vectorize index", "check the instance and its service token in the dashboard"
+    ),
+    "vectorize_in_invalid_state": _later("the Vectorize index of the instance is not ready"),
+    "managed_resources_config_error": _setting("the service has not set up the instance correctly", "contact support"),
+    "vectorize_ingestion_timeout": _again("Vectorize did not confirm the vectors in time"),
+    "vectorize_upstream_error": _again("Vectorize failed"),
+    "hybrid_search_indexing_failed": _again("the index for hybrid search failed"),
+    "ai_search_is_full": IndexingFault("the AI Search instance is full", _FULL, "full"),
+    # The service pauses the whole instance. Where else it shows these errors is not documented.
+    "r2_not_enabled": _setting("R2 is not enabled", _SOURCE),
+    "bucket_not_found": _setting("the bucket of the instance does not exist", _SOURCE),
+    "bucket_unauthorized": _setting("the instance has no access to its bucket", _SOURCE),
+    "external_source_missing_api_token": _setting("the instance has no credentials for its source", _SOURCE),
+    "bucket_name_invalid": _setting("the name of the bucket is not valid", _SOURCE),
+    "invalid_custom_header": _setting("a header of the crawler is not valid", _SOURCE),
+    "ai_gateway_not_configured": _setting(
+        "the AI Gateway of the instance does not exist", "set ai_gateway_id to an existing gateway, resume the instance"
+    ),
+    "hybrid_search_is_full": IndexingFault(
+        "the index for hybrid search of the AI Search instance is full, and the service has paused the instance",
+        f"{_FULL}; then resume the instance",
+        "full",
+    ),
+}
+"""The documented error values of uploaded items.
+
+Source: "AI Search: indexing error codes" (the text of the general availability, September 2026), without the errors of
+crawls. A value that is not listed counts as temporary, is tried a few times, and is then named.
+"""
+
+UNKNOWN = _again("indexing failed")
+"""The fault of an error value that is not documented, or of an error without a value."""
+
+
+def _with(*consequences: Consequence) -> frozenset[str]:
+    return frozenset(error for error, fault in FAULTS.items() if fault.consequence in consequences)
+
+
+CONTENT_FAULTS = _with("content")
+"""Errors that the same bytes cause every time."""
+FULL = _with("full")
+"""Errors of an instance that takes no more."""
+LATER = _with("later")
+"""Errors that are tried again with LATER_TRIES_S."""
+NOT_TRIED = _with("content", "setting", "full")
+"""Errors after which syncd does not index an entry again by itself. Any other error counts as temporary."""
+
+TRIES_S = (60.0, 120.0, 240.0, 480.0, 960.0)
+"""Delays in seconds before syncd indexes an entry again after a temporary error. After the last try, only `syncd retry`
+indexes the entry again.
+
+The sum is half an hour, because indexings of AI Search have been observed to hang for this time.
+"""
+LATER_TRIES_S = (300.0, 900.0, 2700.0, 7200.0, 14400.0, 28800.0, 43200.0)
+"""The same for LATER. The sum is 27 hours: the service says "later" and names no time. A daily quota is over then."""
+
+
+def tries_of(error: str | None) -> tuple[float, ...]:
+    """Return the delays before the tries after an error; none if syncd does not try again by itself."""
+    if error in NOT_TRIED:
+        return ()
+    return LATER_TRIES_S if error in LATER else TRIES_S
+
+
 # -- entries that are not searchable
 
 
@@ -150,9 +314,6 @@ def skipped_problem(key: str, error: str | None = None, why: str | None = None) 
     usual = "" if meaning or why else ", as it does with files that are too large or of another type"
     message = f"stored, but not searchable: the service skipped it{meaning}{_quoted(why, error)}{usual}; {remedy}"
     return Problem(key, "skipped", f"{message} (or have it tried again: syncd retry {shlex.quote(key)})")
-
-
-_SKIPPED_REMEDY = "make it smaller or save it in another format, or leave it out with exclude"
 
 
 def _quoted(why: str | None, error: str | None) -> str:

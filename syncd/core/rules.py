@@ -1,10 +1,10 @@
 """The rules of a mirror: which paths its patterns, the built-in list and its ignore files include or exclude."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-from syncd.core.globs import NumberedLine, PatternList, lines_of
+from syncd.core.globs import PatternList, lines_of
 from syncd.core.keys import name_fault, normal
 from syncd.core.probe_answers import PROBE_STEM
 
@@ -27,7 +27,7 @@ class IgnoreFile:
     @classmethod
     def parse(cls, folder: str, text: str, name: str = IGNORE_FILE) -> "IgnoreFile":
         """Parse lines as git does. Raises BadPattern for a line that can match nothing."""
-        return cls(folder, _patterns(lines_of(text)), name)
+        return cls(folder, PatternList.of(lines_of(text)), name)
 
     def verdict(self, path: str) -> tuple[bool, str] | None:
         """Return (excluded, rule) for a path below `folder`. None: no line matches the path."""
@@ -145,29 +145,22 @@ class Rules:
 
     def _included_by(self, path: str) -> str | None:
         """Return the include pattern of a file: the last that matches the file, else its nearest parent directory."""
-        while path:
-            if verdict := self._include.verdict(path):
-                return f"include: {verdict.pattern}" if verdict.out else None
-            path = path[: path.rfind("/", 0, -1) + 1]
-        return None
+        verdict = self._include.nearest(path)
+        return f"include: {verdict.pattern}" if verdict and verdict.out else None
 
     @cached_property
     def _exclude(self) -> PatternList:
-        return _patterns(enumerate(self.exclude, 1))
+        return PatternList.of(enumerate(self.exclude, 1))
 
     @cached_property
     def _include(self) -> PatternList:
-        return _patterns(enumerate(self.include, 1))
+        return PatternList.of(enumerate(self.include, 1))
 
 
 # Built at first use: commands that only read the config match no path.
 @cache
 def _builtin() -> PatternList:
     return PatternList.of(enumerate(BUILTIN_EXCLUDES, 1), ignore_case=True)
-
-
-def _patterns(lines: Iterable[NumberedLine]) -> PatternList:
-    return PatternList.of((number, normal(text)) for number, text in lines)
 
 
 # -- the built-in excludes: secrets and files of tools that must not be uploaded

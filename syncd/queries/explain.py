@@ -8,10 +8,9 @@ from contextlib import closing, nullcontext
 from syncd.config.schema import Config, MirrorConfig
 from syncd.core.errors import FileChanged, Park
 from syncd.core.evidence import content_evidence
-from syncd.core.forms import converter_of, same_source, shown_checksum
-from syncd.core.key_digests import Shard, shard_index
 from syncd.core.keys import normal, shown, shown_path
 from syncd.core.model import ON_THE_WAY, Content, Delete, Excluded, Item, Local, Problem, Record
+from syncd.core.names import Shard, converter_of, same_source, shard_index, shown_checksum
 from syncd.core.plain_text import shown_size, utc_time
 from syncd.local.walk import Tree
 from syncd.state.activity import History, PastAction

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from syncd.core.forms import Forms
-from syncd.core.units import counted
+from syncd.core.names import Forms
+from syncd.core.plain_text import counted
 
 if TYPE_CHECKING:
     from syncd.sync.mirror import Result

@@ -13,8 +13,8 @@ from syncd.core.errors import (
     SyncdError,
     Unreachable,
 )
-from syncd.core.forms import same_source
 from syncd.core.model import ON_THE_WAY, Excluded, Item, Local, Problem, Record
+from syncd.core.names import same_source
 from syncd.queries.retrieval import Figures, Measured, Question, SearchAnswer, figures, judged
 from syncd.sync.mirror import Mirror
 from syncd.targets.base import Indexed, Searchable, for_each, searchable

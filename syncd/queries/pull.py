@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Literal, Self
 
 from syncd.core.errors import ConfigError, Park, SyncdError
-from syncd.core.forms import SUFFIXES, converter_of
 from syncd.core.keys import name_fault, shown, shown_path, to_bytes
 from syncd.core.model import Entry, Problem
+from syncd.core.names import SUFFIXES, converter_of
 from syncd.core.plan import is_ours
 from syncd.local.read import open_below, open_directory, open_file
 from syncd.sync.mirror import Mirror

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from syncd.config.schema import Config, MirrorConfig
 from syncd.core.errors import FileChanged, SyncdError
-from syncd.core.forms import same_source
 from syncd.core.keys import shown
 from syncd.core.model import Excluded, Item, Record
+from syncd.core.names import same_source
 from syncd.local.walk import Tree
 from syncd.state.caches import StatCache
 from syncd.state.db import open_state_to_read

@@ -15,9 +15,9 @@ from syncd.core.errors import (
     Unreachable,
     most_serious,
 )
-from syncd.core.forms import same_source
 from syncd.core.model import HARMLESS, STORED_NOT_INDEXED, Action, Delete, Entry, Item, Put
-from syncd.core.units import counted
+from syncd.core.names import same_source
+from syncd.core.plain_text import counted
 from syncd.queries.measure import Measurement
 from syncd.sync import once
 from syncd.sync.mirror import Mirror, OnProgress, PassOptions, Result

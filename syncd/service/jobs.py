@@ -12,7 +12,7 @@ import structlog
 from syncd.config.schema import Config
 from syncd.core.errors import SyncdError
 from syncd.core.keys import shown
-from syncd.core.units import counted
+from syncd.core.plain_text import counted
 from syncd.service.build import open_session
 from syncd.service.runtime import Runtime
 from syncd.service.worker import MirrorWorker

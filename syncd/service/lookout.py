@@ -10,7 +10,7 @@ from syncd.cloudflare.gate import Gate
 from syncd.config.daemon_sections import Notify
 from syncd.core.errors import StateHalt
 from syncd.core.model import HARMLESS
-from syncd.core.units import counted
+from syncd.core.plain_text import counted
 from syncd.queries.forecast import span
 from syncd.service.mirror_status import DEGRADED_LONG_S
 from syncd.service.notices import Conditions, Notice, NoticeBoard, Topic

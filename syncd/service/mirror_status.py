@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from syncd.cloudflare.gate import Gate
-from syncd.core.contact import Contact
 from syncd.core.errors import StateHalt
 from syncd.core.keys import shown
+from syncd.core.requests import Contact
 from syncd.queries.forecast import Pace, span
 from syncd.state.directory import writable
 from syncd.state.history import State, set_state, stored_detail, was_halted

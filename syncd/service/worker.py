@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 import structlog
 
 from syncd.cloudflare.gate import Gate
-from syncd.core.contact import reporting_to
 from syncd.core.errors import Brake, PlanChanged, Retry, StateDamaged, StateHalt, SyncdError, Unexpected
 from syncd.core.keys import normal
 from syncd.core.model import Hint
+from syncd.core.requests import reporting_to
 from syncd.service.error_policy import ErrorPolicy
 from syncd.service.mirror_status import MirrorStatus
 from syncd.state.db import directory_of

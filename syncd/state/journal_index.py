@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
-from syncd.core.indexing_errors import FULL, LATER, LATER_TRIES_S, NOT_TRIED, TRIES_S, tries_of
 from syncd.core.model import ON_THE_WAY, Entry, IndexStatus, Record
+from syncd.core.problems import FULL, LATER, LATER_TRIES_S, NOT_TRIED, TRIES_S, tries_of
 from syncd.state.db import REPORTED, MirrorRows, marks, transaction
 
 FIELDS = tuple(field.name for field in fields(Record))

@@ -17,9 +17,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from syncd.core.key_digests import WHOLE, Shard
 from syncd.core.keys import from_os, to_os
 from syncd.core.model import Delete, Entry
+from syncd.core.names import WHOLE, Shard
 from syncd.core.plan import UNKNOWN, Claim
 from syncd.state.age import Age, boot_id, uptime_s
 from syncd.state.db import SUCCESSOR, Meta, MirrorRows, in_parts, marks, transaction

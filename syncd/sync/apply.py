@@ -22,7 +22,6 @@ from syncd.core.errors import (
     unexpected_error,
 )
 from syncd.core.evidence import DeleteContext, delete_log_entry
-from syncd.core.forms import neighbours
 from syncd.core.keys import shown
 from syncd.core.model import (
     NOT_INDEXED,
@@ -37,8 +36,9 @@ from syncd.core.model import (
     Record,
     Stored,
 )
-from syncd.core.priority import Priority, requests_at
+from syncd.core.names import neighbours
 from syncd.core.problems import not_indexed
+from syncd.core.requests import Priority, requests_at
 from syncd.state.db import savepoint, transaction
 from syncd.sync.deletes import DeleteRecorder, Replacements
 from syncd.sync.index import report_failure

@@ -13,8 +13,8 @@ import structlog
 from syncd.core.errors import RootHalt
 from syncd.core.keys import from_os, normal, shown, to_os
 from syncd.core.model import Problem
+from syncd.core.plain_text import counted
 from syncd.core.plan import BRAKE_FLOOR, BrakeInput, brake
-from syncd.core.units import counted
 from syncd.local.mounts import MountSurvey, survey
 from syncd.local.read import Identity
 from syncd.local.walk import Tree

@@ -20,8 +20,8 @@ from itertools import islice
 from typing import NamedTuple
 
 from syncd.core.errors import DiskRetry, FileChanged, Park, unexpected_error
-from syncd.core.key_digests import WHOLE
 from syncd.core.model import Content, Entry, Excluded, Item, Local, Problem, Record
+from syncd.core.names import WHOLE
 from syncd.core.plan import Source
 from syncd.state.journal import LAST
 from syncd.state.pass_tables import ChangeQuery, KeyRow, PassTables

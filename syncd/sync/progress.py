@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from syncd.core.contact import Contact, Trouble, is_watched, reporting_to
 from syncd.core.errors import StateHalt
+from syncd.core.requests import Contact, Trouble, is_watched, reporting_to
 from syncd.state.directory import writable
 from syncd.state.history import State, set_state
 from syncd.state.presence import keep_contact

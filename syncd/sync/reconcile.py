@@ -12,8 +12,8 @@ from syncd.core.errors import Brake, PlanChanged, RootHalt
 from syncd.core.evidence import DeleteContext
 from syncd.core.model import NOT_INDEXED, Action, Adopt, Delete, Forget, Item, Problem, Put
 from syncd.core.plan import Source
-from syncd.core.priority import Priority, requests_at
 from syncd.core.problems import not_indexed
+from syncd.core.requests import Priority, requests_at
 from syncd.local.read import Identity
 from syncd.state.activity import KEEP_S as ACTIVITY_S
 from syncd.state.db import transaction

@@ -8,9 +8,9 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkabl
 
 from syncd.core.errors import ConfigError, Halt, Park, SyncdError, Unreachable
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put, Stored
-from syncd.core.priority import current, requests_at
 from syncd.core.probe_answers import ProbeAnswers
 from syncd.core.problems import Limits
+from syncd.core.requests import current_priority, requests_at
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -357,7 +357,7 @@ async def for_each(items: Sequence[T], work: Callable[[T], Awaitable[None]], con
     waiting = iter(items)
 
     async def worker() -> None:
-        priority = current()
+        priority = current_priority()
         for item in waiting:
             with requests_at(priority):
                 await work(item)

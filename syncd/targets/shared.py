@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from syncd.core import key_digests
+from syncd.core import names
 from syncd.core.errors import Halt, NotFound, Park, SyncdError, Unreachable
 from syncd.core.keys import shown
 from syncd.core.model import Content, Entry
@@ -29,7 +29,7 @@ SMALL_FILE_BYTES = 8 * 1024
 
 
 class ShortNames:
-    """Translates between keys and names of entries (see core/forms.py and core/key_digests.py).
+    """Translates between keys and names of entries (see core/names.py).
 
     The name of a file in another form has a suffix. Names are shortened only if the limits allow it. Names that an
     earlier configuration made are always understood.
@@ -57,7 +57,7 @@ class ShortNames:
 
         path: the full key in its metadata, which is used if the name is derived from it.
         """
-        return key_digests.full_key(name, path)
+        return names.full_key(name, path)
 
     def unproved(self, name: str, key: str, *, ours: bool) -> bool:
         """Return whether the name may be the name of another key, although the metadata does not contain a full key.
@@ -66,7 +66,7 @@ class ShortNames:
         """
         if name != key:
             return False
-        return key_digests.looks_shortened(name) or (not ours and any(self._limits.forms.sources(name)))
+        return names.looks_shortened(name) or (not ours and any(self._limits.forms.sources(name)))
 
     def is_of(self, name: str, own: str, key: str, *, ours: bool) -> bool:
         """Return whether an entry belongs to a key. own: its key by `key`. ours: see `unproved`.
@@ -91,11 +91,11 @@ class ShortNames:
 
     def _renamed(self, keys: Iterable[str]) -> dict[str, str]:
         most, name = (self._limits.max_key_length, self._limits.max_key_bytes), self._limits.forms.name
-        long_or_mapped = (key for key in keys if name(key) != key or not key_digests.fits(key, *most))
+        long_or_mapped = (key for key in keys if name(key) != key or not names.fits(key, *most))
         return {self._short(name(key)): key for key in long_or_mapped}
 
     def _short(self, name: str) -> str:
-        return key_digests.remote_name(name, self._limits.max_key_length, self._limits.max_key_bytes)
+        return names.remote_name(name, self._limits.max_key_length, self._limits.max_key_bytes)
 
 
 # -- metadata

@@ -1,4 +1,4 @@
-"""Converts the files of `convert` to Markdown before they are sent, and checks those of `as_text` (core/forms.py)."""
+"""Converts the files of `convert` to Markdown before they are sent, and checks those of `as_text` (core/names.py)."""
 
 import sys
 from dataclasses import replace

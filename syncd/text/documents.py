@@ -10,9 +10,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from syncd.core.errors import Park, Retry
-from syncd.core.key_digests import truncated
 from syncd.core.model import FRONT_FIELD, Content
-from syncd.core.plain_text import MARKS, utc_time
+from syncd.core.plain_text import MARKS, truncated, utc_time
 from syncd.text.chunks import TextKind, is_blank
 from syncd.text.sections import first_heading, front_span
 

@@ -15,7 +15,7 @@ import structlog
 
 from syncd.core.keys import shown_path
 from syncd.core.model import EVERYTHING, Hint, WatchMode, WatchSetting
-from syncd.core.units import counted
+from syncd.core.plain_text import counted
 from syncd.local.mounts import mounts_below, network_filesystem
 from syncd.local.read import root_identity
 from syncd.watch.kernel import KernelWatch, RootHandler

@@ -15,7 +15,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from syncd.core.key_digests import shard_index
+from syncd.core.names import shard_index
 from tests.e2e.harness import Running, Workspace, files_of, open_workspace, until
 
 FILES = int(os.environ.get("SHARD_FILES", "800"))

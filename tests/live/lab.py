@@ -22,10 +22,10 @@ from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.kv import KV
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.cloudflare.vectorize import Vectorize
-from syncd.core.base_url import check_base_url, is_loopback
 from syncd.core.errors import ConfigError, Halt, NotFound, SyncdError, TargetMissing
-from syncd.core.key_digests import FULL_KEY_FIELD
+from syncd.core.names import FULL_KEY_FIELD
 from syncd.core.probe_answers import NO_ANSWERS, ProbeAnswers
+from syncd.core.requests import check_base_url, is_loopback
 from syncd.targets.ai_search.items import OWNER, PREFIX, SHA256
 
 LIMIT = 300

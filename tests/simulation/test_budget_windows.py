@@ -14,8 +14,8 @@ import pytest
 
 from bench.virtual import VirtualLoop
 from syncd.cloudflare.gate import Budget
-from syncd.core.budget import Quota, seconds_for
 from syncd.core.model import Hint
+from syncd.core.requests import Quota, seconds_for
 from syncd.service.worker import MirrorWorker
 from syncd.state.spent import SpentRequests
 from tests.simulation.harness import WallClock

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from bench.virtual import VirtualLoop
-from syncd.core.indexing_errors import TRIES_S
 from syncd.core.model import Hint
+from syncd.core.problems import TRIES_S
 from syncd.service.worker import MirrorWorker
 from syncd.sync import index
 from tests.simulation.harness import WallClock

@@ -20,7 +20,7 @@ import httpx
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from syncd.core.key_digests import Shard
+from syncd.core.names import Shard
 from tests.e2e.harness import TOKEN, Workspace, open_workspace, until
 from tests.skips import NotHere
 from tests.system.podman import LOOK_EVERY_S, REPOSITORY, Podman

@@ -389,7 +389,7 @@ MUTANTS = (
         "syncd/local/walk.py",
         "        if unread and not twins:\n",
         "        if False:\n",
-        ("tests/unit/local/test_walk.py", "tests/unit/core/test_key_digests.py", "tests/e2e/test_locales.py"),
+        ("tests/unit/local/test_walk.py", "tests/unit/core/test_names.py", "tests/e2e/test_locales.py"),
     ),
     Mutant(
         "vectors are given to other texts than they were made of",

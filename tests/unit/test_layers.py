@@ -53,8 +53,7 @@ ARROWS = {
 """Room -> the rooms that it may import. The drawing in docs/design.md shows the same arrows."""
 
 IMPURE = {
-    "syncd.core.contact": {"contextlib", "contextvars"},
-    "syncd.core.priority": {"contextlib", "contextvars"},
+    "syncd.core.requests": {"contextlib", "contextvars"},
     "syncd.core.keys": {"os", "sys"},
     "syncd.core.plain_text": {"traceback"},
     "syncd.core.errors": {"sqlite3", "structlog"},

@@ -14,8 +14,8 @@ from syncd.cloudflare.ai_search import PER_PAGE, AISearch
 from syncd.cloudflare.error_codes import PAUSED
 from syncd.cloudflare.file_types import LARGE, LARGE_WITH_OCR, MAX_FILE_SIZE, MAX_LARGE_FILE_SIZE, SUPPORTED
 from syncd.core.errors import Conflict, PausedHalt, TargetMissing
-from syncd.core.key_digests import truncated
 from syncd.core.model import Entry
+from syncd.core.plain_text import truncated
 from syncd.core.probe_answers import ProbeAnswers
 from syncd.core.problems import Limits
 from syncd.state.probe_answers import StoredAnswers

@@ -12,12 +12,12 @@ from syncd.cloudflare.ai_search import AISearch, Misnamed
 from syncd.cloudflare.ai_search_models import StoredItem
 from syncd.cloudflare.file_types import LARGE_WITH_OCR, MAX_FILE_SIZE, content_type, extension
 from syncd.core.errors import Conflict, NotFound, Park, Retry, file_error
-from syncd.core.key_digests import FULL_KEY_FIELD
 from syncd.core.keys import shown
 from syncd.core.model import Content, Delete, Put
+from syncd.core.names import FULL_KEY_FIELD
 from syncd.core.plain_text import over_limit
-from syncd.core.priority import Priority, requests_at
 from syncd.core.probe_answers import Offer
+from syncd.core.requests import Priority, requests_at
 from syncd.targets.ai_search.items import OWNER, PREFIX, SHA256, ItemReader, ItemWritePolicy, entry_of, stored_of
 from syncd.targets.ai_search.probe_answers import CurrentAnswers
 from syncd.targets.base import (

@@ -11,8 +11,8 @@ from typing import Any
 from syncd.cloudflare.kv import KVNamespace
 from syncd.cloudflare.kv_models import METADATA_LIMIT, VALUE_LIMIT, BulkBody, BulkResult, Pair, encode_pair
 from syncd.core.errors import Halt, NotFound, Park, Retry, SyncdError, Unreachable, file_error, unexpected_error
-from syncd.core.key_digests import FULL_KEY_FIELD
 from syncd.core.model import Content, Delete, Put, Stored
+from syncd.core.names import FULL_KEY_FIELD
 from syncd.targets.base import Done, Outcome, ReadContents, ReportOutcomes, in_groups, in_halves, task_group
 from syncd.targets.shared import ShortNames, describe_content, fit_metadata, json_size
 

@@ -18,8 +18,8 @@ from syncd.cloudflare.vectorize import FULL_QUERY_LIMIT, Vectorize
 from syncd.cloudflare.workers_ai import MODELS, Vector
 from syncd.core.errors import Conflict, Halt, Park, TargetMissing
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put
+from syncd.core.plain_text import counted
 from syncd.core.problems import Limits
-from syncd.core.units import counted
 from syncd.targets.base import (
     Advice,
     Done,

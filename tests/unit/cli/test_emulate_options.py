@@ -7,7 +7,7 @@ from click import Option
 from click.testing import CliRunner
 
 from syncd.cli.demo import emulate
-from syncd.core.units import parse_duration
+from syncd.config.values import parse_duration
 from syncd.emulator.options import EmulatorOptions
 
 OWN = {"port"}

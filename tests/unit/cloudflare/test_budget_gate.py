@@ -8,9 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from syncd.cloudflare.gate import Budget, Gate
-from syncd.core.budget import Quota
 from syncd.core.errors import Deferred
-from syncd.core.priority import Priority, current, requests_at
+from syncd.core.requests import Priority, Quota, current_priority, requests_at
 from tests.unit.cloudflare.harness import VirtualTime
 
 QUOTA = Quota(100, 300.0)
@@ -128,9 +127,9 @@ async def test_a_task_that_has_changed_something_gives_way_no_more(time: Virtual
     async def delete_and_upload() -> None:
         with requests_at(gives_way):
             async with gate.slot(changing=False):
-                assert current() == gives_way
+                assert current_priority() == gives_way
             async with gate.slot():
-                assert current() == BULK
+                assert current_priority() == BULK
             await requests(gate, 98, Priority())
             async with gate.slot():
                 pass

@@ -8,7 +8,7 @@ from syncd.cloudflare.exchange import Request, make_transport, path
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.proxies import _proxy
 from syncd.cloudflare.transport import Transport
-from syncd.core.base_url import check_base_url, is_loopback
+from syncd.core.requests import check_base_url, is_loopback
 from tests.unit.cloudflare.harness import VirtualTime
 
 API = "https://api.cloudflare.com/client/v4"

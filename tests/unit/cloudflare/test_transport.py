@@ -13,7 +13,7 @@ from syncd.cloudflare.exchange import Request, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.core.errors import Halt, Later, Park, Retry, Unreachable
-from syncd.core.priority import Priority, requests_at
+from syncd.core.requests import Priority, requests_at
 from tests.unit.cloudflare.harness import ACCOUNT, BASE, TOKEN, Remote, VirtualTime, bad, html, ok, sent_json
 
 GET = Request("GET", "/thing")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from syncd.config.checks import ignored_variables
 from syncd.config.places import key_lines
 from syncd.config.sources import login
+from syncd.config.values import SIZE_FORM
 from syncd.core.errors import ConfigError
-from syncd.core.units import SIZE_FORM
 from tests.unit.config.harness import ACCOUNT, MINIMAL, Place, toml
 
 

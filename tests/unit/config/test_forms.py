@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import ConfigError
-from syncd.core.forms import NO_FORMS
+from syncd.core.names import NO_FORMS
 from syncd.service.build import build_limits
 from tests.unit.config.harness import ACCOUNT, Place
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.core.key_digests import WHOLE, Shard
+from syncd.core.names import WHOLE, Shard
 from syncd.service.build import Grants, build_settings
 from tests.unit.config.harness import MINIMAL, Place
 

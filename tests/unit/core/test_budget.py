@@ -1,6 +1,6 @@
 import pytest
 
-from syncd.core.budget import Quota, edit_rate, edit_reserve, next_free_s, parse_quota, per_second, seconds_for
+from syncd.core.requests import Quota, edit_rate, edit_reserve, next_free_s, parse_quota, per_second, seconds_for
 
 TEN = Quota(10, 100.0)
 

@@ -1,6 +1,14 @@
 """When failing or unanswered requests are shown as trouble, and when it is over."""
 
-from syncd.core.contact import GRACE_S, SILENT_S, UPLOAD_BYTES_PER_S, Contact, current_contact, is_watched, reporting_to
+from syncd.core.requests import (
+    GRACE_S,
+    SILENT_S,
+    UPLOAD_BYTES_PER_S,
+    Contact,
+    current_contact,
+    is_watched,
+    reporting_to,
+)
 
 
 class Clock:

@@ -2,18 +2,19 @@
 
 import pytest
 
-from syncd.core.forms import (
+from syncd.core.names import (
     CONVERTIBLE,
     MAX_SOURCE,
     NO_FORMS,
     Forms,
     converter_of,
+    full_key,
     keys_of,
     neighbours,
+    remote_name,
     same_source,
     shown_checksum,
 )
-from syncd.core.key_digests import full_key, remote_name
 from syncd.core.problems import Limits
 
 FORMS = Forms(("*.pptx", "books/", "!books/*.txt"), ("*.ts", "LICENSE", "docs/*.org"), "p/", "kreuzberg-1.2")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from syncd.core.indexing_errors import (
+from syncd.core.problems import (
     CONTENT_FAULTS,
     FAULTS,
     FULL,
@@ -10,11 +10,13 @@ from syncd.core.indexing_errors import (
     LATER_TRIES_S,
     NOT_TRIED,
     TRIES_S,
-    WEBSITE,
     Consequence,
+    full_message,
+    index_problem,
+    not_indexed,
+    skipped_problem,
     tries_of,
 )
-from syncd.core.problems import full_message, index_problem, not_indexed, skipped_problem
 from syncd.emulator.indexing_errors import INDEXING_ERRORS
 
 DOCUMENTED: dict[Consequence, tuple[str, ...]] = {
@@ -73,7 +75,6 @@ DOCUMENTED: dict[Consequence, tuple[str, ...]] = {
         "bucket_name_invalid",
         "invalid_custom_header",
         "ai_gateway_not_configured",
-        *sorted(WEBSITE),
     ),
     "full": ("ai_search_is_full", "hybrid_search_is_full"),
 }
@@ -89,7 +90,7 @@ def test_the_table_holds_the_documented_errors_and_no_other() -> None:
     errors = [error for error, _ in EACH]
     assert sorted(FAULTS) == sorted(errors)
     assert len(errors) == len(set(errors))
-    assert INDEXING_ERRORS.keys() == FAULTS.keys() - WEBSITE
+    assert INDEXING_ERRORS.keys() == FAULTS.keys()
 
 
 @pytest.mark.parametrize("error", FAULTS)

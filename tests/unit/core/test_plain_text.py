@@ -98,3 +98,19 @@ def test_a_short_secret_has_no_form_and_a_repeated_one_is_kept_once() -> None:
     before = list(plain_text._secrets)
     plain_text.add_secrets([SECRET])
     assert plain_text._secrets == before
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [
+        (1, "key", "1 key"),
+        (0, "file", "0 files"),
+        (2, "key", "2 keys"),
+        (2, "entry", "2 entries"),
+        (2, "directory", "2 directories"),
+        (2, "search", "2 searches"),
+        (2, "address", "2 addresses"),
+    ],
+)
+def test_a_noun_agrees_with_its_number(number: int, noun: str, text: str) -> None:
+    assert plain_text.counted(number, noun) == text

@@ -10,7 +10,7 @@ import yaml  # type: ignore[import-untyped]
 
 from syncd.config.schema import Config
 from syncd.config.sources import load, login
-from syncd.core.key_digests import Shard
+from syncd.core.names import Shard
 from syncd.service.build import build_settings
 from tests.e2e.harness import Daemon, open_workspace
 

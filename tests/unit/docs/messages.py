@@ -21,7 +21,7 @@ RAISING = frozenset(
 """The classes of errors that end a command with one of CODES."""
 REMEDIES = frozenset({"halt", "paused", "auth", "missing", "blocked"})
 """The actions of a Remedy (cloudflare/error_codes.py) that need a person."""
-FAULTS = ("config/", "core/units.py", "core/budget.py", "core/base_url.py")
+FAULTS = ("config/", "core/requests.py")
 """The modules whose ValueError is a fault of the config."""
 LETTERS = 12
 """The smallest number of letters by which a message can be recognised."""

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from syncd.config.schema import Cloudflare
-from syncd.core.budget import parse_quota, per_second, seconds_for
+from syncd.core.requests import parse_quota, per_second, seconds_for
 from syncd.targets.ai_search import advice
 from syncd.targets.vectorize.target import INDEXES_FREE, INDEXES_PAID, VECTORS
 from tests.unit.docs.messages import ROOT

@@ -2,7 +2,7 @@
 
 import re
 
-from syncd.core.indexing_errors import FAULTS, WEBSITE
+from syncd.core.problems import FAULTS
 from tests.unit.docs.messages import LETTERS, ROOT, Sources, all_texts, letters, quotes
 
 PAGE = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
@@ -55,7 +55,5 @@ def test_no_message_is_explained_twice() -> None:
 
 def test_the_page_has_every_error_of_the_index_with_its_meaning_and_remedy() -> None:
     rows = re.findall(r"^\| `([a-z0-9_]+)` \| (.+) \| (.+) \|$", PAGE, re.MULTILINE)
-    assert [(code, meaning) for code, meaning, _ in rows] == [
-        (code, fault.meaning) for code, fault in FAULTS.items() if code not in WEBSITE
-    ]
+    assert [(code, meaning) for code, meaning, _ in rows] == [(code, fault.meaning) for code, fault in FAULTS.items()]
     assert [code for code, _, remedy in rows if not remedy.startswith(FAULTS[code].remedy or "none: tried again")] == []

@@ -3,7 +3,7 @@
 import pytest
 
 from syncd.cli.survey import survey
-from syncd.core.key_digests import WHOLE
+from syncd.core.names import WHOLE
 from syncd.queries.forecast import FolderSurvey, Pace, describe, left_s, span
 from syncd.state.pass_tables import PassTables
 from syncd.sync.mirror import Result

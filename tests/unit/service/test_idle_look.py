@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from syncd.cloudflare.faults import Fault
-from syncd.core.contact import Contact
+from syncd.core.requests import Contact
 from syncd.service.idle_look import FAULT_EVERY_S, IDLE_EVERY_S, READ_EVERY_S, IdleLook
 
 REFUSED = Fault("api.example.org:443 refuses the connection", "check the network")

@@ -9,8 +9,8 @@ from pydantic import SecretStr
 
 from syncd.cloudflare.gate import Budget, Gate
 from syncd.config.daemon_sections import Notify
-from syncd.core.budget import Quota
 from syncd.core.model import Problem, ProblemKind, Record
+from syncd.core.requests import Quota
 from syncd.service.lookout import BUDGET_LONG_S, BUDGET_PAUSE_S, COUNT_EVERY_S, Lookout, Waits, of_problems, of_state
 from syncd.service.mirror_status import DEGRADED_LONG_S
 from syncd.service.worker import MirrorWorker

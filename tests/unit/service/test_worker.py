@@ -11,9 +11,8 @@ import pytest
 
 from syncd.cloudflare.gate import Gate
 from syncd.core.errors import Halt, PausedHalt
-from syncd.core.indexing_errors import TRIES_S
 from syncd.core.model import EVERYTHING, Entry, Hint
-from syncd.core.problems import Limits
+from syncd.core.problems import TRIES_S, Limits
 from syncd.service.error_policy import PAUSED_PAUSE_S, REFUSED_PAUSE_S
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import Meta

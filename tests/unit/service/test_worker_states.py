@@ -8,7 +8,7 @@ import pytest
 
 from syncd.cloudflare.gate import Gate
 from syncd.core.errors import Brake, RootHalt, Unreachable
-from syncd.core.priority import current
+from syncd.core.requests import current_priority
 from syncd.service.worker import LONGEST_WAIT_S, STALL_S, MirrorWorker
 from syncd.sync.mirror import Scope
 from tests.harness import Core
@@ -73,7 +73,7 @@ async def test_a_pass_of_the_daemon_lets_no_request_wait_long_for_itself(
     apply = type(core.target).apply
 
     async def noted(*batch: Any) -> None:
-        waits.append(current().longest_wait_s)
+        waits.append(current_priority().longest_wait_s)
         await apply(*batch)
 
     monkeypatch.setattr(type(core.target), "apply", noted)

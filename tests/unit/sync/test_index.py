@@ -8,9 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from syncd.core.errors import Park, Retry, Unreachable
-from syncd.core.indexing_errors import TRIES_S
 from syncd.core.model import ActionEvent, Entry, Record
-from syncd.core.problems import Limits
+from syncd.core.problems import TRIES_S, Limits
 from syncd.state.journal_index import STUCK_S
 from syncd.state.queue import retry_problems
 from syncd.sync import index

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, Halt, Retry
-from syncd.core.indexing_errors import TRIES_S
+from syncd.core.problems import TRIES_S
 from syncd.state.history import stored_state
 from syncd.sync import once
 from syncd.sync.mirror import PassOptions, Result

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.core.errors import Brake, RootHalt
-from syncd.core.key_digests import WHOLE, Shard, shard_index
 from syncd.core.model import Record
+from syncd.core.names import WHOLE, Shard, shard_index
 from syncd.core.plan import Policy, Prune
 from syncd.core.problems import Limits
 from syncd.core.rules import Rules

@@ -3,7 +3,7 @@
 import pytest
 
 from syncd.core.errors import Halt, PausedHalt
-from syncd.core.indexing_errors import LATER_TRIES_S, TRIES_S
+from syncd.core.problems import LATER_TRIES_S, TRIES_S
 from syncd.state.queue import retry_problems
 from syncd.sync import index, once
 from syncd.sync.mirror import PassOptions

@@ -15,8 +15,8 @@ from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Seams, Transport
-from syncd.core.forms import NO_FORMS, Forms
 from syncd.core.model import Item
+from syncd.core.names import NO_FORMS, Forms
 from syncd.core.plan import Policy
 from syncd.core.rules import Rules
 from syncd.emulator.options import EmulatorOptions

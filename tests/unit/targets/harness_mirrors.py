@@ -7,8 +7,8 @@ from typing import Any
 
 from syncd.cloudflare.transport import Transport
 from syncd.core.errors import Park
-from syncd.core.forms import Forms
 from syncd.core.model import Content
+from syncd.core.names import Forms
 from syncd.core.problems import Limits
 from syncd.state.directory import FILE_NAME
 from syncd.sync.mirror import Mirror, PassOptions, Result, Scope

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from syncd.core.contact import Contact, reporting_to
 from syncd.core.errors import Unreachable
+from syncd.core.requests import Contact, reporting_to
 from syncd.state.pass_tables import PassTables
 from syncd.sync import index, once
 from syncd.sync.deletes import FIRST_PAUSE_S, PATIENCE_S

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from syncd.core.errors import Unreachable
-from syncd.core.priority import current
+from syncd.core.requests import current_priority
 from syncd.state.db import directory_of
 from syncd.state.history import log_path
 from syncd.sync.mirror import Hooks, PassOptions, Scope
@@ -304,7 +304,7 @@ async def test_the_upload_into_the_place_of_a_deleted_item_leaves_no_reserve_to_
         seen: list[tuple[str, bool]] = []
 
         async def notes(request: httpx.Request, forward: Forward) -> httpx.Response:
-            seen.append((request.method, current().bulk))
+            seen.append((request.method, current_priority().bulk))
             return await forward()
 
         h.wire.plays("POST", "/items", notes, times=None)

@@ -1,4 +1,4 @@
-"""Files in another form: converted once, stored under a mapped name, and known by their source (core/forms.py)."""
+"""Files in another form: converted once, stored under a mapped name, and known by their source (core/names.py)."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from syncd.core.key_digests import looks_shortened, remote_name
+from syncd.core.names import looks_shortened, remote_name
 from syncd.targets.kv.target import long_key_bytes
 from syncd.targets.kv.writing import value_marks
 from tests.unit.targets import harness_ai_search as ai_search_harness

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from syncd.core.errors import Park, Retry
-from syncd.core.forms import Forms
 from syncd.core.model import Content
+from syncd.core.names import Forms
 from syncd.core.problems import Limits
 from syncd.text import conversion
 from syncd.text.converter import Converter

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.key_digests import (
+from syncd.core.names import (
     DIGITS,
     LEAST_LENGTH,
     MAX_SHARDS,
@@ -20,8 +20,8 @@ from syncd.core.key_digests import (
     looks_shortened,
     remote_name,
     shard_index,
-    truncated,
 )
+from syncd.core.plain_text import truncated
 
 PARTS = st.text(st.sampled_from("abcXYZ0189 ~.-_\u00e9\u65e5\U0001f600\u0301"), min_size=1, max_size=120)
 KEYS = st.lists(PARTS, min_size=1, max_size=6).map("/".join)

@@ -2,7 +2,12 @@
 
 import pytest
 
-from syncd.core.units import counted, parse_duration, parse_size, seconds, size
+from syncd.config.values import (
+    parse_duration,
+    parse_size,
+    seconds,
+    size,
+)
 
 
 @pytest.mark.parametrize(
@@ -58,19 +63,3 @@ def test_values_without_a_unit_are_left_to_the_schema() -> None:
     assert size([]) == []
     assert seconds("1m") == 60.0
     assert size("1kB") == 1000
-
-
-@pytest.mark.parametrize(
-    ("number", "noun", "text"),
-    [
-        (1, "key", "1 key"),
-        (0, "file", "0 files"),
-        (2, "key", "2 keys"),
-        (2, "entry", "2 entries"),
-        (2, "directory", "2 directories"),
-        (2, "search", "2 searches"),
-        (2, "address", "2 addresses"),
-    ],
-)
-def test_a_noun_agrees_with_its_number(number: int, noun: str, text: str) -> None:
-    assert counted(number, noun) == text
