@@ -63,7 +63,7 @@ def plans(ctx: click.Context, _: click.Parameter, incomplete: str) -> "list[Comp
 def _refused_plans(path: Path | None) -> dict[str, str]:
     from syncd.config.sources import load
     from syncd.state.db import Meta, open_state_to_read
-    from syncd.state.history import stored_detail
+    from syncd.state.history import stored_state
     from syncd.web.problems import plan_of
 
     config = load(path)
@@ -71,7 +71,7 @@ def _refused_plans(path: Path | None) -> dict[str, str]:
     if db is None:
         return {}
     with closing(db):
-        details = [stored_detail(Meta(db, name)) or "" for name in config.mirrors]
+        details = [str(stored_state(Meta(db, name)).get("detail") or "") for name in config.mirrors]
     return {plan: detail for detail in details if (plan := plan_of(detail))}
 
 

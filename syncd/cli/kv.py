@@ -376,7 +376,7 @@ def _log_deletes(options: GlobalOptions, target: str, keys: Sequence[str]) -> It
     keys: the keys about to be deleted; "*" is the whole namespace.
     """
     from syncd.core.evidence import removal_log_entry
-    from syncd.state.history import DeleteLog, log_path
+    from syncd.state.deletions import DeleteLog
 
     state_dir = options.load(account_only=True).state_dir
     lines = {
@@ -387,7 +387,7 @@ def _log_deletes(options: GlobalOptions, target: str, keys: Sequence[str]) -> It
     if not os.access(state_dir, os.W_OK | os.X_OK):
         yield lambda _: None
         return
-    with DeleteLog(log_path(state_dir)).writing(lines.values()) as log:
+    with DeleteLog(state_dir).writing(lines.values()) as log:
 
         def record_deletes(deleted: Sequence[str]) -> None:
             for key in deleted:

@@ -97,7 +97,7 @@ def _row(entry: "LogLine") -> tuple[str, ...]:
     from syncd.core.keys import shown
     from syncd.core.plain_text import utc_time
     from syncd.queries.log import summary
-    from syncd.state.activity import PastPass
+    from syncd.state.history import PastPass
 
     what = entry.what
     if isinstance(what, PastPass):

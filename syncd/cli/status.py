@@ -192,7 +192,7 @@ def _items(mirror: dict[str, Any]) -> str:
 
 def _stuck(keys: list[str], count: int) -> str:
     """Return the first keys whose indexing takes too long and the number of the others."""
-    from syncd.state.journal_index import STUCK_S
+    from syncd.state.journal import STUCK_S
 
     first = ", ".join(keys[:_STUCK_SHOWN])
     more = f" and {count - _STUCK_SHOWN} more" if count > _STUCK_SHOWN else ""

@@ -88,3 +88,12 @@ def to_os(name: str) -> str:
 def to_bytes(name: str) -> bytes:
     """Return the bytes that the disk stores for a name of `from_os`."""
     return name.encode("utf-8", "surrogateescape")
+
+
+LAST = "\U0010ffff"
+"""Sorts after every key, because no key starts with it."""
+
+
+def keys_below(prefix: str) -> tuple[str, str]:
+    """Return the key range (first, upto) of all keys that begin with any prefix, also with the empty one."""
+    return (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)) if prefix else ("", LAST)

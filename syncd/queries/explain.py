@@ -13,11 +13,10 @@ from syncd.core.model import ON_THE_WAY, Content, Delete, Excluded, Item, Local,
 from syncd.core.names import Shard, converter_of, same_source, shard_index, shown_checksum
 from syncd.core.plain_text import shown_size, utc_time
 from syncd.local.walk import Tree
-from syncd.state.activity import History, PastAction
 from syncd.state.db import open_state_to_read
-from syncd.state.history import last_delete
-from syncd.state.journal import Journal
-from syncd.state.journal_index import STUCK_S
+from syncd.state.deletions import last_delete
+from syncd.state.history import History, PastAction
+from syncd.state.journal import STUCK_S, Journal
 from syncd.state.queue import Queue
 from syncd.sync.deletes import replacements_of
 from syncd.sync.guard import protect_look

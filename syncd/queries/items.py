@@ -8,9 +8,10 @@ from itertools import islice
 from typing import Any
 
 from syncd.config.schema import Config
+from syncd.core.keys import LAST, keys_below
 from syncd.core.model import STORED_NOT_INDEXED, Problem, Record
 from syncd.state.db import open_state_to_read
-from syncd.state.journal import LAST, Journal, keys_below
+from syncd.state.journal import Journal
 from syncd.state.queue import Queue
 
 _BATCH = 1000

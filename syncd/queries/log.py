@@ -8,8 +8,8 @@ from typing import Any
 
 from syncd.core.keys import shown
 from syncd.core.plain_text import utc_time
-from syncd.state.activity import History, Passes, PastAction, PastPass
 from syncd.state.db import open_state_to_read
+from syncd.state.history import History, Passes, PastAction, PastPass
 
 ACTIONS = ("put", "delete", "adopt", "forget", "problem")
 KINDS = (*ACTIONS, "pass")

@@ -16,9 +16,9 @@ from syncd.core.errors import ConfigError
 from syncd.core.keys import from_os, name_fault, normal, shown, shown_path, spellings, to_os
 from syncd.core.model import Item, Problem
 from syncd.local.walk import Tree
-from syncd.state.activity import PROBLEM, History
 from syncd.state.db import open_state_to_read
-from syncd.state.history import last_delete
+from syncd.state.deletions import last_delete
+from syncd.state.history import PROBLEM, History
 from syncd.state.journal import Journal
 from syncd.sync.guard import protect_look
 

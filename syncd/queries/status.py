@@ -12,10 +12,8 @@ from syncd.core.plain_text import utc_time
 from syncd.state import ownership
 from syncd.state.db import Meta, open_state_to_read
 from syncd.state.directory import Holder, holder
-from syncd.state.history import State, stored_state
-from syncd.state.journal import Journal
-from syncd.state.journal_index import STUCK_S
-from syncd.state.presence import last_contact, last_presence
+from syncd.state.history import State, last_contact, last_presence, stored_state
+from syncd.state.journal import STUCK_S, Journal
 from syncd.state.queue import Queue
 
 _INDEX = get_args(IndexStatus)

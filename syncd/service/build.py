@@ -30,16 +30,23 @@ from syncd.core.rules import Rules
 from syncd.local.walk import Tree
 from syncd.service.trusted import known_credentials
 from syncd.state import ownership
-from syncd.state.activity import History, Passes
-from syncd.state.age import Age, boot_id, uptime_s
-from syncd.state.caches import Embeddings, StatCache
-from syncd.state.db import Meta, OnDamage, detect_damage, directory_of, open_copy, open_state_to_read, open_to_write
+from syncd.state.caches import Embeddings, StatCache, StoredAnswers
+from syncd.state.db import (
+    Age,
+    Meta,
+    OnDamage,
+    detect_damage,
+    directory_of,
+    open_copy,
+    open_state_to_read,
+    open_to_write,
+)
+from syncd.state.deletions import Absences, DeleteLog
 from syncd.state.directory import FILE_NAME, Lock, lock, when_free
-from syncd.state.history import DeleteLog, log_path
+from syncd.state.history import History, Passes
 from syncd.state.journal import Journal
 from syncd.state.ownership import Claims, SupersededEntries, bind, reshard
-from syncd.state.probe_answers import StoredAnswers
-from syncd.state.queue import Absences, Queue
+from syncd.state.queue import Queue
 from syncd.state.spent import SpentRequests
 from syncd.state.succession import succeed
 from syncd.sync.mirror import Mirror, Settings
@@ -99,7 +106,7 @@ async def open_session(
         mirror_config(config, name)
     async with AsyncExitStack() as stack:
         held = None if read_only else stack.enter_context(lock(config.state_dir, daemon=daemon))
-        db = await when_free(lambda: _open_state(config.state_dir, None if read_only else on_damage))
+        db = await when_free(lambda: open_to_write(config.state_dir, None if read_only else on_damage))
         stack.callback(db.close)
         sections = [config.mirrors[name] for name in names]
         if any(section.convert or section.target.type == "vectorize" for section in sections):
@@ -131,8 +138,7 @@ async def open_target(transport: Transport, config: Config, name: str) -> AsyncI
     """
     section = mirror_config(config, name)
     with closing(open_state_to_read(config.state_dir) or open_copy(config.state_dir)) as db:
-        machine = ownership.machine(config.state_dir) or ownership.UNDECIDED
-        owner = section.owner or ownership.known_or_derived(name, section.path, Meta(db, name), machine)
+        owner = section.owner or ownership.known_or_derived(name, section.path, Meta(db, name), config.state_dir)
         target = build_target(transport, db, name, section.model_copy(update={"owner": owner}), NO_GRANTS)
         try:
             yield target
@@ -149,17 +155,12 @@ def add_mirror(stack: AsyncExitStack, session: Session, name: str, grants: Grant
     return build_mirror(session.db, name, section.path, target, settings, log_dir=session.config.state_dir)
 
 
-async def _open_state(state_dir: Path, on_damage: OnDamage | None) -> sqlite3.Connection:
-    return open_copy(state_dir) if on_damage is None else await open_to_write(state_dir, on_damage)
-
-
 def _with_owners(config: Config, db: sqlite3.Connection) -> Config:
     """Add the default owners and store them. Raises ConfigError if two mirrors would conflict."""
     mirrors = {}
-    machine = ownership.machine(config.state_dir) or ownership.UNDECIDED
     for name, section in config.mirrors.items():
         meta = Meta(db, name)
-        owner = section.owner or ownership.known_or_derived(name, section.path, meta, machine)
+        owner = section.owner or ownership.known_or_derived(name, section.path, meta, config.state_dir)
         if not section.owner:
             ownership.remember(owner, section.path, meta)
         mirrors[name] = section.model_copy(update={"owner": owner})
@@ -245,9 +246,9 @@ def build_mirror(
 ) -> Mirror:
     """Build a mirror on an open state file. log_dir: where the log of deletes is; default: beside the state file."""
     prefix = settings.policy.prefix
-    deletes = DeleteLog(log_path(log_dir or directory_of(db)))
+    deletes = DeleteLog(log_dir or directory_of(db))
     target.log_removals(_removal_log(deletes, name, settings.spec))
-    age = Age(db, boot_id(), uptime_s())
+    age = Age(db)
     tree = Tree(root, settings.rules, target.limits, prefix)
     tree.ignores = tree.ignores.settling(settings.settle, settings.settle_max)
     files, meta = StatCache(db, name), Meta(db, name)
@@ -270,8 +271,8 @@ def build_mirror(
         passes=Passes(db, name),
         deletes=deletes,
         absences=Absences(db, name),
-        age=lambda: age.at(uptime_s()),
-        keep_age=lambda: age.keep(uptime_s()),
+        age=age.now,
+        keep_age=age.keep,
         claims=Claims(db, name),
     )
     if target.limits.forms:

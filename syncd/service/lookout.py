@@ -18,7 +18,7 @@ from syncd.service.outbox import Outbox, Send, apprise, webhook
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import Meta
 from syncd.state.directory import writable
-from syncd.state.journal_index import STUCK_S
+from syncd.state.journal import STUCK_S
 from syncd.sync.mirror import Mirror
 
 COUNT_EVERY_S = 60.0

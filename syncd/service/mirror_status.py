@@ -10,8 +10,7 @@ from syncd.core.keys import shown
 from syncd.core.requests import Contact
 from syncd.queries.forecast import Pace, span
 from syncd.state.directory import writable
-from syncd.state.history import State, set_state, stored_detail, was_halted
-from syncd.state.presence import keep_contact
+from syncd.state.history import State, keep_contact, set_state, stored_state
 from syncd.sync.mirror import Mirror, Result
 
 DEGRADED_LONG_S = 300.0
@@ -46,12 +45,13 @@ class MirrorStatus:
     """
 
     def __init__(self, mirror: Mirror, gate: Gate, clock: Callable[[], float]) -> None:
-        halted = was_halted(mirror.meta)
+        stored = stored_state(mirror.meta)
+        halted = stored.get("state") == "halted"
         self.summary = f"{mirror.name}: starting"
         self.since = mirror.now()
         self.fault: str | None = None
         self.contact = Contact(clock, mirror.now)
-        self._own = self._shown = Shown("halted", stored_detail(mirror.meta)) if halted else Shown("idle")
+        self._own = self._shown = Shown("halted", stored.get("detail")) if halted else Shown("idle")
         self._mirror = mirror
         self._clock = clock
         self._pace = Pace(mirror.target.requests, gate.seconds_for, gate.own_time)

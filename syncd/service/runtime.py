@@ -24,7 +24,7 @@ from syncd.service.trusted import keep_known_credentials
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import data_version
 from syncd.state.directory import FILE_NAME, writable
-from syncd.state.presence import keep_contact, keep_presence
+from syncd.state.history import keep_contact, keep_presence
 from syncd.watch.observer import Inbox, Watcher
 
 log = structlog.get_logger()

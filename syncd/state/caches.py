@@ -1,14 +1,19 @@
-"""Caches: checksums of files that look unchanged, and vectors of texts that were embedded before."""
+"""Caches: checksums of unchanged files, vectors of texts, and the answers of `syncd check --probe`."""
 
 import json
 import math
 import os
 import sqlite3
+import time
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
+
+import structlog
 
 from syncd.core.model import Item, int64
+from syncd.core.probe_answers import NO_ANSWERS, VALID_S, ProbeAnswers, answers_of
 from syncd.state.db import Meta, MirrorRows, in_parts, marks, transaction
 
 YOUNG_NS = 2_000_000_000
@@ -126,7 +131,7 @@ class Embeddings:
 
     def last_change(self) -> IndexChange | None:
         """Return the change to wait for, or None."""
-        return _change(self._meta.get(_CHANGE))
+        return _change(self._meta.values(_CHANGE))
 
     def changed(self, change: IndexChange | None) -> None:
         """Store our last change. None: the index has processed it."""
@@ -145,10 +150,8 @@ def _vector(kept: object) -> "array[float] | None":
     return vector if math.isfinite(sum(vector)) and any(vector) else None
 
 
-def _change(value: object) -> IndexChange | None:
+def _change(value: dict[str, Any]) -> IndexChange | None:
     """Return a stored change, or None if it is damaged. Then the target does not wait for the index."""
-    if not isinstance(value, dict):
-        return None
     try:
         change = IndexChange(**value)
     except TypeError:
@@ -156,3 +159,48 @@ def _change(value: object) -> IndexChange | None:
     texts, times = (change.mutation, change.probe), (change.at, change.since)
     sound = all(isinstance(text, str | None) for text in texts) and all(isinstance(at, int | float) for at in times)
     return change if sound else None
+
+
+log = structlog.get_logger()
+
+
+class StoredAnswers:
+    """The answers of one place. place: account and instance, with the base URL if it is not Cloudflare's own.
+
+    Another process may write them at any time, as `syncd check --probe` does while the daemon runs.
+    """
+
+    def __init__(self, db: sqlite3.Connection, place: str, clock: Callable[[], float] = time.time) -> None:
+        self._db = db
+        self._meta = Meta(db, "")
+        self._place = place
+        self._name = f"answers {place}"
+        self._clock = clock
+
+    def get(self) -> ProbeAnswers:
+        """Return the answers that still count. An answer is too old after VALID_S."""
+        at = self.at()
+        if at is None or not 0 <= self._clock() - at < VALID_S:
+            return NO_ANSWERS
+        return answers_of(self._meta.values(self._name).get("answers"))
+
+    def at(self) -> float | None:
+        """Return when the answers were learned, seconds since the epoch; None if there are none."""
+        at = self._meta.values(self._name).get("at")
+        return float(at) if isinstance(at, int | float) and not isinstance(at, bool) else None
+
+    def set(self, answers: ProbeAnswers) -> None:
+        """Store answers, and the time."""
+        self._meta.set(self._name, {"at": self._clock(), "answers": answers.as_json()})
+
+    def drop(self, answer: str, why: str) -> None:
+        """Forget an answer that turned out to be wrong. The target then works as without a probe."""
+        with transaction(self._db):
+            stored = self._meta.values(self._name)
+            answers = answers_of(stored.get("answers"))
+            was = getattr(answers, answer)
+            if was is None:
+                return
+            self._meta.set(self._name, stored | {"answers": answers.without(answer).as_json()})
+        remedy = "nothing; to learn it anew: syncd check --probe"
+        log.warning("probe.answer_wrong", target=self._place, answer=answer, was=was, why=why, remedy=remedy)

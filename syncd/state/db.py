@@ -8,6 +8,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -32,6 +33,8 @@ from syncd.state.directory import (
 
 OnDamage = Literal["refuse", "rebuild", "discard"]
 _T = TypeVar("_T")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 BUSY_S = 0.25
 """Seconds that a statement, and so the event loop, waits for a lock of another process. `when_free` waits longer."""
@@ -149,12 +152,14 @@ def open_state(state_dir: Path) -> sqlite3.Connection:
     return connection
 
 
-async def open_to_write(state_dir: Path, on_damage: OnDamage) -> sqlite3.Connection:
+async def open_to_write(state_dir: Path, on_damage: OnDamage | None) -> sqlite3.Connection:
     """Open the state file.
 
     on_damage: "refuse" raises StateDamaged for a damaged file. "rebuild" moves a damaged file aside and makes a new
-    one. "discard" moves the file aside without a check, because it is known to be damaged.
+    one. "discard" moves the file aside without a check, because it is known to be damaged. None: open a copy instead.
     """
+    if on_damage is None:
+        return open_copy(state_dir)
     if on_damage == "discard":
         return _rebuilt(state_dir, "found while syncd was using it")
     try:
@@ -218,9 +223,13 @@ def open_state_to_read(state_dir: Path) -> sqlite3.Connection | None:
         raise
     if not regular:
         raise damaged(path, "it is no regular file")
-    if _needs_copy(path):
+    _, wal, index = companions(path)
+    may_write = os.access(path.parent, os.W_OK)
+    if wal.exists() and wal.stat().st_size > 0 and not (index.exists() or may_write):
+        # SQLite cannot read the log without writing beside it.
         return _copied_with_log(path)
-    with opened(path, _way_to_read(path)) as connection:
+    # To read a file in WAL mode, SQLite writes files beside it. Without the permission, it is read as immutable.
+    with opened(path, "ro" if may_write or (wal.exists() and index.exists()) else "ro&immutable=1") as connection:
         connection.execute("PRAGMA query_only = ON")
         if not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
             # Another process is making the file. Its tables appear together.
@@ -235,22 +244,6 @@ def temporary_files() -> bool:
     """Return whether SQLite finds a directory for temporary files, by its own list."""
     named = (os.environ.get(name, "") for name in ("SQLITE_TMPDIR", "TMPDIR"))
     return any(place and os.access(place, os.W_OK | os.X_OK) for place in (*named, "/var/tmp", "/usr/tmp", "/tmp"))  # noqa: S108
-
-
-def _way_to_read(path: Path) -> str:
-    """Return the mode to open a file with.
-
-    To read a file in WAL mode, SQLite writes a file beside it. Without permission to write there, syncd reads the file
-    as immutable.
-    """
-    beside = all(file.exists() for file in companions(path))
-    return "ro" if beside or os.access(path.parent, os.W_OK) else "ro&immutable=1"
-
-
-def _needs_copy(path: Path) -> bool:
-    """Return whether the file has a log that cannot be read without writing beside it."""
-    _, log, index = companions(path)
-    return log.exists() and log.stat().st_size > 0 and not (index.exists() or os.access(path.parent, os.W_OK))
 
 
 def _copied_with_log(path: Path) -> sqlite3.Connection:
@@ -274,10 +267,7 @@ def _copied(state_dir: Path) -> sqlite3.Connection:
 
 
 def prepare_tables(connection: sqlite3.Connection, path: Path) -> None:
-    """Create the tables of a new state file, and the temporary tables of this process.
-
-    Raises ConfigError if the file has the tables of another version.
-    """
+    """Create the tables of a new state file, and the temporary tables of this process. See `check_version`."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:
         connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
@@ -297,8 +287,7 @@ def check_version(connection: sqlite3.Connection, path: Path) -> None:
 
 def data_version(db: sqlite3.Connection) -> int:
     """Return a number that changes when another connection writes to the state file."""
-    version: int = db.execute("PRAGMA data_version").fetchone()[0]
-    return version
+    return int(db.execute("PRAGMA data_version").fetchone()[0])
 
 
 def directory_of(db: sqlite3.Connection) -> Path:
@@ -331,7 +320,8 @@ def _closed_on_error(connection: sqlite3.Connection) -> Iterator[sqlite3.Connect
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
     """Commit all statements of the block, or none if it raises. A nested block joins the transaction."""
-    if db.in_transaction:
+    joined = db.in_transaction
+    if joined:
         yield
         return
     db.execute("BEGIN IMMEDIATE")
@@ -339,14 +329,10 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
         yield
         db.execute("COMMIT")
     except BaseException:
-        _roll_back(db)
+        # After some errors SQLite has ended the transaction already.
+        if db.in_transaction:
+            db.execute("ROLLBACK")
         raise
-
-
-def _roll_back(db: sqlite3.Connection) -> None:
-    """End the transaction. After some errors SQLite has ended it already."""
-    if db.in_transaction:
-        db.execute("ROLLBACK")
 
 
 @contextmanager
@@ -401,6 +387,11 @@ class Meta(MirrorRows):
         value = self._value("SELECT value FROM meta WHERE mirror = ? AND name = ?", name)
         return None if value is None else json.loads(value)
 
+    def values(self, name: str) -> dict[str, Any]:
+        """Return a stored JSON object, an empty one if there is none."""
+        found = self.get(name)
+        return found if isinstance(found, dict) else {}
+
     def set(self, name: str, value: object) -> None:
         """Store a JSON value. None deletes it."""
         if value is None:
@@ -418,3 +409,40 @@ def in_parts(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
     """Yield the values in parts that are small enough for one statement."""
     for start in range(0, len(values), _AT_ONCE):
         yield values[start : start + _AT_ONCE]
+
+
+class Age:
+    """The age of the state file: the seconds that this machine was up since the file was made.
+
+    A change of the wall clock does not change it. A reboot, or another machine, adds nothing, so the age is never
+    greater than the time that passed. Times that guard against deleting too much are ages.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._meta = Meta(db, "")
+        self._boot, uptime = boot_id(), uptime_s()
+        kept = self._meta.values("age") or {"boot": self._boot, "uptime": uptime, "age": 0.0}
+        same = kept["boot"] == self._boot and uptime >= kept["uptime"]
+        self._offset = kept["age"] - (kept["uptime"] if same else uptime)
+        self.keep()
+
+    def now(self) -> float:
+        """Return the present age."""
+        return float(self._offset + uptime_s())
+
+    def keep(self) -> None:
+        """Store the age, so that the next process, or the next start of the machine, continues from it."""
+        self._meta.set("age", {"boot": self._boot, "uptime": (uptime := uptime_s()), "age": self._offset + uptime})
+
+
+def boot_id() -> str:
+    """Return the id of this start of the machine, "" if there is none."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def uptime_s() -> float:
+    """Return the seconds since the machine started, including sleep if the system counts it."""
+    return time.clock_gettime(_CLOCK)

@@ -1,23 +1,211 @@
-"""The state of a mirror for `status`, and the log of deletes.
+"""What a mirror tells people: its state, its last sign of life, and its past actions and passes."""
 
-The log of deletes is one line of JSON for each deleted entry. Unlike the state file it is no cache: only people and
-`explain` read it, and nothing can rebuild it.
-"""
-
-import contextlib
-import errno
-import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Literal
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
-from syncd.core.errors import StateHalt
-from syncd.core.plain_text import utc_time
-from syncd.state.db import Meta
-from syncd.state.directory import REFUSED_ERRNOS, give, refusal
+from syncd.core.model import HARMLESS, Action, Adopt, Problem
+from syncd.state.db import Meta, MirrorRows, marks, transaction
+
+# All statements consist of constants.
+# ruff: noqa: S608
+
+ACTIONS_PER_KEY = 50
+"""Maximum number of actions stored for one key."""
+ACTIONS = 50_000
+"""Maximum number of actions stored for a mirror after a full pass."""
+LISTED_PER_PASS = 5_000
+"""Maximum number of first uploads, of adopts and of new problems that a pass stores. The pass counts the others."""
+PASSES = 5_000
+"""Maximum number of passes stored for a mirror after a full pass."""
+KEEP_S = 30 * 24 * 3600.0
+"""Seconds after which a full pass deletes an action or a pass."""
+DETAIL = 500
+"""Maximum characters of an error, which can contain any answer of the remote."""
+PROBLEM = "problem"
+"""The action of a row that tells a new problem of a file."""
+_COLUMNS = "at, key, action, reason, outcome, detail, pass"
+_INSERT = (
+    "INSERT INTO history SELECT ?1, ?2, coalesce(max(number), 0) + 1, ?3, ?4, ?5, ?6, ?7, ?8"
+    " FROM history WHERE mirror = ?1 AND key = ?2"
+)
+_PRUNE_KEY = (
+    "DELETE FROM history WHERE mirror = ?1 AND key = ?2 AND number <="
+    " (SELECT max(number) FROM history WHERE mirror = ?1 AND key = ?2) - ?3"
+)
+_STOPPED = "stopped"
+
+
+class PastAction(NamedTuple):
+    """One action that ended, or a new problem. outcome: done, failed or found. detail: the reason or the error.
+
+    number: of the pass.
+    """
+
+    at: float
+    key: str
+    action: str
+    reason: str
+    outcome: str
+    detail: str
+    number: int
+
+
+class PastPass(NamedTuple):
+    """One pass that ended. keys: how many keys it looked at, None for all. outcome: done, refused or stopped.
+
+    counts: finished actions by kind, "failed", "unchanged", "waiting" and "problems". times: how many passes in a row
+    stopped for the same reason; `began` is the begin of the first one.
+    """
+
+    number: int
+    began: float
+    ended: float
+    keys: int | None
+    outcome: str
+    detail: str
+    counts: Mapping[str, int]
+    times: int = 1
+
+
+class History(MirrorRows):
+    """The last actions on the keys of one mirror, and the new problems of its files."""
+
+    def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
+        super().__init__(db, mirror)
+        self._pass = 0
+        self._listed: Counter[str] = Counter()
+
+    def add(self, action: Action, now: float, outcome: str, number: int, detail: str = "") -> None:
+        """Store how an action of a pass ended, and delete older actions on the key beyond ACTIONS_PER_KEY."""
+        first = outcome == "done" and action.reason == "new"
+        if first and not self._has_room(action.kind, number):
+            return
+        self._run(_INSERT, action.key, now, action.kind, action.reason, outcome, detail[:DETAIL], number)
+        if not first:
+            # The row of a first upload goes with a later one.
+            self._run(_PRUNE_KEY, action.key, ACTIONS_PER_KEY)
+
+    def adopted(self, batch: Sequence[Adopt], now: float, number: int) -> None:
+        """Store the adopts of a pass."""
+        for adopt in batch:
+            if adopt.reason == "unverified" or self._has_room(adopt.kind, number):
+                self.add(adopt, now, "done", number)
+
+    def found(self, problems: Iterable[Problem], now: float, number: int) -> None:
+        """Store the problems that a pass found, except harmless ones and problems that the key had before."""
+        with transaction(self._db):
+            for problem in problems:
+                if problem.kind in HARMLESS or self._is_known(problem) or not self._has_room(PROBLEM, number):
+                    continue
+                self._run(_INSERT, problem.key, now, PROBLEM, problem.kind, "found", problem.message[:DETAIL], number)
+                self._run(_PRUNE_KEY, problem.key, ACTIONS_PER_KEY)
+
+    def of(self, key: str, most: int = ACTIONS_PER_KEY) -> list[PastAction]:
+        """Return the last actions on a key, oldest first."""
+        rows = self._run(
+            f"SELECT {_COLUMNS} FROM history WHERE mirror = ? AND key = ? ORDER BY number DESC LIMIT ?", key, most
+        )
+        return [PastAction(*row) for row in rows][::-1]
+
+    def since(self, moment: float, kinds: Collection[str], most: int) -> list[PastAction]:
+        """Return the last actions since a moment, newest first. kinds: of actions; "problem": also what failed."""
+        if not kinds:
+            return []
+        rows = self._run(
+            f"SELECT {_COLUMNS} {_since(kinds)} ORDER BY at DESC, pass DESC, key DESC LIMIT ?", moment, *kinds, most
+        )
+        return [PastAction(*row) for row in rows]
+
+    def count_since(self, moment: float, kinds: Collection[str]) -> int:
+        """Return the number of actions since a moment."""
+        return self._count(f"SELECT count(*) {_since(kinds)}", moment, *kinds) if kinds else 0
+
+    def prune(self, moment: float) -> None:
+        """Delete the actions before a moment, and the oldest ones beyond ACTIONS."""
+        self._run("DELETE FROM history WHERE mirror = ? AND at < ?", moment)
+        last = self._time("SELECT at FROM history WHERE mirror = ? ORDER BY at DESC LIMIT 1 OFFSET ?", ACTIONS)
+        if last is not None:
+            self._run("DELETE FROM history WHERE mirror = ? AND at <= ?", last)
+
+    def _has_room(self, kind: str, number: int) -> bool:
+        """Count a row of a pass. Return whether the pass may store it."""
+        if number != self._pass:
+            self._pass, self._listed = number, Counter()
+        self._listed[kind] += 1
+        return self._listed[kind] <= LISTED_PER_PASS
+
+    def _is_known(self, problem: Problem) -> bool:
+        """Return whether the last row of the key tells this problem."""
+        last = self.of(problem.key, 1)
+        told = (problem.message[:DETAIL], f"{problem.kind}: {problem.message}"[:DETAIL])
+        return bool(last) and last[0].outcome != "done" and last[0].detail in told
+
+
+class Passes(MirrorRows):
+    """The last passes of one mirror."""
+
+    def add(self, ended: PastPass) -> None:
+        """Store a pass. A pass that stopped for the same reason as the one before is counted with it."""
+        detail, counts = ended.detail[:DETAIL], json.dumps(ended.counts)
+        last = next(iter(self.since(0.0, 1)), None)
+        values: tuple[Any, ...] = (ended.number, ended.began, ended.ended, ended.keys, ended.outcome, detail, counts, 1)
+        with transaction(self._db):
+            if last and _is_repeated(last, ended._replace(detail=detail)):
+                values = (*values[:1], last.began, *values[2:-1], last.times + 1)
+                self._run("DELETE FROM pass WHERE mirror = ? AND number = ?", last.number)
+            self._run("INSERT OR REPLACE INTO pass VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", *values)
+
+    def since(self, moment: float, most: int) -> list[PastPass]:
+        """Return the last passes that ended since a moment, newest first."""
+        rows = self._run(
+            "SELECT number, began, ended, keys, outcome, detail, counts, times FROM pass"
+            " WHERE mirror = ? AND ended >= ? ORDER BY number DESC LIMIT ?",
+            *(moment, most),
+        )
+        return [
+            PastPass(number, began, ended, keys, outcome, detail, json.loads(counts), times)
+            for number, began, ended, keys, outcome, detail, counts, times in rows
+        ]
+
+    def count_since(self, moment: float) -> int:
+        """Return the number of passes that ended since a moment."""
+        return self._count("SELECT count(*) FROM pass WHERE mirror = ? AND ended >= ?", moment)
+
+    def prune(self, moment: float) -> None:
+        """Delete the passes before a moment, and the oldest ones beyond PASSES."""
+        self._run("DELETE FROM pass WHERE mirror = ? AND ended < ?", moment)
+        self._run(
+            "DELETE FROM pass WHERE mirror = ?1 AND number <= (SELECT number FROM pass WHERE mirror = ?1"
+            " ORDER BY number DESC LIMIT 1 OFFSET ?2)",
+            PASSES,
+        )
+
+
+def _since(kinds: Collection[str]) -> str:
+    """Return a part of a statement. Its parameters are the mirror, a moment and the kinds."""
+    failed = " OR outcome = 'failed'" if PROBLEM in kinds else ""
+    return f"FROM history WHERE mirror = ? AND at >= ? AND (action IN ({marks(kinds)}){failed})"
+
+
+def _changed(ended: PastPass) -> bool:
+    return any(ended.counts.get(kind) for kind in ("put", "delete", "adopt", "forget", "failed"))
+
+
+def _is_repeated(last: PastPass, ended: PastPass) -> bool:
+    """Return whether both passes stopped for the same reason and changed nothing."""
+    return (
+        (last.outcome, last.detail, last.keys) == (ended.outcome, ended.detail, ended.keys)
+        and last.outcome == _STOPPED
+        and not _changed(last)
+        and not _changed(ended)
+    )
+
+
+# -- the present state
 
 State = Literal["idle", "syncing", "degraded", "halted"]
 
@@ -59,161 +247,38 @@ def set_state(  # noqa: PLR0913 - the fields of one stored value
 
 def stored_state(meta: Meta) -> dict[str, Any]:
     """Return the arguments of the last `set_state`; empty if there was none."""
-    stored = meta.get("state")
-    return stored if isinstance(stored, dict) else {}
+    return meta.values("state")
 
 
-def was_halted(meta: Meta) -> bool:
-    """Return whether the last stored state is halted."""
-    return stored_state(meta).get("state") == "halted"
+_DAEMON = "daemon"
+_CONTACT = "contact"
 
 
-def stored_detail(meta: Meta) -> str | None:
-    """Return why the mirror was last stored as halted or degraded."""
-    detail = stored_state(meta).get("detail")
-    return detail if isinstance(detail, str) else None
+class Presence(NamedTuple):
+    """The last sign of life of a daemon. at: seconds since the epoch. ended: whether it ended by itself."""
+
+    at: float
+    ended: bool
 
 
-DELETE_LOG_NAME = "deletes.jsonl"
-OLD_DELETE_LOG_NAME = "deletes.1.jsonl"
-LOG_LIMIT = 32_000_000
-"""Size at which the log is renamed before the next batch. It replaces the log that was renamed before."""
-DeleteLogLine = dict[str, object]
-"""The values of a line, without the time."""
-_NO_ANSWER = (errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF, errno.ENOSYS)
-"""Errors of file systems that cannot allocate room in advance. There the write itself fails on a full disk."""
-_OPEN = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+def keep_presence(db: sqlite3.Connection, now: float, *, ended: bool = False) -> None:
+    """Note that the daemon of this process is alive, or that it ends."""
+    Meta(db, "").set(_DAEMON, {"at": round(now, 1), "ended": ended})
 
 
-def log_path(state_dir: Path) -> Path:
-    """Return the path of the log in a state directory."""
-    return state_dir / DELETE_LOG_NAME
+def last_presence(db: sqlite3.Connection) -> Presence | None:
+    """Return the last sign of life of a daemon, None if there was never one."""
+    stored = Meta(db, "").values(_DAEMON)
+    return Presence(float(stored["at"]), bool(stored["ended"])) if stored else None
 
 
-class DeleteLogWriter:
-    """Writes lines to an open log."""
-
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self._path = path
-        self._descriptor = descriptor
-
-    def write(self, values: DeleteLogLine, now: float) -> None:
-        """Add the line of a finished delete. Raises StateHalt, with the line, if that fails."""
-        data = _line(values, now)
-        with (
-            _or_halt(self._path, f"this was deleted and could not be noted: {data.decode().strip()}"),
-            _locked(self._descriptor),
-        ):
-            before = os.fstat(self._descriptor).st_size
-            written = os.write(self._descriptor, data)
-            if written < len(data):
-                # Half a line would damage the next line too.
-                os.ftruncate(self._descriptor, before)
-                raise OSError("no room for a line")
+def keep_contact(meta: Meta, at: float | None) -> None:
+    """Store when the remote last answered a request of a mirror. None changes nothing."""
+    if at is not None and last_contact(meta) != round(at):
+        meta.set(_CONTACT, round(at))
 
 
-class DeleteLog:
-    """The log at `path`. Several processes can write to it at the same time."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    @contextmanager
-    def writing(self, lines: Iterable[DeleteLogLine]) -> Iterator[DeleteLogWriter]:
-        """Hold the log open for these lines, and sync it to disk at the end.
-
-        Raises StateHalt before any delete if the log cannot be written or has no room for the lines.
-        """
-        with _or_halt(self._path, "nothing of this batch was deleted"):
-            self._rotate()
-            descriptor = os.open(self._path, _OPEN, 0o600)
-        try:
-            with _or_halt(self._path, "nothing of this batch was deleted"), _locked(descriptor):
-                os.fchmod(descriptor, 0o600)
-                give(descriptor, self._path.parent)
-                _check_room(descriptor, sum(len(_line(line, 0.0)) for line in lines))
-            yield DeleteLogWriter(self._path, descriptor)
-        finally:
-            try:
-                with _or_halt(self._path, "it may lack the last deletes"):
-                    os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-    def _rotate(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            if self._path.stat().st_size >= LOG_LIMIT:
-                self._path.replace(self._path.with_name(OLD_DELETE_LOG_NAME))
-
-
-def last_delete(state_dir: Path, mirror: str, key: str) -> dict[str, Any] | None:
-    """Return the line of the last delete of a key, None if there is none."""
-    needle = json.dumps(key).encode()
-    for name in (DELETE_LOG_NAME, OLD_DELETE_LOG_NAME):
-        last = None
-        try:
-            with (state_dir / name).open("rb") as file:
-                for line in file:
-                    if (
-                        needle in line
-                        and (values := _parse(line))
-                        and (values["mirror"], values["key"]) == (mirror, key)
-                    ):
-                        last = values
-        except FileNotFoundError:
-            continue
-        if last:
-            return last
-    return None
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """Return the values of a line, None if it was cut off by a crash or edited."""
-    try:
-        values = json.loads(line)
-    except ValueError:
-        return None
-    return values if isinstance(values, dict) and {"time", "mirror", "key", "why"} <= values.keys() else None
-
-
-def _check_room(descriptor: int, room: int) -> None:
-    """Raise OSError if the disk has no room for so many bytes.
-
-    The room is allocated and freed again, because nothing else shows a quota.
-    """
-    size = os.fstat(descriptor).st_size
-    try:
-        os.posix_fallocate(descriptor, size, room)
-    except OSError as error:
-        if error.errno in _NO_ANSWER:
-            return
-        raise
-    finally:
-        os.ftruncate(descriptor, size)
-
-
-@contextmanager
-def _locked(descriptor: int) -> Iterator[None]:
-    """Lock the log for a moment, because allocating room would overwrite the line of another process."""
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-
-
-def _line(values: DeleteLogLine, now: float) -> bytes:
-    return json.dumps({"time": utc_time(now, "milliseconds")} | values).encode() + b"\n"
-
-
-@contextmanager
-def _or_halt(path: Path, consequence: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in REFUSED_ERRNOS:
-            raise StateHalt(f"the log of deletes cannot be written; {consequence}: {refusal(path, error)}") from error
-        raise StateHalt(
-            f"the log of deletes {path} cannot be written ({error.strerror or error}); {consequence}. Make room on the"
-            " disk of state_dir, and let syncd write there"
-        ) from error
+def last_contact(meta: Meta) -> float | None:
+    """Return when the remote last answered a request of a mirror (seconds since the epoch), None for never."""
+    stored = meta.get(_CONTACT)
+    return stored if isinstance(stored, (int, float)) else None

@@ -1,30 +1,56 @@
-"""The journal: records of our entries, tombstones of our deletes, refused content, and problems."""
+"""The journal: records of our entries with their index status, refused content, and problems."""
 
 import sqlite3
-from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
+from dataclasses import fields
 from operator import attrgetter
+from typing import Any
 
-from syncd.core.model import STORED_NOT_INDEXED, IndexStatus, Problem, Record
-from syncd.state.db import MirrorRows, in_parts, marks, transaction
-from syncd.state.journal_index import COLUMNS, FIELDS, IndexRows, RecordRows, Reindexing
+from syncd.core.keys import keys_below
+from syncd.core.model import ON_THE_WAY, STORED_NOT_INDEXED, Entry, IndexStatus, Problem, Record
+from syncd.core.problems import FULL, LATER, LATER_TRIES_S, NOT_TRIED, TRIES_S, tries_of
+from syncd.state.db import REPORTED, MirrorRows, in_parts, marks, transaction
+from syncd.state.deletions import Tombstones
+
+FIELDS = tuple(field.name for field in fields(Record))
+COLUMNS = ", ".join(FIELDS)
+_MARKED = FIELDS.index("marked")
+
+
+def _in(values: Iterable[str]) -> str:
+    return "IN ({})".format(", ".join(f"'{value}'" for value in sorted(values)))
+
+
+_ON_THE_WAY = f"status {_in(ON_THE_WAY)}"
+_SINCE = "coalesce(requeued_at, written_at)"
+_TEMPORARY_ERROR = f"status = 'error' AND coalesce(error, '') NOT {_in(NOT_TRIED)}"
+_SCHEDULES = (
+    (TRIES_S, f"{_TEMPORARY_ERROR} AND coalesce(error, '') NOT {_in(LATER)}"),
+    (LATER_TRIES_S, f"status = 'error' AND error {_in(LATER)}"),
+)
+"""The delays before the tries, and the records for which they count."""
+
+_BY_STATUS = "record INDEXED BY record_status"
+"""Without statistics SQLite would read all records to find the few that are in error."""
 
 # All statements consist of constants.
 # ruff: noqa: S608
 
-HOUR_S = 3600.0
+STUCK_S = 1800.0
+"""Seconds after which an unindexed entry is reported as stuck. AI Search was seen to hang for 30 minutes or hours."""
 _ABOUT_ENTRIES = (
     *("record", "tombstone", "parked", "problem", "dirty"),
     *("reindex", "index_try", "superseded", "history", "pass", "absence", "claim"),
 )
-_STILL_GONE = (
-    "NOT EXISTS (SELECT 1 FROM record WHERE record.mirror = tombstone.mirror AND record.key = tombstone.key"
-    " AND record.ref = tombstone.ref)"
-)
-"""A ref can be a name, as in KV. Then an entry can exist again after its delete."""
-_STORED_NOT_INDEXED = ", ".join(f"'{kind}'" for kind in sorted(STORED_NOT_INDEXED))
 _VALUES = attrgetter(*FIELDS)
-LAST = "\U0010ffff"
-"""Sorts after every key, because no key starts with it."""
+
+
+class RecordRows(MirrorRows):
+    """Reads the records of one mirror."""
+
+    def _records(self, source: str, *values: object) -> list[Record]:
+        """Return the records of a source: the text of a query after FROM."""
+        return [record_of(row) for row in self._run(f"SELECT {COLUMNS} FROM {source}", *values)]
 
 
 class Journal(RecordRows):
@@ -47,12 +73,6 @@ class Journal(RecordRows):
     def after(self, key: str, upto: str, limit: int) -> list[Record]:
         """Return up to `limit` records with key < record key < upto, by key."""
         return self._records("record WHERE mirror = ? AND key > ? AND key < ? ORDER BY key LIMIT ?", key, upto, limit)
-
-    def has_between(self, key: str, upto: str) -> bool:
-        """Return whether there is a record with key < record key < upto."""
-        return (
-            self._value("SELECT 1 FROM record WHERE mirror = ? AND key > ? AND key < ? LIMIT 1", key, upto) is not None
-        )
 
     def written(self, keys: Sequence[str], after: float, upto: float) -> set[str]:
         """Return the keys whose record was written after one time and not after the other."""
@@ -94,7 +114,7 @@ class Journal(RecordRows):
             self._run(
                 "SELECT status, count(*) FROM record WHERE mirror = ? AND key >= ? AND key < ? GROUP BY status",
                 *keys_below(prefix),
-            ).fetchall()
+            )
         )
 
     def in_step(self) -> int:
@@ -108,7 +128,7 @@ class Journal(RecordRows):
         # Subtracting the few others from the count is ten times as fast as testing each record.
         return self.count() - self._count(
             "SELECT count(*) FROM (SELECT key FROM dirty WHERE mirror = ?1"
-            f" UNION SELECT key FROM problem WHERE mirror = ?1 AND kind NOT IN ({_STORED_NOT_INDEXED})"
+            f" UNION SELECT key FROM problem WHERE mirror = ?1 AND kind NOT {_in(STORED_NOT_INDEXED)}"
             " UNION SELECT key FROM absence WHERE mirror = ?1) AS out_of_step"
             " CROSS JOIN record AS r ON r.mirror = ?1 AND r.key = out_of_step.key"
         )
@@ -131,76 +151,205 @@ class Journal(RecordRows):
                 self._run(f"DELETE FROM {table} WHERE mirror = ?")
 
 
-class Tombstones(MirrorRows):
-    """The deletes of one mirror."""
+class IndexRows(RecordRows):
+    """The index status in one mirror's journal. Times are seconds since the epoch."""
 
-    def record_delete(self, key: str, ref: str, now: float, *, consented: bool, age: float | None = None) -> None:
-        """Record a delete, and remove the record, the absence and the refusal of its key.
+    def store_reported(self, record: Record, entry: Entry, now: float) -> None:
+        """Store the values that the remote reports for an entry in step, if a value is new."""
+        if (record.marked and entry.marked is False) or entry.checksum not in (None, record.checksum):
+            # Another writer replaced the entry. A pass decides about it, and needs the difference.
+            return
+        known = [getattr(record, column) for column in REPORTED.values()]
+        shown = [getattr(entry, name) for name in REPORTED]
+        reported = [old if new is None else new for old, new in zip(known, shown, strict=True)]
+        status = entry.status or record.status
+        error = entry.error if entry.status else record.error
+        if reported == known and (status, error) == (record.status, record.error):
+            return
+        since, took, why = record.requeued_at, record.searchable_s, record.why
+        if status != record.status or error != record.error:
+            why = None
+        if status in ON_THE_WAY and record.status not in ON_THE_WAY:
+            since = now
+        elif status == "completed" and record.status in ON_THE_WAY:
+            took = round(max(0.0, now - record.since), 1)
+        columns = (*REPORTED.values(), "status", "error", "requeued_at", "searchable_s", "why")
+        self._db.execute(
+            f"UPDATE record SET {', '.join(f'{column} = ?' for column in columns)} WHERE mirror = ? AND key = ?",
+            (*reported, status, error, since, took, why, self._mirror, record.key),
+        )
 
-        consented: the brake does not count the delete, because a person forced it or no content is lost. age: the age
-        of the state file (see `Age`), by which the brake counts; default: `now`.
+    def index_counts(self) -> dict[str, int]:
+        """Return the number of records by index status, without records that have none."""
+        return dict(
+            self._run("SELECT status, count(*) FROM record WHERE mirror = ? AND status IS NOT NULL GROUP BY status")
+        )
+
+    def unfinished(self) -> int:
+        """Return the number of records that are not indexed yet."""
+        return self._count(f"SELECT count(*) FROM record WHERE mirror = ? AND {_ON_THE_WAY}")
+
+    def on_the_way(self, limit: int, after: str | None = None) -> list[Record]:
+        """Return up to `limit` records that are not indexed yet.
+
+        after None: the latest written first. Otherwise ordered by key, starting after this key.
+        """
+        waiting = f"record WHERE mirror = ? AND {_ON_THE_WAY}"
+        if after is None:
+            return self._records(f"{waiting} ORDER BY written_at DESC LIMIT ?", limit)
+        return self._records(f"{waiting} AND key > ? ORDER BY key LIMIT ?", after, limit)
+
+    def unsearchable(self, keys: Sequence[str], checksums: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Return key, ref, checksum, written_at and status of records that a search does not find yet, oldest first.
+
+        They have one of the keys, or one of the checksums and no error. At most some hundred of each.
+        """
+        return self._run(
+            "SELECT key, ref, checksum, written_at, status FROM record"
+            " WHERE mirror = ? AND status IN ('queued', 'running', 'outdated', 'error')"
+            f" AND (key IN ({marks(keys)}) OR status <> 'error' AND checksum IN ({marks(checksums)}))"
+            " ORDER BY written_at",
+            *(*keys, *checksums),
+        ).fetchall()
+
+    def mark_all_completed(self, now: float, lag_s: float) -> None:
+        """Mark every record as indexed, except for records that were written within `lag_s` of now."""
+        self._run(
+            "UPDATE record SET status = 'completed', error = NULL, why = NULL"
+            " WHERE mirror = ? AND abs(? - written_at) > ?"
+            " AND status IN ('queued', 'running', 'outdated', 'error', 'skipped')",
+            *(now, lag_s),
+        )
+
+    def full(self) -> str | None:
+        """Return the error of an entry that was not indexed because the instance is full, None if there is none.
+
+        Entries that a person wants indexed again do not count.
+        """
+        error: str | None = self._value(
+            f"SELECT error FROM {_BY_STATUS} WHERE mirror = ?1 AND status = 'error' AND error {_in(FULL)}"
+            " AND NOT EXISTS (SELECT 1 FROM reindex AS w WHERE w.mirror = ?1 AND w.key = record.key)"
+            " ORDER BY error DESC LIMIT 1"
+        )
+        return error
+
+    def stuck(self, before: float, limit: int = -1, *, unreported: bool = False) -> list[Record]:
+        """Return records whose indexing has not ended since that time, the oldest first.
+
+        unreported: only records that `mark_reported` was not called for.
+        """
+        return self._records(
+            f"record WHERE mirror = ? AND {_ON_THE_WAY} AND {_SINCE} <= ?"
+            f" {'AND named IS NULL' if unreported else ''} ORDER BY {_SINCE} LIMIT ?",
+            *(before, limit),
+        )
+
+    def stuck_count(self, before: float) -> int:
+        """Return the number of records whose indexing has not ended since that time."""
+        return self._count(f"SELECT count(*) FROM record WHERE mirror = ? AND {_ON_THE_WAY} AND {_SINCE} <= ?", before)
+
+    def mark_reported(self, keys: Iterable[str]) -> None:
+        """Store that these keys were reported as stuck. The next write or indexing makes them reportable again."""
+        self._run_each("UPDATE record SET named = 1 WHERE mirror = ? AND key = ?", ((key,) for key in keys))
+
+    def unexplained(self, limit: int) -> list[Record]:
+        """Return records in error, or skipped, without a stored reason."""
+        return self._records(
+            f"{_BY_STATUS} WHERE mirror = ? AND status IN ('error', 'skipped') AND why IS NULL LIMIT ?", limit
+        )
+
+    def explain(self, record: Record, why: str) -> None:
+        """Store the remote's own reason for an error or a skip, "" if it gave none."""
+        self._run(
+            "UPDATE record SET why = ?2 WHERE mirror = ?1 AND key = ?3 AND ref = ?4 AND status IN ('error', 'skipped')",
+            *(why, record.key, record.ref),
+        )
+
+
+class Reindexing(RecordRows):
+    """The requests to index entries of one mirror again: by a person, and automatic after a temporary failure."""
+
+    def request(self, meant: Callable[[str], bool] | None) -> int:
+        """Ask for another indexing of the chosen (or all) records whose indexing failed. Return their number."""
+        with transaction(self._db):
+            rows = self._run("SELECT key FROM record WHERE mirror = ? AND status IN ('error', 'skipped')").fetchall()
+            wanted = [(key,) for (key,) in rows if meant is None or meant(key)]
+            self._run_each("INSERT OR REPLACE INTO reindex VALUES (?, ?)", wanted)
+            # A request by a person resets the number of tries.
+            self._run_each("DELETE FROM index_try WHERE mirror = ? AND key = ?", wanted)
+        return len(wanted)
+
+    def requested(self) -> list[Record]:
+        """Return the records that a person wants indexed again."""
+        return self._records("record JOIN reindex USING (mirror, key) WHERE mirror = ?")
+
+    def plan_tries(self, now: float, spread: float) -> None:
+        """Set the time of the next indexing for every record with a temporary error, until its tries are used up.
+
+        spread: a factor for the delays, so that many failures are not retried at the same time.
         """
         with transaction(self._db):
             self._run(
-                "INSERT OR REPLACE INTO tombstone VALUES (?, ?, ?, ?, ?, ?)",
-                *(ref, key, now, consented, now if age is None else age),
+                "DELETE FROM index_try AS t WHERE mirror = ? AND NOT EXISTS (SELECT 1 FROM record AS r"
+                " WHERE r.mirror = t.mirror AND r.key = t.key AND r.checksum = t.checksum"
+                f" AND (r.{_ON_THE_WAY} OR r.status = 'error'))"
             )
-            for table in ("absence", "parked"):
-                self._run(f"DELETE FROM {table} WHERE mirror = ? AND key = ?", key)
-            for table in ("record", "superseded"):
-                self._run(f"DELETE FROM {table} WHERE mirror = ? AND key = ? AND ref = ?", key, ref)
-
-    def deleted_at(self, ref: str) -> float | None:
-        """Return when we deleted this entry, None if there is no tombstone or the entry was written again."""
-        return self._time(f"SELECT deleted_at FROM tombstone WHERE mirror = ? AND ref = ? AND {_STILL_GONE}", ref)
-
-    def deleted_about(self, refs: Sequence[str], now: float, within_s: float) -> set[str]:
-        """Return the entries (of at most some hundred) that we deleted up to `within_s` seconds before or after now.
-
-        A delete after now comes from a clock that was ahead. Its real time is unknown, and it must not hide an entry
-        for days.
-        """
-        rows = self._run(
-            "SELECT ref FROM tombstone WHERE mirror = ? AND deleted_at BETWEEN ? AND ?"
-            f" AND ref IN ({marks(refs)}) AND {_STILL_GONE}",
-            *(now - within_s, now + within_s, *refs),
-        )
-        return {ref for (ref,) in rows}
-
-    def deleted_between(self, refs: Sequence[str], first: float, last: float) -> set[str]:
-        """Return the entries that we deleted in a time, and that were not written again."""
-        return {
-            ref
-            for part in in_parts(refs)
-            for (ref,) in self._run(
-                "SELECT ref FROM tombstone WHERE mirror = ? AND deleted_at BETWEEN ? AND ?"
-                f" AND ref IN ({marks(part)}) AND {_STILL_GONE}",
-                *(first, last, *part),
+            self._run(
+                f"INSERT INTO index_try SELECT mirror, key, checksum, 0, NULL FROM {_BY_STATUS}"
+                f" WHERE mirror = ? AND {_TEMPORARY_ERROR} AND NOT EXISTS"
+                " (SELECT 1 FROM index_try AS t WHERE t.mirror = record.mirror AND t.key = record.key)"
             )
-        }
+            for delays, condition in _SCHEDULES:
+                for tries, delay_s in enumerate(delays):
+                    self._run(
+                        "UPDATE index_try SET due = ?2 WHERE mirror = ?1 AND tries = ?3 AND due IS NULL"
+                        f" AND key IN (SELECT key FROM {_BY_STATUS} WHERE mirror = ?1 AND {condition})",
+                        *(now + delay_s * spread, tries),
+                    )
 
-    def any_about(self, now: float, within_s: float) -> bool:
-        """Return whether we deleted any entry in that time, see `deleted_about`."""
-        deleted = "SELECT 1 FROM tombstone WHERE mirror = ? AND deleted_at BETWEEN ? AND ? LIMIT 1"
-        return self._value(deleted, now - within_s, now + within_s) is not None
-
-    def recent_deletes(self, age: float) -> int:
-        """Return the number of keys that were deleted in the last hour without consent and did not come back.
-
-        age: see `record_delete`.
-        """
-        return self._count(
-            "SELECT count(DISTINCT key) FROM tombstone AS gone WHERE mirror = ? AND NOT consented AND age >= ?"
-            " AND NOT EXISTS (SELECT 1 FROM record WHERE record.mirror = gone.mirror AND record.key = gone.key)",
-            age - HOUR_S,
+    def due_tries(self, now: float, limit: int) -> list[Record]:
+        """Return records whose next indexing is due, the longest due first."""
+        return self._records(
+            "record JOIN index_try AS t USING (mirror, key, checksum)"
+            f" WHERE mirror = ? AND {_TEMPORARY_ERROR} AND t.due <= ? ORDER BY t.due LIMIT ?",
+            *(now, limit),
         )
 
-    def drop_old(self, now: float, keep_s: float, age: float) -> None:
-        """Delete tombstones that are more than `keep_s` away from now and that the brake does not count any more."""
-        self._run(
-            "DELETE FROM tombstone WHERE mirror = ? AND deleted_at NOT BETWEEN ? AND ? AND age < ?",
-            *(now - keep_s, now + keep_s, age - HOUR_S),
+    def next_try(self, key: str | None = None) -> float | None:
+        """Return when the next indexing is due, of one key or of all, None if there is none."""
+        return self._time(
+            "SELECT min(t.due) FROM index_try AS t CROSS JOIN record USING (mirror, key, checksum)"
+            f" WHERE mirror = ?1 AND {_TEMPORARY_ERROR} AND (?2 IS NULL OR key = ?2)",
+            key,
         )
+
+    def count_try(self, key: str) -> None:
+        """Store that an automatic indexing was requested."""
+        self._run("UPDATE index_try SET tries = tries + 1, due = NULL WHERE mirror = ? AND key = ?", key)
+
+    def tries_spent(self, key: str) -> int:
+        """Return the number of automatic indexings if no further one follows, else 0."""
+        row = self._run(
+            "SELECT t.tries, r.error FROM index_try AS t JOIN record AS r USING (mirror, key)"
+            " WHERE t.mirror = ? AND t.key = ?",
+            key,
+        ).fetchone()
+        return row[0] if row and row[0] >= len(tries_of(row[1])) else 0
+
+    def finish(self, key: str, status: IndexStatus, now: float) -> None:
+        """Store that the remote accepted another indexing, and delete the former error unless it is already back."""
+        with transaction(self._db):
+            self.drop_request(key)
+            self._run(
+                "UPDATE record SET status = ?2, error = CASE WHEN ?2 = 'error' THEN error END, why = NULL,"
+                " requeued_at = ?3, named = NULL WHERE mirror = ?1 AND key = ?4",
+                *(status, now, key),
+            )
+            self._run("DELETE FROM problem WHERE mirror = ? AND key = ?", key)
+
+    def drop_request(self, key: str) -> None:
+        """Delete the request for another indexing, because the remote refused it."""
+        self._run("DELETE FROM reindex WHERE mirror = ? AND key = ?", key)
 
 
 class Problems(MirrorRows):
@@ -217,8 +366,8 @@ class Problems(MirrorRows):
         """Delete the problem of a key, and of all keys below it (subtree), before another look at them."""
         self._run("DELETE FROM problem WHERE mirror = ? AND key = ?", key)
         if subtree:
-            first, upto = under(key.rstrip("/") + "/") if key else ("", LAST)
-            self._run("DELETE FROM problem WHERE mirror = ? AND key >= ? AND key < ?", first, upto)
+            below = keys_below(key and key.rstrip("/") + "/")
+            self._run("DELETE FROM problem WHERE mirror = ? AND key >= ? AND key < ?", *below)
 
     def clear_before(self, pass_id: int) -> None:
         """After a full pass, delete the problems that it did not meet again."""
@@ -244,9 +393,7 @@ class Problems(MirrorRows):
     def counts(self, pass_id: int = 0) -> dict[str, int]:
         """Return the number of problems by kind, of passes from `pass_id` on."""
         return dict(
-            self._run(
-                "SELECT kind, count(*) FROM problem WHERE mirror = ? AND pass >= ? GROUP BY kind", pass_id
-            ).fetchall()
+            self._run("SELECT kind, count(*) FROM problem WHERE mirror = ? AND pass >= ? GROUP BY kind", pass_id)
         )
 
     def park(self, problem: Problem, checksum: str) -> None:
@@ -289,16 +436,14 @@ class Problems(MirrorRows):
     def count_dropped(self) -> int:
         """Return the number of keys with a problem of the index and without an entry, because the remote removed it."""
         return self._count(
-            f"SELECT count(*) FROM problem AS p WHERE mirror = ? AND kind IN ({_STORED_NOT_INDEXED}) AND NOT EXISTS"
+            f"SELECT count(*) FROM problem AS p WHERE mirror = ? AND kind {_in(STORED_NOT_INDEXED)} AND NOT EXISTS"
             " (SELECT 1 FROM record AS r WHERE r.mirror = p.mirror AND r.key = p.key)"
         )
 
 
-def keys_below(prefix: str) -> tuple[str, str]:
-    """Return the key range (first, upto) of all keys that begin with any prefix, also with the empty one."""
-    return (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)) if prefix else ("", LAST)
-
-
-def under(prefix: str) -> tuple[str, str]:
-    """Return the key range (first, upto) of all keys below a directory key that ends with "/"."""
-    return prefix, prefix[:-1] + chr(ord("/") + 1)
+def record_of(row: Sequence[Any]) -> Record:
+    """Return the record of a row of COLUMNS."""
+    values = list(row)
+    if values[_MARKED] is not None:
+        values[_MARKED] = bool(values[_MARKED])
+    return Record(*values)

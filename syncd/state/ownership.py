@@ -21,8 +21,7 @@ from syncd.core.keys import from_os, to_os
 from syncd.core.model import Delete, Entry
 from syncd.core.names import WHOLE, Shard
 from syncd.core.plan import UNKNOWN, Claim
-from syncd.state.age import Age, boot_id, uptime_s
-from syncd.state.db import SUCCESSOR, Meta, MirrorRows, in_parts, marks, transaction
+from syncd.state.db import SUCCESSOR, Age, Meta, MirrorRows, in_parts, marks, transaction
 from syncd.state.directory import installation
 from syncd.state.journal import Journal
 
@@ -123,8 +122,7 @@ class Claims(MirrorRows):
     @property
     def complete(self) -> bool:
         """Whether records and claims name every entry of ours, because a whole listing was processed."""
-        listed = self._meta.get(_LISTED)
-        return isinstance(listed, dict) and not listed["open"]
+        return self._meta.values(_LISTED).get("open") is False
 
     def apply_listing(self, listing: Listing, now: float, keep_s: float) -> None:
         """Claim our entries in a whole listing, and remove claims older than `keep_s` seconds that it does not show.
@@ -140,8 +138,8 @@ class Claims(MirrorRows):
             self._note(listing)
 
     def _note(self, listing: Listing) -> None:
-        last = self._meta.get(_LISTED)
-        if not isinstance(last, dict):
+        last = self._meta.values(_LISTED)
+        if not last:
             unsure = not listing.whole or self._shows_ours(listing) or Meta(self._db, "").get(SUCCESSOR)
             self._meta.set(_LISTED, {"at": listing.started, "open": bool(unsure)})
         elif last["open"] and listing.whole and abs(listing.started - last["at"]) > listing.lag_s:
@@ -220,9 +218,9 @@ def owner_of(name: str, folder: Path, meta: Meta | None, machine: str | None) ->
     return (meta and _remembered(folder, meta)) or (derived(name, folder, machine) if machine else None)
 
 
-def known_or_derived(name: str, folder: Path, meta: Meta, machine: str) -> str:
+def known_or_derived(name: str, folder: Path, meta: Meta, state_dir: Path) -> str:
     """Return the stored owner of a folder, else a derived one."""
-    return _remembered(folder, meta) or derived(name, folder, machine)
+    return _remembered(folder, meta) or derived(name, folder, machine(state_dir) or UNDECIDED)
 
 
 def remember(owner: str, folder: Path, meta: Meta) -> None:
@@ -246,8 +244,7 @@ def _remembered(folder: Path, meta: Meta) -> str | None:
 
 
 def _kept(meta: Meta) -> dict[str, tuple[str, int | None]]:
-    kept = meta.get(_OWNERS)
-    return {path: (owner, inode) for path, (owner, inode) in kept.items()} if isinstance(kept, dict) else {}
+    return {path: (owner, inode) for path, (owner, inode) in meta.values(_OWNERS).items()}
 
 
 def _inode(folder: Path) -> int | None:
@@ -276,7 +273,7 @@ def bind(db: sqlite3.Connection, mirror: str, location: str, prefix: str) -> Non
         structlog.get_logger().warning("journal.rebound", before=before, now=binding)
         same_target = isinstance(before, list) and before[0] == location
         if same_target:
-            Claims(db, mirror).add_records(Age(db, boot_id(), uptime_s()).at(uptime_s()))
+            Claims(db, mirror).add_records(Age(db).now())
         journal.clear(but=("claim",) if same_target else ())
         forget_listing(meta)
     if before != binding:

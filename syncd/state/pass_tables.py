@@ -27,7 +27,7 @@ from syncd.core.model import (
     Record,
 )
 from syncd.state.db import REPORTED, Meta, transaction
-from syncd.state.journal_index import FIELDS, record_of
+from syncd.state.journal import FIELDS, record_of
 
 PAGE = 512
 """The number of changed keys that one query returns at most."""

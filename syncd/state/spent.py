@@ -13,8 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from syncd.state.age import boot_id, uptime_s
-from syncd.state.db import BUSY_S, data_version, transaction
+from syncd.state.db import BUSY_S, boot_id, data_version, transaction, uptime_s
 from syncd.state.directory import companions, prepare_file
 
 FILE_NAME = "budget.db"

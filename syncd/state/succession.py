@@ -17,8 +17,7 @@ from typing import Any
 import structlog
 
 from syncd.core.errors import ConfigError, StateHalt, SyncdError
-from syncd.state.age import Age, boot_id, uptime_s
-from syncd.state.db import Meta, open_copy, open_state_to_read, transaction
+from syncd.state.db import Age, Meta, open_copy, open_state_to_read, transaction
 from syncd.state.directory import FILE_NAME, lock, no_database
 from syncd.state.pass_tables import keep_pass_id, last_pass_id
 
@@ -135,9 +134,8 @@ def _sound_copy(directory: Path) -> sqlite3.Connection:
 
 def _replace(db: sqlite3.Connection, source: sqlite3.Connection, mirror: str) -> None:
     """Replace the rows of a mirror by the rows of another state file."""
-    now = uptime_s()
     passes = last_pass_id(db)
-    older_s = Age(db, boot_id(), now).at(now) - Age(source, boot_id(), now).at(now)
+    older_s = Age(db).now() - Age(source).now()
     shifts = {"pass": passes, "age": older_s}
     with transaction(db):
         for table in (*_REPLACED, *_EMPTIED):
@@ -162,8 +160,7 @@ def _replace_values(db: sqlite3.Connection, source: sqlite3.Connection, mirror: 
     """Replace the named values of a mirror, except the owner of its folder."""
     db.execute("DELETE FROM meta WHERE mirror = ? AND name != ?", (mirror, _OWNERS))
     db.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?, ?)", _values(source, mirror))
-    listed = Meta(db, mirror).get(_LISTED)
-    if isinstance(listed, dict):
+    if listed := Meta(db, mirror).values(_LISTED):
         Meta(db, mirror).set(_LISTED, {**listed, "at": listed["at"] + older_s})
 
 

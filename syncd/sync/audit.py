@@ -228,8 +228,8 @@ def _store_counts(mirror: Mirror, counts: dict[IndexStatus, int], others: int, *
 
 def baseline(mirror: Mirror) -> Baseline | None:
     """Return the baseline of the last full listing, None if there is none."""
-    kept = mirror.meta.get("audit")
-    return Baseline(**kept) if isinstance(kept, dict) else None
+    kept = mirror.meta.values("audit")
+    return Baseline(**kept) if kept else None
 
 
 def invalidate(mirror: Mirror) -> None:

@@ -24,10 +24,10 @@ from syncd.core.errors import SyncdError
 from syncd.core.keys import shown
 from syncd.core.model import NOT_INDEXED, Adopt, Delete, IndexStatus, Item, Put
 from syncd.state.db import transaction
-from syncd.state.history import DeleteLogLine, DeleteLogWriter
+from syncd.state.deletions import Absence, DeleteLogLine, DeleteLogWriter
 from syncd.state.journal import Journal
 from syncd.state.pass_tables import PassTables
-from syncd.state.queue import LATER_S, Absence, Dirty
+from syncd.state.queue import LATER_S, Dirty
 from syncd.sync.mirror import Mirror, PassOptions
 
 log = structlog.get_logger()

@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from syncd.core.errors import RootHalt
-from syncd.core.keys import from_os, normal, shown, to_os
+from syncd.core.keys import from_os, keys_below, normal, shown, to_os
 from syncd.core.model import Problem
 from syncd.core.plain_text import counted
 from syncd.core.plan import BRAKE_FLOOR, BrakeInput, brake
@@ -19,7 +19,7 @@ from syncd.local.mounts import MountSurvey, survey
 from syncd.local.read import Identity
 from syncd.local.walk import Tree
 from syncd.state.db import Meta
-from syncd.state.journal import Journal, under
+from syncd.state.journal import Journal
 from syncd.state.pass_tables import PassTables
 from syncd.sync.mirror import Mirror
 
@@ -224,8 +224,8 @@ def compare_mounts(
 
 def accepted_mounts(meta: Meta) -> AcceptedMounts | None:
     """Return the mounts that a pass accepted last, None if no pass has looked at them."""
-    kept = meta.get("mounts")
-    return AcceptedMounts(**kept) if isinstance(kept, dict) else None
+    kept = meta.values("mounts")
+    return AcceptedMounts(**kept) if kept else None
 
 
 def root_mount_went(mirror: Mirror, seen: MountSurvey) -> bool:
@@ -282,7 +282,7 @@ def protect_look(tree: Tree, db: sqlite3.Connection, name: str) -> None:
 
 def _mount_changes(tree: Tree, journal: Journal, before: AcceptedMounts, seen: MountSurvey) -> MountChanges:
     def known(path: str) -> bool:
-        return journal.has_between(*under(tree.prefix + _folder(path)))
+        return bool(journal.after(*keys_below(tree.prefix + _folder(path)), limit=1))
 
     def empty(path: str) -> bool:
         return not tree.includes_any(path + "/")

@@ -13,7 +13,7 @@ from syncd.core.model import NOT_INDEXED, ON_THE_WAY, ActionEvent, Entry, Proble
 from syncd.core.plan import same_entry
 from syncd.core.problems import full_message, not_indexed
 from syncd.state.db import transaction
-from syncd.state.journal_index import STUCK_S
+from syncd.state.journal import STUCK_S
 from syncd.state.pass_tables import next_pass_id
 from syncd.sync.mirror import Mirror
 from syncd.targets.base import Indexed

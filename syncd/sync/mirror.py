@@ -15,14 +15,14 @@ from syncd.core.problems import Limits
 from syncd.core.rules import Rules
 from syncd.local.read import Identity
 from syncd.local.walk import Tree
-from syncd.state.activity import History, Passes
 from syncd.state.caches import StatCache
 from syncd.state.db import Meta
-from syncd.state.history import DeleteLog
+from syncd.state.deletions import Absences, DeleteLog
+from syncd.state.history import History, Passes
 from syncd.state.journal import Journal
 from syncd.state.ownership import Claims, SupersededEntries
 from syncd.state.pass_tables import PassTables
-from syncd.state.queue import FAR_S, Absences, Dirty, Queue
+from syncd.state.queue import FAR_S, Dirty, Queue
 from syncd.targets.base import Target
 
 CONVERSIONS = 2
@@ -57,7 +57,7 @@ class Mirror:
     """A mirror. Only one serial loop uses it.
 
     root_seen, mount_seen: identity and mount of the root when this process last looked, see sync/guard.py.
-    age: returns seconds that do not depend on the wall clock, see state/age.py.
+    age: returns seconds that do not depend on the wall clock, see state/db.py.
     on_action: called with the outcome of each action. It must not raise or block.
     convert: returns the content to send of the file with a key. It blocks, and raises SyncdError.
     """

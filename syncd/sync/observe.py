@@ -20,10 +20,10 @@ from itertools import islice
 from typing import NamedTuple
 
 from syncd.core.errors import DiskRetry, FileChanged, Park, unexpected_error
+from syncd.core.keys import LAST
 from syncd.core.model import Content, Entry, Excluded, Item, Local, Problem, Record
 from syncd.core.names import WHOLE
 from syncd.core.plan import Source
-from syncd.state.journal import LAST
 from syncd.state.pass_tables import ChangeQuery, KeyRow, PassTables
 from syncd.state.queue import Dirty
 from syncd.sync.mirror import CONVERSIONS, Mirror
@@ -141,7 +141,8 @@ async def fill_from_listing(mirror: Mirror, tables: PassTables, tick: Callable[[
         if any_deleted is None:
             any_deleted = tombstones.any_about(started, lag_s)
         refs = [entry.ref for entry in batch] if any_deleted else []
-        deleted = tombstones.deleted_about(refs, started, lag_s) if refs else set()
+        # A delete from a clock that was ahead has an unknown time, and must not hide an entry for days.
+        deleted = tombstones.deleted_between(refs, started - lag_s, started + lag_s)
         tables.remote.add(entry for entry in batch if entry.ref not in deleted)
         tables.remote.hidden += len(deleted)
         batch.clear()

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import structlog
 
 from syncd.core.errors import Brake, StateDamaged, StateHalt, SyncdError
-from syncd.state.activity import PastPass
 from syncd.state.directory import writable
+from syncd.state.history import PastPass
 from syncd.state.pass_tables import next_pass_id
 from syncd.sync.mirror import Mirror, PassOptions, Result, Scope
 

@@ -11,8 +11,7 @@ from typing import Any
 from syncd.core.errors import StateHalt
 from syncd.core.requests import Contact, Trouble, is_watched, reporting_to
 from syncd.state.directory import writable
-from syncd.state.history import State, set_state
-from syncd.state.presence import keep_contact
+from syncd.state.history import State, keep_contact, set_state
 from syncd.sync.mirror import Mirror, Result
 
 PROGRESS_EVERY_S = 1.0

@@ -15,9 +15,9 @@ from syncd.core.plan import Source
 from syncd.core.problems import not_indexed
 from syncd.core.requests import Priority, requests_at
 from syncd.local.read import Identity
-from syncd.state.activity import KEEP_S as ACTIVITY_S
 from syncd.state.db import transaction
-from syncd.state.journal import HOUR_S
+from syncd.state.deletions import HOUR_S
+from syncd.state.history import KEEP_S as ACTIVITY_S
 from syncd.state.ownership import Listing
 from syncd.state.pass_tables import PassTables, next_pass_id
 from syncd.state.queue import Dirty

@@ -19,9 +19,8 @@ from syncd.cloudflare.vectorize import VectorizeIndex
 from syncd.cloudflare.workers_ai import WorkersAI
 from syncd.core.probe_answers import NO_ANSWERS
 from syncd.service.build import LONG_KEY_LENGTH
-from syncd.state.caches import Embeddings
+from syncd.state.caches import Embeddings, StoredAnswers
 from syncd.state.db import open_state
-from syncd.state.probe_answers import StoredAnswers
 from syncd.targets.ai_search.items import ItemWritePolicy
 from syncd.targets.ai_search.probe import ItemProbe
 from syncd.targets.ai_search.target import AISearchTarget

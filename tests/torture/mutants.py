@@ -102,7 +102,7 @@ MUTANTS = (
     ),
     Mutant(
         "a full disk is noticed only after the delete",
-        "syncd/state/history.py",
+        "syncd/state/deletions.py",
         "_check_room(descriptor, sum(len(_line(line, 0.0)) for line in lines))",
         "pass",
         ("tests/unit/state/test_deletions.py",),

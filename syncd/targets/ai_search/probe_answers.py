@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from syncd.core.model import Content
 from syncd.core.probe_answers import DIGESTS, NO_ANSWERS, ProbeAnswers, digest_of, plain_digest
-from syncd.state.probe_answers import StoredAnswers
+from syncd.state.caches import StoredAnswers
 
 
 class CurrentAnswers:

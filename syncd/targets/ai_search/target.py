@@ -18,7 +18,7 @@ from syncd.core.model import Entry
 from syncd.core.plain_text import truncated
 from syncd.core.probe_answers import ProbeAnswers
 from syncd.core.problems import Limits
-from syncd.state.probe_answers import StoredAnswers
+from syncd.state.caches import StoredAnswers
 from syncd.targets.ai_search.following import IndexFollower
 from syncd.targets.ai_search.items import INSTANCE, OWNER, SHA256, ItemReader, ItemWritePolicy
 from syncd.targets.ai_search.probe_answers import CurrentAnswers

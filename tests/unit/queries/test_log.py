@@ -8,8 +8,8 @@ import pytest
 from syncd.core.errors import Brake, Park, RootHalt, Unreachable
 from syncd.core.model import Delete
 from syncd.queries.log import KINDS, Log, read_log, summary
-from syncd.state.activity import PastPass
 from syncd.state.db import directory_of
+from syncd.state.history import PastPass
 from syncd.sync.mirror import PassOptions, Scope
 from syncd.sync.reconcile import reconcile
 from tests.harness import START, Core, in_step

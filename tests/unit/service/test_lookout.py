@@ -14,7 +14,7 @@ from syncd.core.requests import Quota
 from syncd.service.lookout import BUDGET_LONG_S, BUDGET_PAUSE_S, COUNT_EVERY_S, Lookout, Waits, of_problems, of_state
 from syncd.service.mirror_status import DEGRADED_LONG_S
 from syncd.service.worker import MirrorWorker
-from syncd.state.journal_index import STUCK_S
+from syncd.state.journal import STUCK_S
 from tests.harness import START, Core
 
 

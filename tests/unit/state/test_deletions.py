@@ -11,8 +11,8 @@ import pytest
 
 from syncd.core.errors import Park, StateHalt
 from syncd.core.rules import Rules
-from syncd.state import history
-from syncd.state.history import DeleteLog, last_delete, log_path
+from syncd.state import deletions
+from syncd.state.deletions import DeleteLog, last_delete, log_path
 from tests.harness import Core, ScriptedTarget, in_step
 
 LINE: dict[str, object] = {"mirror": "docs", "key": "a.md", "why": "so"}
@@ -20,7 +20,7 @@ LINE: dict[str, object] = {"mirror": "docs", "key": "a.md", "why": "so"}
 
 @pytest.fixture
 def log(tmp_path: Path) -> DeleteLog:
-    return DeleteLog(log_path(tmp_path))
+    return DeleteLog(tmp_path)
 
 
 def lines(core: Core) -> list[dict[str, Any]]:
@@ -136,13 +136,13 @@ def test_the_error_quotes_a_line_that_cannot_be_written(
 def test_a_log_that_is_full_is_put_aside_once(
     log: DeleteLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, aside: bool
 ) -> None:
-    monkeypatch.setattr(history, "LOG_LIMIT", 100)
+    monkeypatch.setattr(deletions, "LOG_LIMIT", 100)
     log_path(tmp_path).write_text("x" * (size - 1) + "\n")
-    (tmp_path / history.OLD_DELETE_LOG_NAME).write_text("the one before")
+    (tmp_path / deletions.OLD_DELETE_LOG_NAME).write_text("the one before")
     with log.writing([LINE]) as pen:
         pen.write(LINE, 0.0)
     assert len(list(tmp_path.iterdir())) == 2
-    assert ((tmp_path / history.OLD_DELETE_LOG_NAME).read_text() == "the one before") is not aside
+    assert ((tmp_path / deletions.OLD_DELETE_LOG_NAME).read_text() == "the one before") is not aside
     assert len(log_path(tmp_path).read_text().splitlines()) == (1 if aside else 2)
     assert last_delete(tmp_path, "docs", "a.md") is not None
 

@@ -3,8 +3,10 @@ from dataclasses import replace
 
 import pytest
 
+from syncd.core.keys import LAST, keys_below
 from syncd.core.model import Entry, Problem, Record
-from syncd.state.journal import HOUR_S, LAST, Journal, under
+from syncd.state.deletions import HOUR_S
+from syncd.state.journal import Journal
 from syncd.state.queue import Queue
 
 NOW = 1_000_000.0
@@ -31,7 +33,7 @@ def test_records_are_read_in_key_order_in_blocks(journal: Journal) -> None:
         journal.put(replace(RECORD, key=name))
     assert [record.key for record in journal.after("", LAST, 3)] == names[:3]
     assert [record.key for record in journal.after(names[2], LAST, 99)] == names[3:]
-    assert [record.key for record in journal.after(*under("a/"), 99)] == ["a/b", "a/\u00fc"]
+    assert [record.key for record in journal.after(*keys_below("a/"), 99)] == ["a/b", "a/\u00fc"]
 
 
 def test_checksums_of_files_that_are_neither_mirrored_nor_in_the_way_are_forgotten(
@@ -58,7 +60,7 @@ def test_written_returns_the_keys_written_between_two_times(
 
 
 def test_the_key_range_of_a_directory_has_only_its_children() -> None:
-    first, upto = under("a/")
+    first, upto = keys_below("a/")
     assert first < "a/b" < upto
     assert first < f"a/{LAST}" < upto
     assert not first < "a.b" < upto
@@ -134,13 +136,13 @@ def test_a_delete_leaves_a_tombstone_in_the_place_of_the_record(journal: Journal
     assert journal.tombstones.deleted_at("r2") is None
 
 
-def test_deleted_about_returns_the_recently_deleted_refs(journal: Journal) -> None:
+def test_deleted_between_returns_the_recently_deleted_refs(journal: Journal) -> None:
     journal.tombstones.record_delete("a", "r1", NOW - 1, consented=False)
     journal.tombstones.record_delete("b", "r2", NOW, consented=False)
     journal.tombstones.record_delete("c", "r3", NOW, consented=False)
     journal.tombstones.record_delete("d", "r5", NOW + 11, consented=False)
-    assert journal.tombstones.deleted_about(["r1", "r2", "r4", "r5"], NOW + 5, 5.0) == {"r2"}
-    assert journal.tombstones.deleted_about([], NOW, 5.0) == set()
+    assert journal.tombstones.deleted_between(["r1", "r2", "r4", "r5"], NOW, NOW + 10) == {"r2"}
+    assert journal.tombstones.deleted_between([], NOW - 5, NOW + 5) == set()
 
 
 def test_deleting_a_duplicate_keeps_the_record_of_the_other_entry(journal: Journal) -> None:

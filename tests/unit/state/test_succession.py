@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import Locked
+from syncd.core.keys import LAST
 from syncd.core.model import Record
 from syncd.state import succession
-from syncd.state.age import Age, boot_id, uptime_s
-from syncd.state.db import Meta, open_state
+from syncd.state.db import Age, Meta, open_state
 from syncd.state.directory import FILE_NAME, lock
-from syncd.state.journal import LAST, Journal
+from syncd.state.journal import Journal
 from syncd.state.ownership import Claims, bind
 from syncd.state.pass_tables import last_pass_id, next_pass_id
 from syncd.state.succession import rebuild_directory, succeed
@@ -47,7 +47,7 @@ def make_rebuild(state: Path) -> None:
         bind(db, "docs", *SECOND)
         Journal(db, "docs").put(record("a.md", "new", 2))
         Journal(db, "docs").put(record("c.md", "new", 3))
-        Claims(db, "docs").add_puts(["d.md"], Age(db, boot_id(), uptime_s()).at(uptime_s()))
+        Claims(db, "docs").add_puts(["d.md"], Age(db).now())
 
 
 def refs(db: sqlite3.Connection, mirror: str = "docs") -> dict[str, str]:
@@ -71,15 +71,15 @@ def test_the_journal_of_the_rebuild_takes_over(db: sqlite3.Connection, tmp_path:
 
 
 def test_numbers_of_passes_go_on_and_ages_move(db: sqlite3.Connection, tmp_path: Path) -> None:
-    age = Age(db, boot_id(), uptime_s())
+    age = Age(db)
     age._offset += 5000.0
-    age.keep(uptime_s())
+    age.keep()
     succeed(db, tmp_path, "docs", SECOND, keep=False)
     changed = Journal(db, "docs").get("c.md")
     assert changed is not None
     assert (changed.pass_id, last_pass_id(db)) == (10, 10)
     (claimed,) = db.execute("SELECT at FROM claim WHERE mirror = 'docs'").fetchone()
-    assert age.at(uptime_s()) - claimed < 60
+    assert age.now() - claimed < 60
 
 
 @pytest.mark.parametrize("binding", [FIRST, ["account ai-search:default/docs-3", ""], [SECOND[0], "v2/"]])

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from syncd.core.errors import Park, Retry, Unreachable
 from syncd.core.model import ActionEvent, Entry, Record
 from syncd.core.problems import TRIES_S, Limits
-from syncd.state.journal_index import STUCK_S
+from syncd.state.journal import STUCK_S
 from syncd.state.queue import retry_problems
 from syncd.sync import index
 from syncd.sync.mirror import Scope

@@ -11,7 +11,8 @@ from syncd.core.model import Item, int64
 from syncd.local.read import Disk
 from syncd.local.walk import Tree
 from syncd.state.caches import StatCache
-from syncd.state.journal import Journal, Tombstones
+from syncd.state.deletions import Tombstones
+from syncd.state.journal import Journal
 from tests.harness import Core, ScriptedTarget, in_step, is_clean, outcomes, planned
 from tests.memory_target import MemoryTarget
 

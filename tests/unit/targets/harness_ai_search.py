@@ -23,9 +23,9 @@ from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import create_app
 from syncd.local.walk import Tree
 from syncd.service.build import LONG_KEY_LENGTH, build_mirror
+from syncd.state.caches import StoredAnswers
 from syncd.state.db import open_state
 from syncd.state.journal import Journal
-from syncd.state.probe_answers import StoredAnswers
 from syncd.sync.mirror import Mirror, Settings
 from syncd.targets.ai_search.items import ItemWritePolicy
 from syncd.targets.ai_search.target import AISearchTarget, limits

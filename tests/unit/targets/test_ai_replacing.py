@@ -11,7 +11,7 @@ import pytest
 from syncd.core.errors import Unreachable
 from syncd.core.requests import current_priority
 from syncd.state.db import directory_of
-from syncd.state.history import log_path
+from syncd.state.deletions import log_path
 from syncd.sync.mirror import Hooks, PassOptions, Scope
 from syncd.sync.reconcile import reconcile
 from tests.unit.targets.harness_ai_search import (

@@ -10,7 +10,7 @@ from syncd.core.errors import Brake, ConfigError, Halt
 from syncd.queries.pull import Folder, pull
 from syncd.queries.verify import verify
 from syncd.state.db import directory_of
-from syncd.state.history import log_path
+from syncd.state.deletions import log_path
 from syncd.targets.vectorize.target import VectorizeTarget
 from tests.unit.targets.harness_ai_search import Act, Forward, answers, done_but_cut_off
 from tests.unit.targets.harness_vectorize import INDEXES, Harness, MirrorFixture, open_harness
