@@ -60,7 +60,7 @@ class Documents:
     async def converted(self, key: str, source: Content, limits: Limits) -> Content:
         """Return a file as the mirror sends it. Raises Park or Retry if it cannot be converted."""
         # Imported late, because few folders contain documents.
-        from syncd.text.conversion import converted
+        from syncd.text.converter import converted
 
         mark = key, source.checksum
         content = self._kept.get(mark)
@@ -75,10 +75,10 @@ class Documents:
 
     def close(self) -> None:
         """End all conversions."""
-        from syncd.text.conversion import close
+        from syncd.text.converter import converter
 
         self._threads.shutdown(wait=False, cancel_futures=True)
-        close()
+        converter.close()
 
 
 class Agent:

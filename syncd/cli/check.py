@@ -334,7 +334,7 @@ def _check_folder(
 
 def _check_forms(name: str, forms: "Forms", survey: "FolderSurvey") -> _Result:
     from syncd.queries.forecast import describe_forms
-    from syncd.text.conversion import CONVERT_REMEDY, converter_version
+    from syncd.text.converter import CONVERT_REMEDY, converter_version
 
     missing = bool(forms.convert) and converter_version() is None
     what, message = f"{name}: convert", describe_forms(survey, forms, missing=missing)

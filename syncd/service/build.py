@@ -110,9 +110,9 @@ async def open_session(
         stack.callback(db.close)
         sections = [config.mirrors[name] for name in names]
         if any(section.convert or section.target.type == "vectorize" for section in sections):
-            from syncd.text.conversion import close
+            from syncd.text.converter import converter
 
-            stack.push_async_callback(asyncio.to_thread, close)
+            stack.push_async_callback(asyncio.to_thread, converter.close)
         stack.enter_context(detect_damage(db, config.state_dir / FILE_NAME))
         config = _with_owners(config, db)
         transport = await stack.enter_async_context(open_transport(config))
@@ -277,7 +277,7 @@ def build_mirror(
     )
     if target.limits.forms:
         # Imported late, because few folders contain documents.
-        from syncd.text.conversion import converted
+        from syncd.text.converter import converted
 
         mirror.convert = converted
     return mirror
@@ -328,7 +328,7 @@ def build_limits(section: MirrorConfig) -> Limits:
     limits = _target_limits(section)
     if not (section.convert or section.as_text):
         return limits
-    from syncd.text.conversion import converter_name
+    from syncd.text.converter import converter_name
 
     patterns, renames = (tuple(section.convert), tuple(section.as_text)), section.target.type != "vectorize"
     forms = Forms(*patterns, section.key_prefix, converter_name(), renames)

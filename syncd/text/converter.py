@@ -1,9 +1,10 @@
 """Converts HTML and documents to Markdown in separate processes, because no library limits its time and its memory.
 
-`Converter` starts the processes, and `main` runs in each of them. A process answers requests until its input ends. A
-request is a header and its content: H for HTML in UTF-8, or D for the name and the bytes of a document. A header has a
-letter and the length of the content. The letter of an answer is M for Markdown, E for an error message, or L for the
-limit that was exceeded. A hard limit ends the process.
+`converted` returns a file as it is sent (see core/names.py). `Converter` starts the processes, and `main` runs in each
+of them. A process answers requests until its input ends. A request is a header and its content: H for HTML in UTF-8, or
+D for the name and the bytes of a document. A header has a letter and the length of the content. The letter of an answer
+is M for Markdown, E for an error message, R for a package that cannot be imported, or L for the limit that was
+exceeded. A hard limit ends the process.
 """
 
 import atexit
@@ -16,12 +17,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import IO, BinaryIO
 
 from syncd.core.errors import Park, Retry, SyncdError
+from syncd.core.model import Content
+from syncd.core.plain_text import decode
+from syncd.core.problems import Limits
+
+PACKAGE = "kreuzberg"
+CONVERT_REMEDY = "pip install 'syncd[convert]'"
 
 HEADER = struct.Struct("!cQ")
 MEMORY_BYTES = 512 * 1024 * 1024
@@ -43,23 +52,9 @@ _TOO_MUCH = (
 )
 _QUIET = {"MALLOC_ARENA_MAX": "2", "RAYON_NUM_THREADS": "1", "TOKIO_WORKER_THREADS": "1"}
 """Environment of the process. Each thread and each arena of the allocator takes a part of the allowed memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """A kind of content.
-
-    letter: of its requests. what, piece: its names in messages. limit_signals: further ends of a process at a limit.
-    """
-
-    letter: bytes
-    what: str
-    piece: str
-    limit_signals: tuple[int, ...] = ()
-
-
-_HTML = _Kind(b"H", "HTML", "pages")
-_DOCUMENT = _Kind(b"D", "document", "files", (-signal.SIGABRT,))
+_HTML, _DOCUMENT = b"H", b"D"
+_NOUNS = {_HTML: ("HTML", "pages"), _DOCUMENT: ("document", "files")}
+"""The letter of a request -> the names of its content and of several such contents in messages."""
 
 
 class Converter:
@@ -85,7 +80,7 @@ class Converter:
         """
         return self._convert(_DOCUMENT, name.encode("utf-8", "surrogatepass") + b"\0" + data)
 
-    def _convert(self, kind: _Kind, data: bytes) -> bytes:
+    def _convert(self, kind: bytes, data: bytes) -> bytes:
         with self._places, self._process() as process:
             overdue = threading.Event()
 
@@ -97,7 +92,7 @@ class Converter:
             timer.daemon = True
             timer.start()
             try:
-                letter, answer = _ask(process, kind.letter, data)
+                letter, answer = _ask(process, kind, data)
             except (OSError, EOFError) as error:
                 process.kill()
                 raise _exit_error(kind, process.wait(), overdue=overdue.is_set()) from error
@@ -110,7 +105,7 @@ class Converter:
             return answer
         if letter == b"R":
             raise Retry(f"the converter of files cannot be loaded ({answer.decode()}); reinstall it")
-        raise Park("refused", f"the file is no readable {kind.what} ({answer.decode()}); fix it, or exclude it")
+        raise Park("refused", f"the file is no readable {_NOUNS[kind][0]} ({answer.decode()}); fix it, or exclude it")
 
     def close(self) -> None:
         """Kill all processes, also during a conversion."""
@@ -193,24 +188,72 @@ def _read_exactly(pipe: IO[bytes], size: int) -> bytes:
     return data
 
 
-def _too_much(kind: _Kind) -> str:
-    return f"converting this {kind.what} {_TOO_MUCH} {kind.piece}, or exclude it"
+def _too_much(kind: bytes) -> str:
+    what, pieces = _NOUNS[kind]
+    return f"converting this {what} {_TOO_MUCH} {pieces}, or exclude it"
 
 
-def _exit_error(kind: _Kind, code: int, *, overdue: bool) -> SyncdError:
+def _exit_error(kind: bytes, code: int, *, overdue: bool) -> SyncdError:
     """Return the error of a process that ended before its answer."""
+    what = _NOUNS[kind][0]
     if overdue:
-        return Retry(f"the conversion of its {kind.what} took too long, because the machine is busy; it is tried again")
+        return Retry(f"the conversion of its {what} took too long, because the machine is busy; it is tried again")
     # A library in Rust aborts the process when the memory limit refuses an allocation.
-    if code in (LIMIT_CODE, -signal.SIGXCPU, *kind.limit_signals):
+    if code in (LIMIT_CODE, -signal.SIGXCPU, -signal.SIGABRT):
         return Park("too_large", _too_much(kind))
     if code == -signal.SIGKILL:
-        return Retry(f"the conversion of its {kind.what} was interrupted; it is tried again")
-    return Park("refused", f"the file's {kind.what} ends the process that converts it ({code}); fix it, or exclude it")
+        return Retry(f"the conversion of its {what} was interrupted; it is tried again")
+    return Park("refused", f"the file's {what} ends the process that converts it ({code}); fix it, or exclude it")
 
 
 converter = Converter()
 atexit.register(converter.close)
+
+
+# -- the files of a mirror
+
+
+@cache
+def converter_version() -> str | None:
+    """Return the version of the converter, None if the extra `convert` is not installed.
+
+    The search for the package takes longer than the conversion of a small file. One that is installed later needs a new
+    start anyway, because the mirrors are built with this version.
+    """
+    try:
+        return version(PACKAGE)
+    except PackageNotFoundError:
+        return None
+
+
+def converter_name() -> str:
+    """Return the converter as a part of the checksums of converted files, such as kreuzberg-4.10.4."""
+    return f"{PACKAGE}-{converter_version() or 'missing'}"
+
+
+def converted(key: str, content: Content, limits: Limits) -> Content:
+    """Return a file as it is sent. Blocks while the file is converted, if its form is `convert`.
+
+    Raises Park if the file cannot be converted, if its text cannot be sent, or if a file of `as_text` is no text, and
+    Retry if the extra `convert` is not installed.
+    """
+    form = limits.forms.of(key)
+    if form == "text":
+        try:
+            # The target reads other encodings as far as it can. A search would find the bytes of another file as words.
+            decode(content.data, errors="replace")
+        except ValueError as error:
+            why = f"the file is named in as_text, but {error} to send it, or exclude it"
+            raise Park("unsupported_type", why) from None
+    if form != "convert":
+        return content
+    if converter_version() is None:
+        # Retry, because a parked file would be retried only after a change of the file.
+        raise Retry(f"converting documents needs the extra 'convert': {CONVERT_REMEDY}, then start syncd again")
+    text = converter.document(key.rpartition("/")[2], content.data)
+    if problem := limits.refuse_converted(key, len(text)):
+        raise Park(problem.kind, problem.message)
+    return replace(content, data=text)
 
 
 # -- in the process
@@ -240,9 +283,7 @@ def main() -> None:
 
 def _answer(source: BinaryIO, kind: bytes, size: int) -> tuple[bytes, bytes]:
     try:
-        data = source.read(size)
-        convert = _converter(kind)
-        made = convert(data)
+        made = _markdown(kind, source.read(size))
     except ImportError as error:
         return b"R", _told(error)
     except MemoryError:
@@ -260,19 +301,16 @@ def _told(error: BaseException) -> bytes:
     return " ".join(text.split())[:200].encode("utf-8", "backslashreplace")
 
 
-def _converter(kind: bytes) -> Callable[[bytes], bytes]:
-    """Return the function that converts the content of a request. Raises ImportError if its package is missing."""
-    if kind == _DOCUMENT.letter:
+def _markdown(kind: bytes, content: bytes) -> bytes:
+    """Return the content of a request as Markdown. Raises ImportError if a package is missing."""
+    if kind == _DOCUMENT:
         from syncd.text.document_text import markdown as document_markdown
 
-        def convert_document(data: bytes) -> bytes:
-            name, _, content = data.partition(b"\0")
-            return document_markdown(name.decode("utf-8", "surrogatepass"), content)
-
-        return convert_document
+        name, _, data = content.partition(b"\0")
+        return document_markdown(name.decode("utf-8", "surrogatepass"), data)
     from syncd.text.html_text import markdown
 
-    return lambda data: markdown(data.decode("utf-8", "surrogatepass")).encode("utf-8", "surrogatepass")
+    return markdown(content.decode("utf-8", "surrogatepass")).encode("utf-8", "surrogatepass")
 
 
 def peak_memory() -> int:

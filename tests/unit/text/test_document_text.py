@@ -10,9 +10,9 @@ from syncd.core.errors import Park, Retry
 from syncd.core.model import Content
 from syncd.core.names import Forms
 from syncd.core.problems import Limits
-from syncd.text import conversion
+from syncd.text import converter as conversion
 from syncd.text.converter import Converter
-from syncd.text.notebook_text import markdown as notebook
+from syncd.text.document_text import notebook_markdown as notebook
 from tests.skips import NotHere
 from tests.unit.text.documents_harness import docx, eml, epub, ipynb, odt, paragraph, pptx, rtf
 
@@ -154,6 +154,15 @@ def test_a_video_is_not_sent_as_text(data: bytes) -> None:
     assert raised.value.kind == "unsupported_type"
 
 
+@pytest.fixture
+def unknown_version() -> Iterator[None]:
+    """The version of the converter is looked up again in the test, and after it."""
+    conversion.converter_version.cache_clear()
+    yield
+    conversion.converter_version.cache_clear()
+
+
+@pytest.mark.usefixtures("unknown_version")
 def test_without_the_extra_a_file_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversion, "PACKAGE", "no-such-package")
     assert conversion.converter_name() == "no-such-package-missing"
@@ -161,6 +170,7 @@ def test_without_the_extra_a_file_is_tried_again(monkeypatch: pytest.MonkeyPatch
         conversion.converted("a.docx", Content(b"x", "00+x-1"), LIMITS)
 
 
+@pytest.mark.usefixtures("unknown_version")
 def test_the_converter_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(conversion, "PACKAGE", "asked-once")
@@ -184,4 +194,4 @@ def test_the_limits_of_the_target_concern_the_text(shared: Converter) -> None:
     with pytest.raises(Park) as none:
         conversion.converted("a.docx", Content(docx(""), "00+x-1"), LIMITS)
     assert none.value.kind == "empty"
-    conversion.close()
+    conversion.converter.close()
