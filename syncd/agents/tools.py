@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import BaseModel
@@ -22,7 +22,6 @@ from syncd.agents.values import (
     Parameters,
     ReadParameters,
     ReadResult,
-    ReportedProblem,
     SearchHit,
     SearchParameters,
     SearchResult,
@@ -84,26 +83,22 @@ class Documents:
 class Agent:
     """The resources of the tools: the config, and the connections to the API.
 
-    load: returns the config, a new one if its file has changed. names: the mirrors that agents may see, all if it is
-    empty.
+    config: returns the config, a new one if its file has changed; raises ConfigError if it is wrong now. names: the
+    mirrors that agents may see, all if it is empty.
     """
 
-    def __init__(self, load: Callable[[], Config], names: Sequence[str] = ()) -> None:
-        self._load = load
+    def __init__(self, config: Callable[[], Config], names: Sequence[str] = ()) -> None:
+        self.config = config
         self._names = names
         self._stack = AsyncExitStack()
         self._transport: tuple[Config, Transport] | None = None
         self._opening = asyncio.Lock()
         self.documents = Documents()
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the connections, and end conversions under way."""
         self.documents.close()
         await self._stack.aclose()
-
-    def config(self) -> Config:
-        """Return the config. Raises ConfigError if it has changed and is wrong now."""
-        return self._load()
 
     def names(self, config: Config) -> list[str]:
         """Return the mirrors that agents may see."""
@@ -135,16 +130,6 @@ class Agent:
             if self._transport is None or self._transport[0].cloudflare != config.cloudflare:
                 self._transport = config, await self._stack.enter_async_context(open_transport(config))
             return self._transport[1]
-
-
-@asynccontextmanager
-async def open_agent(load: Callable[[], Config], names: Sequence[str]) -> AsyncIterator[Agent]:
-    """Yield an agent, and close its connections."""
-    agent = Agent(load, names)
-    try:
-        yield agent
-    finally:
-        await agent.close()
 
 
 def _begin(config: Config, name: str, folder: str) -> str:
@@ -185,17 +170,7 @@ async def _read(agent: Agent, given: ReadParameters) -> ReadResult:
     content = await agent.documents.converted(item.key, source, tree.limits) if converted else source
     wanted = Bytes(given.offset, given.limit) if given.line is None else Lines(given.line, given.lines)
     part = await asyncio.to_thread(part_of, item, content, tree, wanted)
-    return ReadResult(
-        mirror=file.mirror,
-        key=part.key,
-        path=part.path,
-        text=part.text,
-        converted=converted,
-        offset=part.offset,
-        next_offset=part.next_offset,
-        size=part.size,
-        line=part.line,
-    )
+    return ReadResult(mirror=file.mirror, converted=converted, **asdict(part))
 
 
 def _file(agent: Agent, config: Config, given: ReadParameters) -> Found:
@@ -210,11 +185,7 @@ def _file(agent: Agent, config: Config, given: ReadParameters) -> Found:
     return file
 
 
-async def _list(agent: Agent, given: ListParameters) -> ListResult:
-    return await asyncio.to_thread(_list_now, agent, given)
-
-
-def _list_now(agent: Agent, given: ListParameters) -> ListResult:
+def _list(agent: Agent, given: ListParameters) -> ListResult:
     config = agent.config()
     name = agent.mirror(config, given.mirror)
     begin = _begin(config, name, given.folder) if given.folder else ""
@@ -223,19 +194,13 @@ def _list_now(agent: Agent, given: ListParameters) -> ListResult:
     shown_rows = (rows or [])[: given.limit]
     return ListResult(
         mirror=name,
-        items=[
-            ListedItem(key=row["key"], size=row["size"], state=row["state"], index=row["index"]) for row in shown_rows
-        ],
+        items=[ListedItem.model_validate(row) for row in shown_rows],
         next_cursor=shown_rows[-1]["key"] if len(rows or []) > given.limit else None,
         note=note,
     )
 
 
-async def _explain(agent: Agent, given: ExplainParameters) -> ExplainResult:
-    return await asyncio.to_thread(_explain_now, agent, given)
-
-
-def _explain_now(agent: Agent, given: ExplainParameters) -> ExplainResult:
+def _explain(agent: Agent, given: ExplainParameters) -> ExplainResult:
     config = agent.config()
     found = find_all(config, agent.mirrors(config, given.mirror), given.path, build_tree, from_here=False)
     return ExplainResult(
@@ -251,11 +216,7 @@ def _explain_now(agent: Agent, given: ExplainParameters) -> ExplainResult:
     )
 
 
-async def _status(agent: Agent, given: StatusParameters) -> StatusResult:
-    return await asyncio.to_thread(_status_now, agent, given)
-
-
-def _status_now(agent: Agent, given: StatusParameters) -> StatusResult:
+def _status(agent: Agent, given: StatusParameters) -> StatusResult:
     config = agent.config()
     names = agent.mirrors(config, given.mirror)
     told = snapshot(
@@ -264,22 +225,19 @@ def _status_now(agent: Agent, given: StatusParameters) -> StatusResult:
     return StatusResult(
         daemon_running=told["daemon"]["running"],
         mirrors={
-            name: MirrorState(
-                state=mirror["state"],
-                detail=mirror.get("detail") or "",
-                path=mirror["path"],
-                target=mirror["target"],
-                can_search=config.mirrors[name].target.type != "kv",
-                searchable=mirror["searchable"],
-                items=mirror["items"],
-                index=mirror["index"],
-                last_reconcile=mirror["last_reconcile"],
-                oldest_pending_s=mirror["oldest_pending_s"],
-                problems=[ReportedProblem(**problem) for problem in mirror["problems"]],
-            )
+            name: MirrorState.model_validate({**mirror, "can_search": config.mirrors[name].target.type != "kv"})
             for name, mirror in told["mirrors"].items()
         },
     )
+
+
+def _in_thread(answer: Callable[[Agent, Any], BaseModel]) -> Callable[[Agent, Any], Awaitable[BaseModel]]:
+    """Let a function that reads the state file, or the folder, answer in a thread."""
+
+    async def run(agent: Agent, given: Parameters) -> BaseModel:
+        return await asyncio.to_thread(answer, agent, given)
+
+    return run
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,8 +272,8 @@ TOOLS: Mapping[str, AgentTool] = {
     for tool in (
         AgentTool("search", "Search documents", _SEARCH, SearchParameters, SearchResult, _search),
         AgentTool("read", "Read a document", _READ, ReadParameters, ReadResult, _read),
-        AgentTool("list", "List documents", _LIST, ListParameters, ListResult, _list),
-        AgentTool("explain", "Explain a file", _EXPLAIN, ExplainParameters, ExplainResult, _explain),
-        AgentTool("status", "Show the state", _STATUS, StatusParameters, StatusResult, _status),
+        AgentTool("list", "List documents", _LIST, ListParameters, ListResult, _in_thread(_list)),
+        AgentTool("explain", "Explain a file", _EXPLAIN, ExplainParameters, ExplainResult, _in_thread(_explain)),
+        AgentTool("status", "Show the state", _STATUS, StatusParameters, StatusResult, _in_thread(_status)),
     )
 }

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import aclosing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,9 +61,9 @@ def mcp(options: GlobalOptions, mirrors: tuple[str, ...], listen: str | None, to
 
 
 async def _serve(load: "Callable[[], Config]", names: list[str], serve: "Callable[[Agent], Awaitable[None]]") -> None:
-    from syncd.agents.tools import open_agent
+    from syncd.agents.tools import Agent
 
-    async with open_agent(load, names) as agent:
+    async with aclosing(Agent(load, names)) as agent:
         await serve(agent)
 
 

@@ -3,7 +3,7 @@
 import json
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
@@ -11,8 +11,8 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp_types import CallToolResult, TextContent
 
+from syncd.agents import tools
 from syncd.agents.server import make_server
-from syncd.agents.tools import open_agent
 from syncd.config.schema import Config
 from syncd.config.sources import load
 from tests.e2e.harness import PATIENCE_S, Workspace
@@ -81,8 +81,8 @@ async def inner_agent(workspace: Workspace, *names: str) -> AsyncIterator[Agent]
         return load(workspace.config, workspace.env())
 
     async with (
-        open_agent(read_config, names) as tools,
-        Client(make_server(tools), raise_exceptions=True) as client,
+        aclosing(tools.Agent(read_config, names)) as served,
+        Client(make_server(served), raise_exceptions=True) as client,
     ):
         yield Agent(client)
 
