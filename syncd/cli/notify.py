@@ -12,7 +12,7 @@ from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError
 
 if TYPE_CHECKING:
     from syncd.config.daemon_sections import Notify
-    from syncd.service.notices import Notice
+    from syncd.service.outbox import Notice
 
 
 @command()
@@ -27,7 +27,7 @@ def notify(options: GlobalOptions, *, test: bool) -> int:
     section = options.load(level="ERROR").notify
     if not (section.webhook.get_secret_value() or section.urls):
         raise ConfigError("no notices are configured; set notify.webhook, or notify.urls")
-    from syncd.service.notices import Notice
+    from syncd.service.outbox import Notice
 
     detail = "If you can read this, syncd can reach you."
     return run_async(_send(section, Notice(None, "test", "test", detail, time.time())))

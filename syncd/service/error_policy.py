@@ -36,14 +36,16 @@ def retry_pause_s(failures: int, chance: float, requested_s: float = 0.0) -> flo
 class ErrorPolicy:
     """The errors of one mirror and their consequences. All times are times of the event loop.
 
-    interval: seconds between full passes. halted: an earlier process left the mirror halted. refused: for its deletes.
+    interval: seconds between full passes. refused: whether the last halt, also of an earlier process, is the refusal of
+    deletes, which a person may approve.
 
     compared_all: whether a full pass of this process has compared everything. Until then an earlier halt may apply,
     so no single key is served. retry_at: the mirror rests until then. hints_at: a hint on the whole root starts no
     full pass before then. state_fault: why the state file could not be used, until a pass succeeds.
     """
 
-    def __init__(self, interval: float, *, halted: bool, refused: bool) -> None:
+    def __init__(self, interval: float, *, refused: bool) -> None:
+        self.refused = refused
         self.compared_all = False
         self.retry_at = 0.0
         self.hints_at = 0.0
@@ -51,18 +53,11 @@ class ErrorPolicy:
         self._interval = interval
         self._halt: Halt | Brake | None = None
         self._failures = 0
-        self._halt_shown = halted
-        self._refused = halted and refused
 
     @property
     def serves_keys(self) -> bool:
         """Whether single keys are served between full passes. A refusal of deletes does not stop uploads."""
         return self.compared_all and (self._halt is None or isinstance(self._halt, Brake))
-
-    @property
-    def refused(self) -> bool:
-        """Whether a halt is the refusal of deletes, which a person may approve."""
-        return self._refused
 
     @property
     def halted_by_folder(self) -> bool:
@@ -74,17 +69,13 @@ class ErrorPolicy:
         """Whether the mirror is halted, and no change in the folder ends the halt."""
         return self._halt is not None and not self.halted_by_folder
 
-    def hides_progress(self, *, moved: bool) -> bool:
+    def hides_progress(self, *, halted: bool, moved: bool) -> bool:
         """Return whether the state of an earlier error is still shown, in place of the progress of a pass.
 
-        A halt is shown until a full pass has succeeded or, unless it refused deletes, until an action has ended. Any
-        other error is shown until an action has ended (moved).
+        The refusal of deletes is shown until a full pass has succeeded. Any other error is shown until an action has
+        ended. halted: a halt is shown at present. moved: the pass has ended an action.
         """
-        return self._halt_shown or (self._failures > 0 and not moved)
-
-    def on_progress(self, *, moved: bool) -> None:
-        """Note that a pass goes on. moved: it has ended an action."""
-        self._halt_shown = self._halt_shown and (self._refused or not moved)
+        return (halted and self.refused) or ((halted or self._failures > 0) and not moved)
 
     def on_success(self, *, everything: bool) -> str | None:
         """Note that a pass has succeeded. Return why the mirror is still halted, None if it is not."""
@@ -95,7 +86,6 @@ class ErrorPolicy:
         if isinstance(self._halt, Brake) and not everything:
             return str(self._halt)
         self._halt = None
-        self._halt_shown = False
         return None
 
     def on_error(self, error: SyncdError, now: float, chance: float) -> Response:
@@ -107,7 +97,6 @@ class ErrorPolicy:
         requested_s = (error.after_s or 0.0) if isinstance(error, Retry) else 0.0
         self.retry_at = now + retry_pause_s(self._failures, chance, requested_s)
         self._failures += 1
-        self._halt_shown = False
         return Response("degraded", self.retry_at)
 
     def _on_halt(self, error: Halt | Brake, now: float, chance: float) -> Response:
@@ -116,7 +105,7 @@ class ErrorPolicy:
         repeated = (refused and isinstance(self._halt, Brake)) or (paused and isinstance(self._halt, PausedHalt))
         # A refusal is judged by a full pass, or after one.
         self.compared_all = self.compared_all or refused
-        self._halt, self._refused, self._halt_shown = error, refused, True
+        self._halt, self.refused = error, refused
         # Neither a moving folder nor a short interval makes the mirror repeat a request that its target refused.
         pause = 0.0 if self.halted_by_folder else REFUSED_PAUSE_S
         self.hints_at = now + pause

@@ -1,4 +1,4 @@
-"""Looks at the daemon for what people should be told, and hands the notices over to be sent."""
+"""Decides which states of the mirrors become a notice, once for each state, and hands the notices over to be sent."""
 
 import asyncio
 import contextlib
@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from syncd.cloudflare.gate import Gate
 from syncd.config.daemon_sections import Notify
 from syncd.core.errors import StateHalt
+from syncd.core.keys import shown
 from syncd.core.model import HARMLESS
-from syncd.core.plain_text import counted
+from syncd.core.plain_text import counted, printable
 from syncd.queries.forecast import span
 from syncd.service.mirror_status import DEGRADED_LONG_S
-from syncd.service.notices import Conditions, Notice, NoticeBoard, Topic
-from syncd.service.outbox import Outbox, Send, apprise, webhook
+from syncd.service.outbox import Notice, Outbox, Topic, apprise, webhook
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import Meta
 from syncd.state.directory import writable
@@ -29,7 +29,18 @@ BUDGET_PAUSE_S = 60.0
 """Requests that have not waited for this long, in seconds, do not wait any more."""
 SPENT_SHARE = 0.5
 """Requests wait for the quota only if at most this share of it is left; edits have a reserve of up to half."""
+OF_THE_STATE: frozenset[Topic] = frozenset({"halted", "refused", "degraded"})
+"""Topics that end together, when the mirror is in step again."""
+_OVER: Mapping[Topic, str] = {
+    "problems": "Few items have problems now.",
+    "foreign": "No entry of another writer is in the way now.",
+    "budget": "Requests do not wait for the quota now.",
+}
 _TOLD = "told"
+"""The name of a stored value: the topics of a mirror that were told and are not over."""
+
+Conditions = Mapping[Topic, str | None]
+"""Topic -> why it is true at present, None if it is not. A topic that is missing stays as it was."""
 
 
 class Lookout:
@@ -38,14 +49,14 @@ class Lookout:
     def __init__(self) -> None:
         self.webhook = Outbox("webhook")
         self.apprise = Outbox("apprise")
-        self._board = NoticeBoard()
+        self._told: dict[str | None, set[Topic]] = {}
         self._has_listeners = False
         self._count_at: dict[str, float] = {}
         self._waits = Waits()
 
     async def run(self, section: Notify) -> None:
         """Send notices until cancelled. Raises ConfigError if `urls` cannot be used."""
-        to_apprise: Send | None = apprise([url.get_secret_value() for url in section.urls])
+        to_apprise = apprise([url.get_secret_value() for url in section.urls])
         async with webhook(section.webhook.get_secret_value()) as to_webhook:
             # Both are open before `look` counts anything as told.
             self.webhook.open(to_webhook)
@@ -74,19 +85,36 @@ class Lookout:
         # If the state file cannot be written, a restart forgets which conditions were reported.
         with contextlib.suppress(StateHalt), writable():
             meta = Meta(db, mirror or "")
-            if not self._board.knows(mirror):
+            if mirror not in self._told:
                 stored = meta.get(_TOLD)
-                self._board.restore(mirror, stored if isinstance(stored, list) else [])
-            before = self._board.raised(mirror)
-            notices = self._board.update(mirror, conditions, now)
-            for notice in notices:
-                self._send(notice)
-            if (raised := self._board.raised(mirror)) != before:
-                meta.set(_TOLD, raised or None)
+                self._told[mirror] = set(stored if isinstance(stored, list) else ())
+            told = self._told[mirror]
+            before = sorted(told)
+            for notice in notices_of(mirror, told, conditions, now):
+                self.webhook.add(notice)
+                self.apprise.add(notice)
+            if (after := sorted(told)) != before:
+                meta.set(_TOLD, after or None)
 
-    def _send(self, notice: Notice) -> None:
-        self.webhook.add(notice)
-        self.apprise.add(notice)
+
+def notices_of(mirror: str | None, told: set[Topic], conditions: Conditions, now: float) -> list[Notice]:
+    """Return the notices that follow from the present conditions of a mirror. now: seconds since the epoch.
+
+    told: the topics that were told and are not over. It is brought up to date, so that no state is told twice.
+    """
+    notices = []
+    for topic, why in conditions.items():
+        if why is not None and topic not in told:
+            told.add(topic)
+            # A program that does not know the topic handles a refusal as a halt.
+            state = "halted" if topic == "refused" else topic
+            notices.append(Notice(mirror, state, topic, printable(shown(why)), now))
+    over = {topic for topic, why in conditions.items() if why is None and topic in told}
+    told -= over
+    if over & OF_THE_STATE:
+        notices.append(Notice(mirror, "recovered", None, None, now))
+    notices += [Notice(mirror, "recovered", topic, _OVER[topic], now) for topic in sorted(over - OF_THE_STATE)]
+    return notices
 
 
 def of_state(worker: MirrorWorker) -> Conditions:

@@ -40,7 +40,8 @@ class MirrorStatus:
     A halt of an earlier process is shown until a pass of this process replaces it.
 
     gate: estimates the time that is left. contact: receives the outcomes of the mirror's requests. clock: steady.
-    summary: the mirror's part of the status line. since: when the state began, seconds since the epoch.
+    shown: the state as it is shown. summary: the mirror's part of the status line.
+    since: when the state began, seconds since the epoch.
     fault: why the state could not be stored.
     """
 
@@ -51,7 +52,7 @@ class MirrorStatus:
         self.since = mirror.now()
         self.fault: str | None = None
         self.contact = Contact(clock, mirror.now)
-        self._own = self._shown = Shown("halted", stored.get("detail")) if halted else Shown("idle")
+        self.shown = self._own = Shown("halted", stored.get("detail")) if halted else Shown("idle")
         self._mirror = mirror
         self._clock = clock
         self._pace = Pace(mirror.target.requests, gate.seconds_for, gate.own_time)
@@ -60,27 +61,12 @@ class MirrorStatus:
     @property
     def state(self) -> State:
         """The state that is shown."""
-        return self._shown.state
+        return self.shown.state
 
     @property
     def detail(self) -> str | None:
         """Why the mirror is halted or degraded."""
-        return self._shown.detail
-
-    @property
-    def remaining(self) -> int:
-        """The number of planned actions that are not done yet."""
-        return self._shown.remaining
-
-    @property
-    def until(self) -> float | None:
-        """The expected end of the pass under way (seconds since the epoch), None if it is unknown."""
-        return self._shown.until
-
-    @property
-    def next_try(self) -> float | None:
-        """When a degraded mirror tries again (seconds since the epoch), None if it is unknown."""
-        return self._shown.next_try
+        return self.shown.detail
 
     @property
     def at_rest(self) -> bool:
@@ -111,7 +97,7 @@ class MirrorStatus:
     def look(self) -> None:
         """Show a new trouble of requests, or the end of a trouble. Call it about every second."""
         shown_now = self._with_trouble()
-        if shown_now != self._shown or self.fault:
+        if shown_now != self.shown or self.fault:
             self._show(shown_now)
 
     def start_pass(self, now: float, *, hidden: bool) -> None:
@@ -136,10 +122,10 @@ class MirrorStatus:
         return Shown("degraded", trouble.reason, self._own.remaining, None, self._epoch(trouble.next_at))
 
     def _show(self, now: Shown, left_s: float | None = None) -> None:
-        turned = now.state != self._shown.state
+        turned = now.state != self.shown.state
         if turned:
             self.since = self._mirror.now()
-        self._shown = now
+        self.shown = now
         try:
             with writable():
                 parts = [now.state, f"{self._mirror.journal.in_step()} in step"]

@@ -1,22 +1,33 @@
-"""Sends notices: to one web address, and to the addresses of apprise. Neither waits for the other."""
+"""Notices for people: their text, and how they are sent to a web address and to the addresses of apprise."""
 
 import asyncio
 import json
 import logging
+import socket
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import structlog
 
 from syncd.core.errors import ConfigError
-from syncd.service.notices import Notice
+from syncd.core.plain_text import utc_time
 
 _log = structlog.get_logger()
+
+Topic = Literal["halted", "refused", "degraded", "problems", "foreign", "budget", "test"]
+"""halted, refused (by the delete guard), degraded for long: the states of a mirror. problems: items that fail, are
+skipped or are stuck in the index. foreign: another writer's entries. budget: requests wait for the quota for long."""
+
+TEXT_LIMIT = 1500
+"""Characters of a text. Discord takes 2,000 (Discord API: execute webhook), the other services more."""
+_PINGS = str.maketrans({"@": "@\u200b", "<": "\u2039", ">": "\u203a"})
+"""Characters with which chats begin a mention or a link. A name of a file must not call everybody."""
 
 TIMEOUT_S = 10.0
 PAUSES_S = (2.0, 15.0, 60.0)
@@ -24,6 +35,52 @@ PAUSES_S = (2.0, 15.0, 60.0)
 WAITING = 100
 """Maximum waiting messages. Later ones replace the oldest."""
 _EXTRA = "notify.urls needs the package apprise: pip install 'syncd[notify]'"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One message. mirror: None for all mirrors. topic: None for a recovery. at: seconds since the epoch."""
+
+    mirror: str | None
+    state: str
+    topic: Topic | None
+    detail: str | None
+    at: float
+
+    @property
+    def title(self) -> str:
+        """One line that says what has happened where."""
+        where = f"mirror {self.mirror}" if self.mirror else "syncd"
+        return f"{where} on {socket.gethostname()}: {_TITLES[self.state]}"
+
+    @property
+    def text(self) -> str:
+        """The whole message for people, without characters that chats read as commands."""
+        text = f"{self.title}. {self.detail}" if self.detail else self.title
+        return text.translate(_PINGS)[:TEXT_LIMIT]
+
+    def body(self) -> dict[str, object]:
+        """Return the JSON object of a webhook. Slack and Mattermost show `text`, Discord shows `content`."""
+        fields = {"mirror": self.mirror, "state": self.state, "kind": self.topic, "detail": self.detail}
+        return {
+            **fields,
+            "time": utc_time(self.at),
+            "text": self.text,
+            "content": self.text,
+            "allowed_mentions": {"parse": []},
+        }
+
+
+_TITLES = {
+    "halted": "halted, it needs a person",
+    "degraded": "it does not reach its target",
+    "problems": "many items have problems",
+    "foreign": "another writer's entries are in the way",
+    "budget": "requests wait for the quota",
+    "recovered": "in order again",
+    "test": "this is a test notice",
+}
+
 
 Send = Callable[[Notice], Awaitable[str]]
 """Sends a notice once. Returns the fault, "" for none. A fault names no address, because addresses are secret."""

@@ -93,8 +93,7 @@ class MirrorWorker:
         self.mirror = mirror
         self._clock = asyncio.get_running_loop().time
         self.status = MirrorStatus(mirror, gate, self._clock)
-        halted = self.status.state == "halted"
-        self.policy = ErrorPolicy(interval, halted=halted, refused=mirror.absences.count() > 0)
+        self.policy = ErrorPolicy(interval, refused=mirror.absences.count() > 0)
         self.full_at = math.inf
         self.index = IndexFollowup(mirror, self._clock)
         self._interval = interval
@@ -263,7 +262,7 @@ class MirrorWorker:
 
     async def _pass(self, scope: Scope) -> bool:
         """Make a pass. Return whether it held deletes back."""
-        self.status.start_pass(self._clock(), hidden=self.policy.hides_progress(moved=False))
+        self.status.start_pass(self._clock(), hidden=self._hides_progress(moved=False))
         # The rows of a partial pass stay due until its end, so serving pending rows meanwhile would serve them twice.
         hooks = Hooks(on_progress=self._on_progress, longest_wait_s=LONGEST_WAIT_S)
         if scope.everything:
@@ -284,9 +283,11 @@ class MirrorWorker:
         """Show how much of the pass is left."""
         self._moved_at = self._clock()
         self._result = result
-        moved = result.done.total() > 0
-        self.policy.on_progress(moved=moved)
-        self.status.update_pass(result, self._moved_at, hidden=self.policy.hides_progress(moved=moved))
+        hidden = self._hides_progress(moved=result.done.total() > 0)
+        self.status.update_pass(result, self._moved_at, hidden=hidden)
+
+    def _hides_progress(self, *, moved: bool) -> bool:
+        return self.policy.hides_progress(halted=self.status.state == "halted", moved=moved)
 
     async def _serve_pending(self) -> None:
         """Serve settled keys and poll the index while a full pass is under way."""

@@ -228,7 +228,7 @@ class EventFeed:
     def _mirror(self, name: str, mirror: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
         # The state of the worker is newer than the counted one.
         worker = runtime.workers[name]
-        now = worker.status
+        now = worker.status.shown
         watch = runtime.watcher.status(name)
         status = {key: mirror[key] for key in COUNTED if key in mirror}
         if "shard" in mirror:

@@ -34,7 +34,7 @@ def test_pauses_double_up_to_a_limit(failures: int, chance: float, requested_s: 
 
 @pytest.mark.parametrize("error", [Retry("busy"), StateHalt("the disk is full"), SyncdError("other")])
 def test_a_failure_degrades_until_the_pause_is_over(error: SyncdError) -> None:
-    policy = ErrorPolicy(3600.0, halted=False, refused=False)
+    policy = ErrorPolicy(3600.0, refused=False)
     assert policy.on_error(error, 100.0, 0.5) == Response("degraded", 105.0)
     assert policy.on_error(error, 200.0, 0.5) == Response("degraded", 210.0)
     assert policy.retry_at == 210.0
@@ -60,7 +60,7 @@ def test_a_failure_degrades_until_the_pause_is_over(error: SyncdError) -> None:
     ],
 )
 def test_a_halted_mirror_tries_again_after_its_interval(error: Halt | Brake, interval: float, pause: float) -> None:
-    policy = ErrorPolicy(interval, halted=False, refused=False)
+    policy = ErrorPolicy(interval, refused=False)
     assert policy.on_error(error, 100.0, 0.5) == Response("halted", 100.0 + pause)
     assert policy.hints_at == 100.0 + (0.0 if isinstance(error, (RootHalt, Brake)) else REFUSED_PAUSE_S)
     assert policy.halted_by_folder == isinstance(error, (RootHalt, Brake))
@@ -69,12 +69,12 @@ def test_a_halted_mirror_tries_again_after_its_interval(error: Halt | Brake, int
 
 @pytest.mark.parametrize("error", [Brake("too many"), PausedHalt("paused")])
 def test_a_repeated_refusal_of_deletes_or_pause_is_logged_once(error: SyncdError) -> None:
-    policy = ErrorPolicy(1.0, halted=False, refused=False)
+    policy = ErrorPolicy(1.0, refused=False)
     assert [policy.on_error(error, 0.0, 0.5).log for _ in range(3)] == [True, False, False]
 
 
 def test_single_keys_are_served_once_everything_was_compared() -> None:
-    policy = ErrorPolicy(1.0, halted=True, refused=True)
+    policy = ErrorPolicy(1.0, refused=True)
     serves = [policy.serves_keys]
     policy.on_error(Brake("too many"), 0.0, 0.5)
     serves.append(policy.serves_keys)  # A full pass has compared everything before it refused the deletes.
@@ -88,10 +88,16 @@ def test_single_keys_are_served_once_everything_was_compared() -> None:
 
 @pytest.mark.parametrize(("refused", "hidden"), [(True, True), (False, False)])
 def test_an_action_ends_the_display_of_an_earlier_halt_unless_it_refused_deletes(refused: bool, hidden: bool) -> None:
-    policy = ErrorPolicy(1.0, halted=True, refused=refused)
-    policy.on_progress(moved=False)
-    assert policy.hides_progress(moved=False)
-    policy.on_progress(moved=True)
-    assert policy.hides_progress(moved=True) is hidden
+    policy = ErrorPolicy(1.0, refused=refused)
+    assert policy.hides_progress(halted=True, moved=False)
+    assert policy.hides_progress(halted=True, moved=True) is hidden
+    assert not policy.hides_progress(halted=False, moved=False)
+
+
+def test_an_action_ends_the_display_of_an_earlier_failure() -> None:
+    policy = ErrorPolicy(1.0, refused=False)
+    policy.on_error(Retry("busy"), 0.0, 0.5)
+    assert policy.hides_progress(halted=False, moved=False)
+    assert not policy.hides_progress(halted=False, moved=True)
     policy.on_success(everything=True)
-    assert not policy.hides_progress(moved=False)
+    assert not policy.hides_progress(halted=False, moved=False)

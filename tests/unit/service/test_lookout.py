@@ -1,6 +1,7 @@
 """What the states, the problems and the waits of mirrors say to people."""
 
 import asyncio
+import json
 import math
 from collections.abc import Callable
 
@@ -11,8 +12,19 @@ from syncd.cloudflare.gate import Budget, Gate
 from syncd.config.daemon_sections import Notify
 from syncd.core.model import Problem, ProblemKind, Record
 from syncd.core.requests import Quota
-from syncd.service.lookout import BUDGET_LONG_S, BUDGET_PAUSE_S, COUNT_EVERY_S, Lookout, Waits, of_problems, of_state
+from syncd.service.lookout import (
+    BUDGET_LONG_S,
+    BUDGET_PAUSE_S,
+    COUNT_EVERY_S,
+    Conditions,
+    Lookout,
+    Waits,
+    notices_of,
+    of_problems,
+    of_state,
+)
 from syncd.service.mirror_status import DEGRADED_LONG_S
+from syncd.service.outbox import Topic
 from syncd.service.worker import MirrorWorker
 from syncd.state.journal import STUCK_S
 from tests.harness import START, Core
@@ -59,7 +71,7 @@ async def test_the_states_that_need_a_person_are_told(core: Core) -> None:
     assert of_state(worker) == {"degraded": "for 5 min: no answer"}
     worker.status.set("halted", "too many deletes: syncd approve docs-1")
     assert of_state(worker) == {"halted": "too many deletes: syncd approve docs-1"}
-    worker.policy._refused = True
+    worker.policy.refused = True
     assert of_state(worker) == {"refused": "too many deletes: syncd approve docs-1"}
 
 
@@ -140,3 +152,51 @@ async def test_problems_are_counted_now_and_then(core: Core, monkeypatch: pytest
     lookout.look({"docs": worker}, worker._gate, 0)
     assert len(lookout.webhook) == 1
     assert math.isfinite(lookout._count_at["docs"])
+
+
+# -- the notices
+
+IN_STEP: Conditions = {"halted": None, "refused": None, "degraded": None}
+
+
+def news(raised: set[Topic], *conditions: Conditions) -> list[tuple[str, str | None]]:
+    return [(each.state, each.topic) for one in conditions for each in notices_of("docs", raised, one, 0.0)]
+
+
+def test_a_halt_is_told_once_and_its_end_once() -> None:
+    halted: Conditions = {"halted": "the folder is gone"}
+    states = news(set(), IN_STEP, halted, {}, halted, {"halted": "it is still gone"}, {}, IN_STEP, IN_STEP)
+    assert states == [("halted", "halted"), ("recovered", None)]
+
+
+def test_a_refusal_is_a_halt_of_its_own_kind_and_both_end_together() -> None:
+    states = news(set(), {"halted": "no token"}, {"refused": "too many deletes"}, IN_STEP)
+    assert states == [("halted", "halted"), ("halted", "refused"), ("recovered", None)]
+
+
+def test_other_topics_have_their_own_end() -> None:
+    raised: set[Topic] = set()
+    assert news(raised, {"problems": "20 items"}, {"degraded": "for 5 min"}, IN_STEP) == [
+        ("problems", "problems"),
+        ("degraded", "degraded"),
+        ("recovered", None),
+    ]
+    assert raised == {"problems"}
+    assert news(raised, {"problems": None, "foreign": None}) == [("recovered", "problems")]
+
+
+def test_what_an_earlier_process_has_told_is_not_told_again() -> None:
+    assert news({"halted"}, {"halted": "no token"}, IN_STEP) == [("recovered", None)]
+
+
+def test_a_message_has_a_text_for_people_that_calls_nobody() -> None:
+    (notice,) = notices_of("docs", set(), {"halted": "<!channel> @everyone.md \u202e\n\udcff"}, 0.0)
+    body = json.loads(json.dumps(notice.body()))
+    assert (body["mirror"], body["state"], body["kind"]) == ("docs", "halted", "halted")
+    assert body["detail"] == "<!channel> @everyone.md \\u202e\\n\\xff"
+    assert body["time"] == "1970-01-01T00:00:00Z"
+    assert body["text"] == body["content"]
+    assert "mirror docs on " in body["text"]
+    assert "@everyone" not in body["text"]
+    assert "<" not in body["text"]
+    assert body["allowed_mentions"] == {"parse": []}

@@ -12,8 +12,7 @@ import httpx
 import pytest
 
 from syncd.core.errors import ConfigError
-from syncd.service.notices import Notice
-from syncd.service.outbox import PAUSES_S, WAITING, Outbox, apprise, check_urls, webhook
+from syncd.service.outbox import PAUSES_S, TEXT_LIMIT, WAITING, Notice, Outbox, apprise, check_urls, webhook
 
 URL = "https://hooks.example.org/s3cr3t"
 NOTICE = Notice("docs", "halted", "halted", "why", 0.0)
@@ -40,6 +39,11 @@ class Address:
 
     def details(self) -> list[str]:
         return [json.loads(request.content)["detail"] for request in self.requests]
+
+
+@pytest.mark.parametrize("length", [0, TEXT_LIMIT, TEXT_LIMIT * 3])
+def test_a_text_is_short_enough_for_every_service(length: int) -> None:
+    assert len(Notice(None, "budget", "budget", "@" * length, 0.0).text) <= TEXT_LIMIT
 
 
 @asynccontextmanager
