@@ -51,11 +51,27 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     return "tests marked slow are left out; ARGS='-m slow' runs them" if config.option.markexpr == "not slow" else None
 
 
+def plain_log() -> None:
+    """Print log lines without colours and times, which most tests produce by the hundred and nobody reads."""
+    structlog.reset_defaults()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["event"]),
+        ]
+    )
+
+
+plain_log()
+PLAIN = structlog.get_config()
+
+
 def pytest_runtest_teardown() -> None:
-    """Reset the log after each test, because the stream that the test configured is closed."""
-    if structlog.is_configured():
+    """Reset the log after a test that has configured it, because the stream of that test is closed."""
+    if structlog.get_config() != PLAIN:
         logging.captureWarnings(capture=False)
-        structlog.reset_defaults()
+        plain_log()
 
 
 @pytest.fixture(scope="session")

@@ -92,24 +92,6 @@ class _Dispatcher:
         self._backend = backend
         self._requests = requests
         self._window = window
-        self._routes = Routes(
-            [
-                Endpoint("GET", "/user/tokens/verify", _verify_token),
-                Endpoint("GET", "/accounts/{account_id}/tokens/verify", _verify_token),
-                *ai_search_instances.ENDPOINTS,
-                *ai_search_items.ENDPOINTS,
-                *ai_search_upload.ENDPOINTS,
-                *ai_search_search.ENDPOINTS,
-                *ai_search_chat.ENDPOINTS,
-                *ai_search_jobs.ENDPOINTS,
-                *kv_store.ENDPOINTS,
-                *kv_values.ENDPOINTS,
-                *vectorize_indexes.ENDPOINTS,
-                *vectorize_vectors.ENDPOINTS,
-                *vectorize_query.ENDPOINTS,
-                *workers_ai.ENDPOINTS,
-            ]
-        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -152,7 +134,7 @@ class _Dispatcher:
     def _route(self, method: str, path: str, headers: Headers) -> tuple[Endpoint, dict[str, str]]:
         template = "(no route)"
         try:
-            endpoint, values = self._routes.find(method, path)
+            endpoint, values = _ROUTES.find(method, path)
             template = endpoint.template
         finally:
             self._requests.count(method, template)
@@ -347,3 +329,23 @@ def _listen(port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+_ROUTES = Routes(
+    [
+        Endpoint("GET", "/user/tokens/verify", _verify_token),
+        Endpoint("GET", "/accounts/{account_id}/tokens/verify", _verify_token),
+        *ai_search_instances.ENDPOINTS,
+        *ai_search_items.ENDPOINTS,
+        *ai_search_upload.ENDPOINTS,
+        *ai_search_search.ENDPOINTS,
+        *ai_search_chat.ENDPOINTS,
+        *ai_search_jobs.ENDPOINTS,
+        *kv_store.ENDPOINTS,
+        *kv_values.ENDPOINTS,
+        *vectorize_indexes.ENDPOINTS,
+        *vectorize_vectors.ENDPOINTS,
+        *vectorize_query.ENDPOINTS,
+        *workers_ai.ENDPOINTS,
+    ]
+)
