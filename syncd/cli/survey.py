@@ -35,7 +35,7 @@ def survey_of(config: "Config", name: str, tree: Tree) -> FolderSurvey:
         protect_look(tree, db, name)
         section = config.mirrors[name]
         # The journal of a former target says nothing about what the next pass uploads.
-        ours = is_bound(db, name, location(config, section), section.key_prefix)
+        ours = is_bound(db, name, location(config.cloudflare, section), section.key_prefix)
         return survey(tree, shard, db if ours else None, name)
 
 

@@ -122,7 +122,7 @@ async def open_session(
         session = Session(config, transport, db, mirrors, held)
         for name in names or config.mirrors:
             section = config.mirrors[name]
-            binding = location(config, section), section.key_prefix
+            binding = location(config.cloudflare, section), section.key_prefix
             succeed(db, config.state_dir, name, binding, keep=read_only)
             bind(db, name, *binding)
             reshard(db, name, Shard.parse(section.shard))
@@ -136,10 +136,9 @@ async def open_target(transport: Transport, config: Config, name: str) -> AsyncI
 
     It reads the state file itself. `open_session` makes a copy, which takes longer for a large state.
     """
-    section = mirror_config(config, name)
+    mirror_config(config, name)
     with closing(open_state_to_read(config.state_dir) or open_copy(config.state_dir)) as db:
-        owner = section.owner or ownership.known_or_derived(name, section.path, Meta(db, name), config.state_dir)
-        target = build_target(transport, db, name, section.model_copy(update={"owner": owner}), NO_GRANTS)
+        target = build_target(transport, db, name, _with_owner(config, name, db), NO_GRANTS)
         try:
             yield target
         finally:
@@ -157,31 +156,31 @@ def add_mirror(stack: AsyncExitStack, session: Session, name: str, grants: Grant
 
 def _with_owners(config: Config, db: sqlite3.Connection) -> Config:
     """Add the default owners and store them. Raises ConfigError if two mirrors would conflict."""
-    mirrors = {}
+    mirrors = {name: _with_owner(config, name, db) for name in config.mirrors}
     for name, section in config.mirrors.items():
-        meta = Meta(db, name)
-        owner = section.owner or ownership.known_or_derived(name, section.path, meta, config.state_dir)
         if not section.owner:
-            ownership.remember(owner, section.path, meta)
-        mirrors[name] = section.model_copy(update={"owner": owner})
+            ownership.remember(mirrors[name].owner, section.path, Meta(db, name))
     for name, why in conflicts(mirrors):
         raise ConfigError(f"mirrors.{name}{why}")
     return config.model_copy(update={"mirrors": mirrors})
 
 
-def location(config: Config, section: MirrorConfig) -> str:
+def _with_owner(config: Config, name: str, db: sqlite3.Connection) -> MirrorConfig:
+    """Return the section of a mirror with its owner, which may be the default."""
+    section = config.mirrors[name]
+    owner = section.owner or ownership.known_or_derived(name, section.path, Meta(db, name), config.state_dir)
+    return section.model_copy(update={"owner": owner})
+
+
+def location(account: Cloudflare | Transport, section: MirrorConfig) -> str:
     """Return the account and target of a mirror, with the base URL if it is not Cloudflare's own."""
-    return _place(config.cloudflare.base_url, config.cloudflare.account_id, section.target.spec)
-
-
-def _place(base_url: str, account_id: str, spec: str) -> str:
-    suffix = "" if base_url == Cloudflare.model_fields["base_url"].default else f" {base_url}"
-    return f"{account_id} {spec}{suffix}"
+    suffix = "" if account.base_url == Cloudflare.model_fields["base_url"].default else f" {account.base_url}"
+    return f"{account.account_id} {section.target.spec}{suffix}"
 
 
 def stored_answers(config: Config, name: str, db: sqlite3.Connection) -> StoredAnswers:
     """Return the stored answers of `syncd check --probe` about the target of one mirror."""
-    return StoredAnswers(db, location(config, mirror_config(config, name)))
+    return StoredAnswers(db, location(config.cloudflare, mirror_config(config, name)))
 
 
 # -- the transport
@@ -376,8 +375,7 @@ def build_target(
         case KVSection() as target:
             return _kv(transport, section, target, keys)
         case AISearchSection() as target:
-            learned = StoredAnswers(db, _place(transport.base_url, transport.account_id, target.spec))
-            return _ai_search(transport, section, target, grants, keys, learned)
+            return _ai_search(transport, section, target, grants, keys, StoredAnswers(db, location(transport, section)))
 
 
 def _walked_keys(section: MirrorConfig) -> Iterator[str]:

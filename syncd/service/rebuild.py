@@ -9,6 +9,7 @@ import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -57,7 +58,7 @@ class Rebuild:
             "former": {
                 "target": self.first.target.model_dump(mode="json", exclude_none=True),
                 "key_prefix": self.first.key_prefix,
-                "location": location(config, self.first),
+                "location": location(config.cloudflare, self.first),
             },
         }
 
@@ -189,24 +190,36 @@ def is_known(session: Session, name: str) -> bool:
 
 
 @asynccontextmanager
-async def open_second(session: Session, rebuild: Rebuild, *, force: bool = False) -> AsyncIterator[Mirror]:
-    """Yield the mirror of the second target. Raises Locked if another command is at work on it.
+async def _open(
+    session: Session, name: str, section: MirrorConfig, *, directory: Path, place: str, grants: Grants
+) -> AsyncIterator[Mirror]:
+    """Yield a mirror with a state file of its own. Raises Locked if another command is at work on it.
 
-    force: embed all files again if an earlier command named another model.
+    section: the mirror with its other target. place: the location of that target.
     """
-    name, section = rebuild.name, rebuild.second
-    directory = rebuild_directory(session.config.state_dir, name)
     async with AsyncExitStack() as stack:
         held = stack.enter_context(lock(directory))
         db = await when_free(lambda: open_to_write(directory, "rebuild"))
         stack.callback(db.close)
         stack.enter_context(detect_damage(db, directory / FILE_NAME))
-        bind(db, name, location(session.config, section), section.key_prefix)
+        bind(db, name, place, section.key_prefix)
         reshard(db, name, Shard.parse(section.shard))
-        Meta(db, name).set(REBUILD, rebuild.description(session.config))
         config = session.config.model_copy(update={"mirrors": {name: section}})
-        second = replace(session, config=config, db=db, mirrors={}, lock=held)
-        yield add_mirror(stack, second, name, Grants(reembed=force))
+        yield add_mirror(stack, replace(session, config=config, db=db, mirrors={}, lock=held), name, grants)
+
+
+@asynccontextmanager
+async def open_second(session: Session, rebuild: Rebuild, *, force: bool = False) -> AsyncIterator[Mirror]:
+    """Yield the mirror of the second target. Raises Locked if another command is at work on it.
+
+    force: embed all files again if an earlier command named another model.
+    """
+    directory = rebuild_directory(session.config.state_dir, rebuild.name)
+    place = location(session.config.cloudflare, rebuild.second)
+    grants = Grants(reembed=force)
+    async with _open(session, rebuild.name, rebuild.second, directory=directory, place=place, grants=grants) as mirror:
+        mirror.meta.set(REBUILD, rebuild.description(session.config))
+        yield mirror
 
 
 async def fill(mirror: Mirror, on_progress: OnProgress, reports: list[once.Report], *, force: bool) -> None:
@@ -298,7 +311,7 @@ def _at(section: MirrorConfig, key: Key) -> object:
 
 def is_in_effect(config: Config, name: str, section: MirrorConfig) -> bool:
     """Return whether the state file of a mirror describes the target of a section."""
-    return stored_binding(config.state_dir, name) == [location(config, section), section.key_prefix]
+    return stored_binding(config.state_dir, name) == [location(config.cloudflare, section), section.key_prefix]
 
 
 def check_edit(rebuild: Rebuild, config: Config) -> None:
@@ -336,20 +349,14 @@ async def open_old(session: Session, name: str) -> AsyncIterator[Mirror]:
         raise ConfigError(
             f"the switch of mirror {name} is not in effect yet; let the daemon read the config: syncd reload"
         )
-    section, where = former
+    section, place = former
     for other, mirror in config.mirrors.items():
         shared = mirror.key_prefix.startswith(section.key_prefix) or section.key_prefix.startswith(mirror.key_prefix)
-        if location(config, mirror) == where and shared and mirror.owner == section.owner:
+        if location(config.cloudflare, mirror) == place and shared and mirror.owner == section.owner:
             raise ConfigError(f"{section.target.spec} is the target of mirrors.{other}; nothing was deleted")
     directory = rebuild_directory(config.state_dir, f"{name}.old")
-    async with AsyncExitStack() as stack:
-        held = stack.enter_context(lock(directory))
-        folder = directory / "empty"
+    folder = directory / "empty"
+    section = section.model_copy(update={"path": folder, "prune": "owned"})
+    async with _open(session, name, section, directory=directory, place=place, grants=NO_GRANTS) as old:
         folder.mkdir(mode=0o700, exist_ok=True)
-        db = await when_free(lambda: open_to_write(directory, "rebuild"))
-        stack.callback(db.close)
-        bind(db, name, where, section.key_prefix)
-        reshard(db, name, Shard.parse(section.shard))
-        section = section.model_copy(update={"path": folder, "prune": "owned"})
-        config = config.model_copy(update={"mirrors": {name: section}})
-        yield add_mirror(stack, replace(session, config=config, db=db, mirrors={}, lock=held), name, NO_GRANTS)
+        yield old
