@@ -2,7 +2,7 @@
 
 from generate import commands, completions, config_page, example, json_schema, log_events, man
 from generate.blocks import Block, Code, Heading, Table, Text, markdown
-from syncd.core.errors import EXIT_MEANINGS
+from generate.exit_codes import EXIT_MEANINGS
 
 
 def files() -> dict[str, str]:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from generate import commands
 from generate.blocks import Block, Code, Heading, Item, Text, man_page
+from generate.exit_codes import EXIT_MEANINGS
 from syncd import __version__
 from syncd.cli.context import program
-from syncd.core.errors import EXIT_MEANINGS
 
 SUMMARY = "keep a folder in step with AI Search, Workers KV or Vectorize"
 

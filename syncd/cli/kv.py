@@ -375,7 +375,7 @@ def _log_deletes(options: GlobalOptions, target: str, keys: Sequence[str]) -> It
 
     keys: the keys about to be deleted; "*" is the whole namespace.
     """
-    from syncd.core.evidence import removal_log_entry
+    from syncd.core.plan import removal_log_entry
     from syncd.state.deletions import DeleteLog
 
     state_dir = options.load(account_only=True).state_dir

@@ -31,21 +31,6 @@ EXIT_DIFFERENT = 6
 EXIT_LOCKED = 11
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
-EXIT_MEANINGS = {
-    EXIT_OK: "In step. After a dry run: the dry run was made.",
-    EXIT_PROBLEMS: "The pass ended, but some items failed or were rejected. They are named.",
-    EXIT_CONFIG: "The command line or the config is wrong. Nothing was started.",
-    EXIT_HALT: "Halted: the folder is missing or was replaced, the credentials were refused, the target is missing, or"
-    " the quota of the account is used up. Nothing was deleted.",
-    EXIT_BRAKE: "The delete guard refused the deletes. Nothing was deleted.",
-    EXIT_UNREACHABLE: "The remote could not be reached for `retry_for` seconds. The next pass continues the work.",
-    EXIT_DIFFERENT: "`syncd verify` found a difference, or a query did not find its file. `syncd rebuild`: the second"
-    " target answers fewer questions than the first.",
-    EXIT_LOCKED: "Another syncd holds the state directory and cannot be asked to do the work.",
-    EXIT_BUG: "A bug. Please report it with the traceback.",
-    EXIT_INTERRUPTED: "Interrupted by SIGINT. SIGTERM ends `syncd run` with 0, and any other command with 143.",
-}
-"""The meaning of each exit code, for the reference."""
 SEVERITY = (EXIT_HALT, EXIT_BRAKE, EXIT_UNREACHABLE, EXIT_PROBLEMS, EXIT_DIFFERENT, EXIT_OK)
 """The exit codes of a pass and of `verify`, the most serious first."""
 
@@ -60,8 +45,6 @@ class SyncdError(Exception):
     """Base of all errors that users see. `str(error)` is one line that names the remedy."""
 
     exit_code = EXIT_PROBLEMS
-    needs_person = False
-    """True if only an action of a person ends the error."""
 
     @property
     def lines(self) -> list[str]:
@@ -115,8 +98,6 @@ class Later(Retry):
 class Unreachable(Retry):
     """No request succeeded for `retry_for` seconds. The pass ends, and the next pass continues its work."""
 
-    exit_code = EXIT_UNREACHABLE
-
 
 class FileChanged(SyncdError):
     """The file changed or vanished between plan and read. The file is observed again; this is not a failure."""
@@ -124,10 +105,6 @@ class FileChanged(SyncdError):
 
 class Deferred(SyncdError):
     """The put gives way to urgent work. It moves to the next batch of the same pass."""
-
-
-class Unexpected(SyncdError):
-    """An unexpected exception in the work on one file. This file is retried later; the others continue."""
 
 
 class Park(SyncdError):
@@ -174,7 +151,6 @@ class Halt(SyncdError):
     """This mirror cannot continue until a person acts: root missing, login refused, target missing, quota used up."""
 
     exit_code = EXIT_HALT
-    needs_person = True
 
 
 class AuthHalt(Halt):
@@ -225,7 +201,6 @@ class Brake(SyncdError):
     """The plan deletes more than `max_delete` allows. Nothing was applied."""
 
     exit_code = EXIT_BRAKE
-    needs_person = True
 
 
 class PlanChanged(SyncdError):
@@ -295,14 +270,17 @@ def file_error(error: Exception, key: str) -> SyncdError:
     return error if isinstance(error, SyncdError) else unexpected_error(error, key)
 
 
-def unexpected_error(error: Exception, key: str) -> Unexpected:
-    """Log the traceback of an exception, and return the error of the file. Raises errors of `reraise_general` again."""
+def unexpected_error(error: Exception, key: str) -> SyncdError:
+    """Log the traceback of an exception, and return the error of the file: it is retried later, the others continue.
+
+    Raises errors of `reraise_general` again.
+    """
     import structlog
 
     reraise_general(error)
     log = structlog.get_logger()
     log.error("file.failed", key=shown(key), exc_info=error)
     message = " ".join(str(error).split())[:_SHOWN_LENGTH]
-    return Unexpected(
+    return SyncdError(
         f"unexpected {type(error).__name__}: {shown(message)}; it is tried again, the log has the traceback"
     )

@@ -27,7 +27,7 @@ ON_THE_WAY: frozenset[IndexStatus] = frozenset({"queued", "running", "outdated"}
 NOT_INDEXED: frozenset[IndexStatus] = frozenset({"error", "skipped"})
 """Final statuses of an entry that is stored but not searchable. Each is a problem."""
 EvidenceKind = Literal["seen_to_go", "absent", "excluded", "orphan", "duplicate"]
-"""Why an entry may be deleted; see `core.evidence.why`."""
+"""Why an entry may be deleted; see `core.plan.why`."""
 
 HARMLESS: frozenset[ProblemKind] = frozenset({"unsupported_type", "empty"})
 """Problem kinds that are reported but do not set exit code 1 (contract)."""

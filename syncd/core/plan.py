@@ -1,10 +1,10 @@
-"""The decision table of one key (docs/design.md), and the brake on deletes.
+"""The decision table of one key (docs/design.md), the brake on deletes, and the evidence in the delete log.
 
-The inputs are the local file, the journal record and the remote entry of the key, and nothing else.
+The inputs of a decision are the local file, the journal record and the remote entry of the key, and nothing else.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from syncd.core.model import Action, Adopt, Delete, Entry, Excluded, Forget, Item, Local, Problem, Put, Reason, Record
@@ -131,50 +131,6 @@ def same_entry(record: Record, entry: Entry) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class BrakeInput:
-    """The input of the brake.
-
-    deletes: planned. recent: done in the last hour without consent. known: entries of the mirror.
-    max_delete: a count, or a percentage of `known` such as "25%".
-    fresh: no full pass has ended with this state yet, so that small plans do not pass by their size either.
-    """
-
-    deletes: int
-    recent: int
-    known: int
-    max_delete: str | int
-    fresh: bool = False
-
-    @property
-    def allowed(self) -> int:
-        """The number of deletes that max_delete allows."""
-        return allowed_deletes(self.known + self.recent, self.max_delete)
-
-    @property
-    def floor(self) -> int:
-        """The number of deletes that pass whatever max_delete is, except for max_delete = 0."""
-        return 0 if self.fresh or _nothing(self.max_delete) else BRAKE_FLOOR
-
-
-def brake(weighed: BrakeInput) -> int | None:
-    """Return the allowed number of deletes if the plan exceeds it, None if the plan may pass.
-
-    Up to `floor` deletes always pass.
-    """
-    total = weighed.deletes + weighed.recent
-    if weighed.deletes == 0 or total <= max(weighed.allowed, weighed.floor):
-        return None
-    return weighed.allowed
-
-
-def allowed_deletes(known: int, max_delete: str | int) -> int:
-    """Return the number of deletes that `max_delete` allows for a mirror of `known` entries."""
-    if isinstance(max_delete, str) and max_delete.endswith("%"):
-        return int(known * float(max_delete[:-1]) / 100)
-    return int(max_delete)
-
-
 def _upload_or_ask(item: Item, record: Record | None, seen: Source) -> Decision:
     if record is None:
         # Without a listing the key may have a foreign entry.
@@ -255,5 +211,150 @@ def _agree(ours: object, theirs: object) -> bool:
     return ours is None or theirs is None or ours == theirs
 
 
-def _nothing(max_delete: str | int) -> bool:
-    return float(str(max_delete).rstrip("%")) == 0
+# -- the brake
+
+
+@dataclass(frozen=True, slots=True)
+class BrakeInput:
+    """The input of the brake.
+
+    deletes: planned. recent: done in the last hour without consent. known: entries of the mirror.
+    max_delete: a count, or a percentage of `known` such as "25%".
+    fresh: no full pass has ended with this state yet, so that small plans do not pass by their size either.
+    """
+
+    deletes: int
+    recent: int
+    known: int
+    max_delete: str | int
+    fresh: bool = False
+
+    @property
+    def allowed(self) -> int:
+        """The number of deletes that max_delete allows. The entries deleted in the last hour count as known."""
+        if isinstance(self.max_delete, str) and self.max_delete.endswith("%"):
+            return int((self.known + self.recent) * float(self.max_delete[:-1]) / 100)
+        return int(self.max_delete)
+
+    @property
+    def floor(self) -> int:
+        """The number of deletes that pass whatever max_delete is, except for max_delete = 0."""
+        nothing = float(str(self.max_delete).rstrip("%")) == 0
+        return 0 if self.fresh or nothing else BRAKE_FLOOR
+
+
+def brake(weighed: BrakeInput) -> int | None:
+    """Return the allowed number of deletes if the plan exceeds it, None if the plan may pass.
+
+    Up to `floor` deletes always pass.
+    """
+    total = weighed.deletes + weighed.recent
+    if weighed.deletes == 0 or total <= max(weighed.allowed, weighed.floor):
+        return None
+    return weighed.allowed
+
+
+# -- the evidence of deletes
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteContext:
+    """The context of the deletes of one pass, for the delete log.
+
+    mirror, target: their names in the config. force, delete_excluded: the consent of a person.
+    """
+
+    pass_id: int
+    load: BrakeInput
+    mirror: str
+    target: str
+    policy: Policy
+    force: bool = False
+    delete_excluded: bool = False
+
+
+def with_evidence(
+    delete: Delete, local: Local, entry: Entry | None, *, everything: bool, kept: str | None = None
+) -> Delete:
+    """Return the delete with its evidence.
+
+    local: the local state of the key at the second look. entry: the entry to delete. everything: whether the pass
+    observes the whole folder. kept: the ref of another entry of the key, which stays if the key has a file.
+    """
+    if isinstance(local, Item) and kept is not None:
+        return replace(delete, evidence="duplicate", detail=kept)
+    if isinstance(local, Excluded):
+        return replace(delete, evidence="excluded", detail=local.rule)
+    if delete.reason == "orphan":
+        return replace(delete, evidence="orphan", detail=(entry.owner if entry else None) or "")
+    return replace(delete, evidence="absent" if everything else "seen_to_go", detail="")
+
+
+def delete_log_entry(delete: Delete, context: DeleteContext) -> dict[str, object]:
+    """Return the line of the delete log for a planned delete, without its time."""
+    evidence: dict[str, object] = {"kind": delete.evidence, "pass": context.pass_id}
+    consent = {
+        "--force": context.force,
+        "--takeover": context.policy.takeover,
+        "--delete-excluded": context.delete_excluded,
+        'prune = "all"': context.policy.prune == "all",
+    }
+    names = {"excluded": "rule", "orphan": "owner", "duplicate": "kept"}
+    if delete.evidence in names:
+        evidence[names[delete.evidence]] = delete.detail or None
+    return {
+        "mirror": context.mirror,
+        "target": context.target,
+        "key": delete.key,
+        "ref": delete.ref,
+        "reason": delete.reason,
+        "evidence": evidence,
+        "why": why(delete, context.pass_id, context.policy.owner),
+        "consent": [name for name, is_given in consent.items() if is_given],
+        "brake": _passed(context),
+    }
+
+
+def removal_log_entry(key: str, ref: str, kind: str, why: str) -> dict[str, object]:
+    """Return the line of the delete log for an unplanned removal, without its time, mirror and target.
+
+    kind: "replaced", "remainder", "misnamed", "leftover" or "by_hand".
+    """
+    return {
+        "key": key,
+        "ref": ref,
+        "reason": kind,
+        "evidence": {"kind": kind},
+        "why": why,
+        "consent": [],
+        "brake": None,
+    }
+
+
+def why(delete: Delete, pass_id: int, owner: str) -> str:
+    """Return the evidence for a delete as a sentence without a full stop."""
+    match delete.evidence:
+        case "excluded":
+            return f"left out by {delete.detail}, and --delete-excluded was given"
+        case "orphan":
+            mark = f"it has the mark of owner {delete.detail!r}" if delete.detail else "it has no mark of an owner"
+            whose = ", which is this mirror's" if delete.detail == owner else ' (prune = "all")'
+            return f"{mark}{whose}, the journal has no row of it, and there is no such file"
+        case "duplicate":
+            return f"it is a second entry of its key; {delete.detail}, the one of the file, stays"
+        case "seen_to_go":
+            return "its path was marked for observation, and there is no such file"
+    return f"pass {pass_id} read the whole folder and there is no such file"
+
+
+def _passed(context: DeleteContext) -> dict[str, object]:
+    load = context.load
+    within = load.deletes + load.recent <= load.allowed
+    return {
+        "passed": "within max_delete" if within else "forced" if context.force else f"up to {BRAKE_FLOOR} always pass",
+        "max_delete": load.max_delete,
+        "allowed": load.allowed,
+        "planned": load.deletes,
+        "last_hour": load.recent,
+        "known": load.known,
+    }

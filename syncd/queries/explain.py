@@ -2,12 +2,11 @@
 
 import sqlite3
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import closing, nullcontext
 
 from syncd.config.schema import Config, MirrorConfig
 from syncd.core.errors import FileChanged, Park
-from syncd.core.evidence import content_evidence
 from syncd.core.keys import normal, shown, shown_path
 from syncd.core.model import ON_THE_WAY, Content, Delete, Excluded, Item, Local, Problem, Record
 from syncd.core.names import Shard, converter_of, same_source, shard_index, shown_checksum
@@ -183,6 +182,25 @@ def _evidence(record: Record, content: Content | None, past: list[PastAction]) -
     same = content and content.checksum == record.checksum and converter_of(content.checksum) is None
     downloaded = any(action.reason == "unverified" and action.at == record.written_at for action in past)
     return content_evidence(record, digests(content.data) if content and same else (), downloaded=downloaded)
+
+
+def content_evidence(record: Record, digests: Collection[str], *, downloaded: bool) -> str:
+    """Return the best evidence that the remote has the recorded content.
+
+    digests: digests of the recorded bytes in the forms that remotes use as checksum; empty without the bytes.
+    downloaded: whether the entry was adopted after a download of its content.
+    """
+    if record.marked:
+        return "the mark of the entry has this sha-256"
+    if record.version is not None and record.version.lower() in {*digests, record.checksum}:
+        return "the remote's own checksum is a known digest of these bytes"
+    if downloaded:
+        return "it was downloaded and hashed when it was adopted"
+    reported = [f"checksum {record.version}"] if record.version is not None else []
+    reported += [f"{record.remote_size} bytes"] if record.remote_size is not None else []
+    if reported:
+        return f"the id is the same, and the remote reports the same values: {', '.join(reported)}"
+    return "only the journal: the remote reports nothing about the content"
 
 
 def _deleted(config: Config, name: str, key: str) -> Facts:

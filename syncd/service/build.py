@@ -19,11 +19,10 @@ from syncd.config.schema import Cloudflare, Config, MirrorConfig, mirror_config
 from syncd.config.sources import login
 from syncd.config.target_sections import AISearchSection, KVSection, VectorizeSection
 from syncd.core.errors import ConfigError
-from syncd.core.evidence import removal_log_entry
 from syncd.core.model import Item
 from syncd.core.names import NO_FORMS, Forms, Shard
 from syncd.core.plain_text import add_secrets
-from syncd.core.plan import Policy
+from syncd.core.plan import Policy, removal_log_entry
 from syncd.core.problems import Limits
 from syncd.core.requests import parse_quota
 from syncd.core.rules import Rules

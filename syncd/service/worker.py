@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from syncd.cloudflare.gate import Gate
-from syncd.core.errors import Brake, PlanChanged, Retry, StateDamaged, StateHalt, SyncdError, Unexpected
+from syncd.core.errors import Brake, PlanChanged, Retry, StateDamaged, StateHalt, SyncdError
 from syncd.core.keys import normal
 from syncd.core.model import Hint
 from syncd.core.requests import reporting_to
@@ -183,7 +183,7 @@ class MirrorWorker:
                 if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                     raise
                 log.exception("mirror.failed", mirror=self.mirror.name)
-                self._on_error(Unexpected(f"unexpected {type(error).__name__}; the log has the traceback: report it"))
+                self._on_error(SyncdError(f"unexpected {type(error).__name__}; the log has the traceback: report it"))
 
     # -- the loop
 

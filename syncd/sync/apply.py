@@ -21,7 +21,6 @@ from syncd.core.errors import (
     reraise_general,
     unexpected_error,
 )
-from syncd.core.evidence import DeleteContext, delete_log_entry
 from syncd.core.keys import shown
 from syncd.core.model import (
     NOT_INDEXED,
@@ -37,6 +36,7 @@ from syncd.core.model import (
     Stored,
 )
 from syncd.core.names import neighbours
+from syncd.core.plan import DeleteContext, delete_log_entry
 from syncd.core.problems import not_indexed
 from syncd.core.requests import Priority, requests_at
 from syncd.state.db import savepoint, transaction

@@ -292,4 +292,4 @@ def _store_result(mirror: Mirror, error: SyncdError | None) -> None:
     if error is None:
         store_state(mirror, "idle")
     else:
-        store_state(mirror, "halted" if error.needs_person else "degraded", str(error))
+        store_state(mirror, "halted" if isinstance(error, (Halt, Brake)) else "degraded", str(error))

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import structlog
 
 from syncd.core.errors import Brake, PlanChanged, RootHalt
-from syncd.core.evidence import DeleteContext
 from syncd.core.model import NOT_INDEXED, Action, Adopt, Delete, Forget, Item, Problem, Put
-from syncd.core.plan import Source
+from syncd.core.plan import DeleteContext, Source
 from syncd.core.problems import not_indexed
 from syncd.core.requests import Priority, requests_at
 from syncd.local.read import Identity
@@ -321,11 +320,9 @@ async def _brake(current: Pass) -> DeleteContext:
         weighed,
         mirror.name,
         mirror.settings.spec,
-        mirror.policy.owner,
+        mirror.policy,
         force=consent,
         delete_excluded=options.delete_excluded,
-        takeover=mirror.policy.takeover,
-        prune=mirror.policy.prune,
     )
 
 

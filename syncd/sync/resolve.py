@@ -9,11 +9,20 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from syncd.core.errors import FileChanged, Halt, Park, Retry, Unreachable, unexpected_error
-from syncd.core.evidence import with_evidence
 from syncd.core.keys import shown
 from syncd.core.model import Action, Adopt, Delete, Entry, Excluded, Forget, Item, Problem, Put, Record
 from syncd.core.names import converter_of, remote_name, same_source
-from syncd.core.plan import UNKNOWN, Ask, Claim, Decision, decide, has_other_prefix, is_of_another_writer, removal
+from syncd.core.plan import (
+    UNKNOWN,
+    Ask,
+    Claim,
+    Decision,
+    decide,
+    has_other_prefix,
+    is_of_another_writer,
+    removal,
+    with_evidence,
+)
 from syncd.core.problems import index_problem, unindexable
 from syncd.sync.deletes import replacements_of
 from syncd.sync.mirror import Mirror

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from generate.exit_codes import EXIT_MEANINGS
 from generate.files import files
 from generate.settings import every_model, settings
 from syncd.core import errors
@@ -53,4 +54,4 @@ def test_every_setting_has_a_description_and_a_number_has_a_unit() -> None:
 
 def test_every_exit_code_has_a_meaning() -> None:
     codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_") and isinstance(value, int)}
-    assert codes == errors.EXIT_MEANINGS.keys()
+    assert codes == EXIT_MEANINGS.keys()

@@ -1,17 +1,15 @@
-"""Why an entry may be deleted, and why we believe that the remote has some content: decided in values."""
+"""The evidence of deletes, and the lines of the delete log."""
 
 from dataclasses import replace
 
 import pytest
 
-from syncd.core.evidence import DeleteContext, content_evidence, delete_log_entry, why, with_evidence
-from syncd.core.model import Delete, Entry, Excluded, Item, Local, Record
-from syncd.core.plan import BrakeInput
+from syncd.core.model import Delete, Entry, Excluded, Item, Local
+from syncd.core.plan import BrakeInput, DeleteContext, Policy, delete_log_entry, why, with_evidence
 
 STALE, ORPHAN = Delete("p/a.md", "stale", "a.md", "r1"), Delete("p/a.md", "orphan", "a.md", "r1")
 FILE = Item("p/a.md", "a.md", 1, 2, 3, 4)
 ENTRY = Entry("p/a.md", "r1", owner="me")
-RECORD = Record("p/a.md", "r1", "5e", 9, 100.0)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +58,7 @@ def test_each_kind_has_its_sentence(evidence: str, detail: str, said: str) -> No
 
 
 def backing(deletes: int, *, recent: int = 0, force: bool = False) -> DeleteContext:
-    return DeleteContext(7, BrakeInput(deletes, recent, 100, "25%"), force=force)
+    return DeleteContext(7, BrakeInput(deletes, recent, 100, "25%"), "m", "kv:t", Policy("me"), force=force)
 
 
 @pytest.mark.parametrize(
@@ -80,23 +78,9 @@ def test_the_log_entry_names_the_reason_why_the_brake_let_the_plan_pass(behind: 
 
 
 def test_the_log_entry_names_the_consent_and_the_rule() -> None:
-    behind = DeleteContext(7, BrakeInput(1, 0, 4, 5), force=True, delete_excluded=True, takeover=True, prune="all")
+    policy = Policy("me", prune="all", takeover=True)
+    behind = DeleteContext(7, BrakeInput(1, 0, 4, 5), "m", "kv:t", policy, force=True, delete_excluded=True)
     told = delete_log_entry(replace(STALE, evidence="excluded", detail="exclude: x"), behind)
     assert told["consent"] == ["--force", "--takeover", "--delete-excluded", 'prune = "all"']
     assert told["evidence"] == {"kind": "excluded", "pass": 7, "rule": "exclude: x"}
     assert delete_log_entry(STALE, backing(1))["consent"] == []
-
-
-@pytest.mark.parametrize(
-    ("record", "digests", "downloaded", "said"),
-    [
-        (replace(RECORD, marked=True, version="M"), ("m",), True, "the mark of the entry"),
-        (replace(RECORD, version="M"), ("m",), True, "a known digest"),
-        (replace(RECORD, version="5e"), (), False, "a known digest"),
-        (replace(RECORD, version="v7"), ("m",), True, "downloaded and hashed"),
-        (replace(RECORD, version="v7", remote_size=9), ("m",), False, "the same values: checksum v7, 9 bytes"),
-        (RECORD, (), False, "only the journal"),
-    ],
-)
-def test_the_best_evidence_is_named(record: Record, digests: tuple[str, ...], downloaded: bool, said: str) -> None:
-    assert said in content_evidence(record, digests, downloaded=downloaded)

@@ -33,7 +33,6 @@ from syncd.core.plan import (
     Policy,
     Prune,
     Source,
-    allowed_deletes,
     brake,
     decide,
     is_of_another_writer,
@@ -396,8 +395,8 @@ def test_the_brake(
 
 
 def test_a_percentage_is_rounded_down() -> None:
-    assert allowed_deletes(99, "25%") == 24
-    assert allowed_deletes(199, "0.5%") == 0
+    assert BrakeInput(1, 0, 99, "25%").allowed == 24
+    assert BrakeInput(1, 0, 199, "0.5%").allowed == 0
 
 
 @given(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 1000))
