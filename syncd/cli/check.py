@@ -240,7 +240,7 @@ def _token_finding(session: "Session", status: "TokenStatus | None") -> _Result:
     if status is not None and status.status != "active":
         remedy = f"make a new token with {permissions(session.config)}"
         return Finding("token", "FAIL", f"the token is {status.status}", remedy), EXIT_HALT
-    if session.transport.login.credentials.too_short:
+    if not session.transport.login.credentials.forms:
         message = f"shorter than {LEAST_SECRET} characters, so the log and messages do not hide it"
         return Finding("token", "warn", message, "use a longer one; the secrets of Cloudflare are longer"), EXIT_OK
     if status is None:

@@ -22,7 +22,7 @@ from syncd.cloudflare.ai_search_models import (
     search_hits,
 )
 from syncd.cloudflare.decoding import decode, decode_rows, parse_whole_number
-from syncd.cloudflare.exchange import Request, path
+from syncd.cloudflare.request import Request, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
 from syncd.core.errors import Halt, Park, Retry

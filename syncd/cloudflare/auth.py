@@ -2,28 +2,32 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NoReturn, Self
 
 import structlog
 
-from syncd.core.plain_text import HIDDEN, encoded_forms
+from syncd.core.plain_text import HIDDEN, add_secrets, encoded_forms
 
 _log = structlog.get_logger(__name__)
 _QUOTES = "\"'"
 
 
 class Credentials:
-    """An API token, or an e-mail address with the global API key. repr, str and errors contain no secret.
+    """An API token, or an e-mail address with the global API key. No text that `core.plain_text` prints has the secret.
 
-    Made by `bearer` or `global_key`, which raise ValueError for a value that cannot stand in an HTTP header.
+    Made by `bearer` or `global_key`, which raise ValueError for a value that cannot stand in an HTTP header. headers:
+    those of a request. forms: the secret in plain and encoded form; empty for a secret too short to be removed from
+    texts.
     """
 
-    __slots__ = ("_forms", "_headers", "kind")
+    __slots__ = ("forms", "headers", "kind")
 
-    def __init__(self, kind: str, secret: str, headers: dict[str, str]) -> None:
+    def __init__(self, kind: str, secret: str, headers: Mapping[str, str]) -> None:
+        add_secrets([secret])
         self.kind = kind
-        self._forms = encoded_forms(secret)
-        self._headers = headers
+        self.forms = tuple(form.encode() for form in encoded_forms(secret))
+        self.headers = MappingProxyType(headers)
 
     @classmethod
     def bearer(cls, token: str) -> Self:
@@ -37,30 +41,9 @@ class Credentials:
         secret = _printable(key, "the global API key")
         return cls("key", secret, {"X-Auth-Email": _printable(email, "the e-mail address"), "X-Auth-Key": secret})
 
-    @property
-    def too_short(self) -> bool:
-        """Whether the secret is too short to be removed from texts."""
-        return not self._forms
-
-    def headers(self) -> dict[str, str]:
-        """Return the headers of one request, as a new dict."""
-        return dict(self._headers)
-
     def fingerprint(self) -> str:
         """Return eight digits that differ for other credentials and do not reveal the secret."""
-        return hashlib.sha256(repr(sorted(self._headers.items())).encode()).hexdigest()[:8]
-
-    def hide(self, text: str) -> str:
-        """Return `text` without the secret, which a remote or a library may have echoed."""
-        for form in self._forms:
-            text = text.replace(form, HIDDEN)
-        return text
-
-    def hide_bytes(self, data: bytes) -> bytes:
-        """Return undecoded data without the secret."""
-        for form in self._forms:
-            data = data.replace(form.encode(), HIDDEN.encode())
-        return data
+        return hashlib.sha256(repr(sorted(self.headers.items())).encode()).hexdigest()[:8]
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("credentials cannot be pickled, because they contain a secret")
@@ -70,37 +53,29 @@ class Credentials:
 
 
 class Login:
-    """The credentials in use, and the former ones, which messages hide as well.
+    """The credentials in use, and the former ones, which answers must not contain either.
 
     read: reads the credentials again; raises SyncdError if it finds none. None: the credentials never change.
     """
 
     def __init__(self, credentials: Credentials, read: Callable[[], Credentials] | None = None) -> None:
         self.credentials = credentials
-        self.headers: Mapping[str, str] = credentials.headers()
         self._read = read
-        self._all = [credentials]
+        self._forms = credentials.forms
 
     def renew(self) -> bool:
         """Read the credentials again and return whether they have changed. Raises the SyncdError of `read`."""
-        if self._read is None or (credentials := self._read()).headers() == self.headers:
+        if self._read is None or (credentials := self._read()).headers == self.credentials.headers:
             return False
-        self._all.append(credentials)
-        self.headers = credentials.headers()
+        self._forms += credentials.forms
         self.credentials = credentials
         _log.info("login.renewed", consequence="requests go out with the credentials that the file holds now")
         return True
 
-    def hide(self, text: str) -> str:
-        """Return `text` without the present and the former secrets."""
-        for credentials in self._all:
-            text = credentials.hide(text)
-        return text
-
     def hide_bytes(self, data: bytes) -> bytes:
-        """Return undecoded data without the secrets; see Credentials.hide_bytes."""
-        for credentials in self._all:
-            data = credentials.hide_bytes(data)
+        """Return undecoded data without the secrets of all credentials."""
+        for form in self._forms:
+            data = data.replace(form, HIDDEN.encode())
         return data
 
 

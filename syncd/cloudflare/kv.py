@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 from syncd.cloudflare.decoding import decode, pages
-from syncd.cloudflare.exchange import Method, Request, Stream, path
 from syncd.cloudflare.kv_models import (
     BULK_PAIRS_LIMIT,
     VALUE_LIMIT,
@@ -29,6 +28,7 @@ from syncd.cloudflare.kv_models import (
     compact_json,
     encode_metadata,
 )
+from syncd.cloudflare.request import Method, Request, Stream, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
 from syncd.core.errors import Halt, NotFound, Park, Retry, TargetMissing, TooMuch
@@ -256,7 +256,7 @@ class KVNamespace:
             permission=_EDIT,
             safe=True,
             slow_s=BULK_SLOW_S,
-            partial=BulkResult.is_partial,
+            is_partial=BulkResult.is_partial,
         )
         return await self.transport.ask(request, BulkResult.parse, partial(_too_much, count))
 

@@ -8,9 +8,8 @@ from contextlib import suppress
 
 import httpx
 
-from syncd.cloudflare.exchange import Counters
-from syncd.cloudflare.faults import Fault, connection_fault
-from syncd.cloudflare.proxies import other_side, proxy_of
+from syncd.cloudflare.connection import Fault, connection_fault, other_side, proxy_of
+from syncd.cloudflare.transport import Counters
 
 CONTACT_S = 9.0
 """Longest time, in seconds, until a missing network is reported."""

@@ -1,4 +1,4 @@
-"""Decodes one answer: the result in Cloudflare's envelope, or the error, named by its remedy, that it reports.
+"""One response: its bytes, and what they mean: a result in Cloudflare's envelope, or an error named by its remedy.
 
 The table of error codes is in error_codes.py.
 """
@@ -7,9 +7,12 @@ import email.utils
 import json
 import math
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
+
+import httpx
 
 from syncd.cloudflare.error_codes import (
     BUSY,
@@ -36,7 +39,7 @@ from syncd.core.errors import (
     Retry,
     TargetMissing,
 )
-from syncd.core.plain_text import printable
+from syncd.core.plain_text import printable, redact_text
 
 MESSAGE_LIMIT = 400
 """Longest error message, in characters. A remote may send a page of HTML."""
@@ -46,91 +49,46 @@ LONGEST_NUMBER = 20
 """Digits from which a whole number is read as None if Python refuses to read it. The API has no such numbers."""
 _DAY_S = 86_400.0
 
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """The parts of a request that an error may need.
-
-    permission: named in the message if access is refused. hide: removes secrets from a text. partial: returns whether
-    the result of a failed request lists its done and its undone parts; such a result is an answer.
-    """
-
-    permission: str = "for this API"
-    hide: Callable[[str], str] = str
-    partial: Callable[[Any], bool] | None = None
-
-
 _HALTS: Mapping[str, type[Halt]] = {"halt": Halt, "paused": PausedHalt, "missing": TargetMissing}
 
 
-def raise_error(
-    remedy: Remedy, status: int, headers: Mapping[str, str], reason: str, context: Context, code: int | None = None
-) -> NoReturn:
-    """Raise the error of a remedy. reason: the remote's own message. Header names are in lower case."""
-    text = remedy.text.format(permission=context.permission)
-    facts = [f"HTTP {status}"]
-    if code is not None:
-        facts.append(f"code {code}")
-    if ray := headers.get("cf-ray"):
-        facts.append(f"cf-ray {one_line(context.hide(ray), 64)}")
-    reason = one_line(context.hide(reason), MESSAGE_LIMIT // 2)
-    message = one_line(f"{text}{f': {reason}' if reason else ''} ({', '.join(facts)})")
-    match remedy.action:
-        case "halt" | "paused" | "missing":
-            raise _HALTS[remedy.action](message)
-        case "day_quota":
-            raise QuotaHalt(message, again_s=_seconds_to_midnight(headers))
-        case "auth":
-            raise AuthHalt(message, status=status)
-        case "not_found":
-            raise NotFound(message, code=code, status=status)
-        case "conflict":
-            raise Conflict(message, code=code, status=status)
-        case "park":
-            raise Park(remedy.kind, message, code=code, status=status)
-        case "retry" | "blocked" | "later":
-            requested_s = retry_after_s(headers)
-            after_s = remedy.after_s if requested_s is None else requested_s
-            error = {"blocked": Blocked, "later": Later}.get(remedy.action, Retry)
-            raise error(message, after_s=after_s, ambiguous=remedy.ambiguous, status=status, scope=remedy.scope)
+async def read_body(response: httpx.Response, headers: Mapping[str, str], limit: int) -> bytes:
+    """Return the decoded body. If it is longer than limit, return its beginning of at least limit + 1 bytes.
 
-
-def _seconds_to_midnight(headers: Mapping[str, str]) -> float:
-    """Return the seconds until 00:00 UTC by the answer's own Date, else by the local clock."""
-    now = http_date(headers.get("date", ""))
-    return _DAY_S - (time.time() if now is None else now) % _DAY_S
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of Retry-After (a number or an HTTP date), at most RETRY_AFTER_LIMIT_S.
-
-    Return None if there is none or if it cannot be read. A date is compared with the answer's own Date, because the
-    local clock may be wrong.
+    httpx's own decoders decompress a whole piece at once, which may be a thousand times as large.
+    Raises httpx.DecodingError if the body is not compressed as the headers say, or in a way that was not requested.
     """
-    value = headers.get("retry-after", "").strip()
-    if value.replace(".", "", 1).isdecimal():
-        seconds = float(value)
-    else:
-        until, now = http_date(value), http_date(headers.get("date", ""))
-        if until is None or now is None:
-            return None
-        seconds = until - now
-    return min(max(seconds, 0.0), RETRY_AFTER_LIMIT_S) if math.isfinite(seconds) else RETRY_AFTER_LIMIT_S
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("gzip", "x-gzip", "identity"):
+        raise httpx.DecodingError(f"the answer is encoded as {encoding[:50]!r}, which was not asked for")
+    unpack = None if encoding == "identity" else zlib.decompressobj(16 + zlib.MAX_WBITS)
+    parts: list[bytes] = []
+    size = 0
+    # A response that a test makes of bytes counts as read already; its stream can still be iterated.
+    stream = response.stream
+    async for piece in stream if isinstance(stream, httpx.AsyncByteStream) else response.aiter_raw():
+        if not piece:
+            continue
+        try:
+            part = unpack.decompress(piece, limit + 1 - size) if unpack else piece
+        except zlib.error as error:
+            raise httpx.DecodingError(str(error)) from error
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            break
+    if unpack and parts and size <= limit and not unpack.eof:
+        raise httpx.DecodingError("the answer's encoding is cut short")
+    return b"".join(parts)
 
 
-def http_date(value: str) -> float | None:
-    """Return the date in a header as Unix seconds, None if it is no date."""
-    try:
-        return email.utils.parsedate_to_datetime(value).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def one_line(text: str, limit: int = MESSAGE_LIMIT) -> str:
-    """Return `text` on one line of at most `limit` characters, with unprintable characters escaped."""
-    # The text is cut before and after: an escape is up to ten times as long as its character.
-    line = printable(text[: limit + 1])
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+def headers_of(response: httpx.Response) -> dict[str, str]:
+    """Return the headers with names in lower case. Values are read as Latin-1; repeated headers are joined."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in response.headers.raw:
+        name, value = raw_name.lower().decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,32 +99,85 @@ class Answer:
     result_info: Mapping[str, Any] = field(default_factory=dict)
 
 
-def decode(status: int, headers: Mapping[str, str], body: bytes, context: Context) -> Answer:
-    """Return the Answer of one response, or raise the error that it means. Header names are in lower case."""
-    envelope = None if "cf-mitigated" in headers else _parse(body)
-    if envelope is None or envelope["success"] is not True or not 200 <= status < 300:
-        if envelope is not None and _is_partial(status, envelope, context):
-            return Answer(envelope.get("result"))
-        fail(status, headers, body, context)
-    info = envelope.get("result_info")
-    if info is not None and not isinstance(info, dict):
-        raise_error(UNEXPECTED, status, headers, "result_info is no object", context)
-    return Answer(envelope.get("result"), info or {})
+@dataclass(slots=True)
+class Response:
+    """One whole response. headers: their names are in lower case. permission: named if access is refused."""
 
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    permission: str = "for this API"
 
-def fail(status: int, headers: Mapping[str, str], body: bytes, context: Context) -> NoReturn:
-    """Raise the error of a response that is no success, or of a success without an envelope."""
-    if "cf-mitigated" in headers:
-        raise_error(CHALLENGED, status, headers, "", context)
-    if 300 <= status < 400:
-        raise_error(REDIRECTED, status, headers, "", context)
-    envelope = _parse(body)
-    if envelope is None:
-        # The answer may be HTML, or a 2xx that is cut short. The remote may have carried out the request.
-        remedy = remedy_without_envelope(status, json="json" in headers.get("content-type", ""))
-        raise_error(remedy, status, headers, _shape(headers, body), context)
-    code, reason = _main_error(envelope)
-    raise_error(remedy_for(status, code), status, headers, reason, context, code)
+    def answer(self, is_partial: Callable[[Any], bool] | None = None) -> Answer:
+        """Return the Answer in the envelope, or raise the error that the response means. is_partial: see Request."""
+        envelope = None if "cf-mitigated" in self.headers else _parse(self.body)
+        if envelope is None or envelope["success"] is not True or not 200 <= self.status < 300:
+            if envelope is not None and is_partial and self._counts_as_partial(envelope, is_partial):
+                return Answer(envelope.get("result"))
+            self.fail()
+        info = envelope.get("result_info")
+        if info is not None and not isinstance(info, dict):
+            self._raise(UNEXPECTED, "result_info is no object")
+        return Answer(envelope.get("result"), info or {})
+
+    def content(self) -> bytes:
+        """Return the body of a success as it is, or raise the error that the response means."""
+        if self.status != httpx.codes.OK or "cf-mitigated" in self.headers:
+            self.fail()
+        return self.body
+
+    def fail(self) -> NoReturn:
+        """Raise the error of a response that is no success, or of a success without an envelope."""
+        if "cf-mitigated" in self.headers:
+            self._raise(CHALLENGED)
+        if 300 <= self.status < 400:
+            self._raise(REDIRECTED)
+        envelope = _parse(self.body)
+        if envelope is None:
+            # The answer may be HTML, or a 2xx that is cut short. The remote may have carried out the request.
+            kind = self.headers.get("content-type", "")
+            shape = f"{len(self.body)} bytes of {kind.partition(';')[0].strip() or 'no content type'}"
+            remedy = remedy_without_envelope(self.status, json="json" in kind)
+            self._raise(remedy, f"{shape} in place of an answer of the API")
+        code, reason = _main_error(envelope)
+        self._raise(remedy_for(self.status, code), reason, code)
+
+    def _counts_as_partial(self, envelope: Mapping[str, Any], is_partial: Callable[[Any], bool]) -> bool:
+        """Return whether the result of a failed request counts, and the remedy is not to wait, halt or send less."""
+        code, _ = _main_error(envelope)
+        may_count = self.status not in STATUSES and remedy_for(self.status, code) in {REFUSED, BUSY, UNEXPECTED}
+        return may_count and is_partial(envelope.get("result"))
+
+    def _raise(self, remedy: Remedy, reason: str = "", code: int | None = None) -> NoReturn:
+        """Raise the error of a remedy. reason: the remote's own message."""
+        facts = [f"HTTP {self.status}"]
+        if code is not None:
+            facts.append(f"code {code}")
+        if ray := self.headers.get("cf-ray"):
+            facts.append(f"cf-ray {one_line(ray, 64)}")
+        text = remedy.text.format(permission=self.permission)
+        reason = one_line(reason, MESSAGE_LIMIT // 2)
+        message = one_line(f"{text}{f': {reason}' if reason else ''} ({', '.join(facts)})")
+        match remedy.action:
+            case "halt" | "paused" | "missing":
+                raise _HALTS[remedy.action](message)
+            case "day_quota":
+                raise QuotaHalt(message, again_s=_seconds_to_midnight(self.headers))
+            case "auth":
+                raise AuthHalt(message, status=self.status)
+            case "not_found":
+                raise NotFound(message, code=code, status=self.status)
+            case "conflict":
+                raise Conflict(message, code=code, status=self.status)
+            case "park":
+                raise Park(remedy.kind, message, code=code, status=self.status)
+            case "retry" | "blocked" | "later":
+                requested_s = retry_after_s(self.headers)
+                after_s = remedy.after_s if requested_s is None else requested_s
+                error = {"blocked": Blocked, "later": Later}.get(remedy.action, Retry)
+                raise error(
+                    message, after_s=after_s, ambiguous=remedy.ambiguous, status=self.status, scope=remedy.scope
+                )
 
 
 def _parse(body: bytes) -> dict[str, Any] | None:
@@ -188,14 +199,6 @@ def _json(text: str) -> Any:
     except ValueError:
         # Python refuses to read a number of over 4,300 digits. This reads the other values nevertheless.
         return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < LONGEST_NUMBER else None)
-
-
-def _is_partial(status: int, envelope: Mapping[str, Any], context: Context) -> bool:
-    """Return whether to use the result of a failed request. False if the remedy is to wait, to halt or to send less."""
-    if context.partial is None or not context.partial(envelope.get("result")):
-        return False
-    code, _ = _main_error(envelope)
-    return remedy_for(status, code) in {REFUSED, BUSY, UNEXPECTED} and status not in STATUSES
 
 
 def _main_error(envelope: Mapping[str, Any]) -> tuple[int | None, str]:
@@ -234,7 +237,39 @@ def _code(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _shape(headers: Mapping[str, str], body: bytes) -> str:
-    """Describe a body that is no envelope, without quoting it."""
-    kind = headers.get("content-type", "").partition(";")[0].strip() or "no content type"
-    return f"{len(body)} bytes of {kind} in place of an answer of the API"
+def _seconds_to_midnight(headers: Mapping[str, str]) -> float:
+    """Return the seconds until 00:00 UTC by the answer's own Date, else by the local clock."""
+    now = http_date(headers.get("date", ""))
+    return _DAY_S - (time.time() if now is None else now) % _DAY_S
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds of Retry-After (a number or an HTTP date), at most RETRY_AFTER_LIMIT_S.
+
+    Return None if there is none or if it cannot be read. A date is compared with the answer's own Date, because the
+    local clock may be wrong.
+    """
+    value = headers.get("retry-after", "").strip()
+    if value.replace(".", "", 1).isdecimal():
+        seconds = float(value)
+    else:
+        until, now = http_date(value), http_date(headers.get("date", ""))
+        if until is None or now is None:
+            return None
+        seconds = until - now
+    return min(max(seconds, 0.0), RETRY_AFTER_LIMIT_S) if math.isfinite(seconds) else RETRY_AFTER_LIMIT_S
+
+
+def http_date(value: str) -> float | None:
+    """Return the date in a header as Unix seconds, None if it is no date."""
+    try:
+        return email.utils.parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def one_line(text: str, limit: int = MESSAGE_LIMIT) -> str:
+    """Return `text` on one line of at most `limit` characters, without secrets and unprintable characters."""
+    # The text is cut before and after: an escape is up to ten times as long as its character.
+    line = printable(redact_text(text)[: limit + 1])
+    return line if len(line) <= limit else line[: limit - 1] + "…"

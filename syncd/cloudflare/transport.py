@@ -4,23 +4,26 @@ These retries end after `retry_for` seconds and are kept in memory only. After t
 (`state/queue.py`), which is stored, repeats the work for hours.
 """
 
-import math
+import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Self, TypeVar
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import NoReturn, Self, TypeVar
 
 import httpx
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from syncd.cloudflare.auth import Credentials, Login
-from syncd.cloudflare.exchange import Exchange, Request
+from syncd.cloudflare.connection import connection_fault, make_transport, other_side, unrequested_answer_check
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.response import Answer, Context, decode, fail
-from syncd.cloudflare.trust import Trust
+from syncd.cloudflare.refusals import Refusals, Trust
+from syncd.cloudflare.request import Request, build
+from syncd.cloudflare.response import Answer, Response, headers_of, http_date, one_line, read_body
 from syncd.core.errors import Blocked, Later, Park, Retry, SyncdError, Unreachable
+from syncd.core.plain_text import shown_size
 from syncd.core.requests import check_base_url, current_contact, current_priority
 
 ANSWER_LIMIT = 32 * 1024 * 1024
@@ -31,16 +34,10 @@ BACKOFF_MAX_S = 20.0
 """Longest pause between two tries, in seconds, unless the remote asks for more."""
 ASKED_LIMIT_S = 3600.0
 """Longest time that one request waits because the remote asks for it, in seconds. It ends a 429 that never stops."""
-REFUSALS = 3
-"""Number of tries after which the refusal of a proxy or firewall counts as final, if the API itself can be reached."""
-REFUSED_PAUSE_S = 0.4
-"""Pause between two of these tries, in seconds."""
-SURE_REFUSALS, SURE_PAUSE_S, FILTER_S = 2, 0.05, 5.0
-"""Tries and pause for FILTER_S seconds after a refusal for the content was final."""
-REFUSED_LIMIT = 200
-"""Number of refused requests in a row that counts as an outage, if no request with content is accepted in between."""
-SHUT_S = 20.0
-"""Seconds without another probe after a probe did not reach the API."""
+SLOWEST_BYTES_PER_S = 32 * 1024
+"""Lowest rate of a body. Its time at this rate is added to the timeout, so that a slow line can send a large file."""
+
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 
 _T = TypeVar("_T")
 
@@ -126,80 +123,22 @@ def _error_of(state: RetryCallState) -> Retry:
     return error
 
 
-class Refusals:
-    """Tries a refused request again, until it is clear whether the credentials or the content are refused.
+@dataclass(slots=True)
+class Counters:
+    """Counts requests. by: (method, status or "failed") -> requests. changing: those that may change something."""
 
-    send: sends a request once.
-    """
-
-    def __init__(self, send: Callable[[Request], Awaitable[Answer]], trust: Trust, gate: Gate) -> None:
-        self._send = send
-        self._trust = trust
-        self._gate = gate
-        self._refused = 0
-        self._shut_until = self._filtered_until = -math.inf
-
-    async def judged(self, request: Request, send: Callable[[], Awaitable[_T]]) -> _T:
-        """Return the answer of `send`. Raises Park if only this content is refused, Blocked if every request is."""
-        for number in range(1, REFUSALS + 1):
-            # A filter that refused one content probably refuses others. In that case two tries without a probe are
-            # enough.
-            filtered = self._gate.clock() < self._filtered_until
-            try:
-                answer = await self._trust.send(request, send)
-            except Blocked as error:
-                if not (filtered and request.without_content()) and not await self._reaches_api(request):
-                    raise
-                if number >= (SURE_REFUSALS if filtered else REFUSALS):
-                    raise self._content_refused(error, filtered=filtered) from error
-                await self._gate.sleep(SURE_PAUSE_S if filtered else REFUSED_PAUSE_S)
-            else:
-                if request.carries:
-                    self._refused = 0
-                return answer
-        raise AssertionError("the last try ends with an answer or an error")
-
-    async def _reaches_api(self, request: Request) -> bool:
-        """Return whether the API answers the same request without its content.
-
-        After a failure, no probe is sent for SHUT_S.
-        """
-        probe = request.without_content()
-        if probe is None or self._gate.clock() < self._shut_until:
-            return False
-        try:
-            await self._send(probe)
-        except Retry:
-            self._shut_until = self._gate.clock() + SHUT_S
-            return False
-        except SyncdError:
-            return True  # any other error is an answer of the API itself
-        return True
-
-    def _content_refused(self, error: Blocked, *, filtered: bool) -> Park:
-        self._refused += 1
-        if not filtered:
-            self._filtered_until = self._gate.clock() + FILTER_S
-        if self._refused >= REFUSED_LIMIT:
-            self._refused, self._filtered_until = 0, -math.inf
-            self._shut_until = self._gate.clock() + SHUT_S
-        reason = "the API can be reached, but a proxy or firewall before it refuses what this request carries"
-        return Park("refused", f"{reason}: {error}", status=error.status)
-
-
-@dataclass(frozen=True, slots=True)
-class Seams:
-    """Parts that a test replaces: the HTTP layer, and random numbers in [0, 1). The gate has clock and sleep."""
-
-    http: httpx.AsyncBaseTransport | None = None
-    rng: Callable[[], float] = random.random
+    requests: int = 0
+    changing: int = 0
+    retries: int = 0
+    by: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 class Transport:
     """Sends requests to one account. It has more than 12 methods: five kinds of request, and a context manager.
 
-    timeout: seconds for one try, plus the time of its bodies. retry_for: seconds for all tries of one request. login:
-    reads the credentials again; raises SyncdError if it finds none.
+    timeout: seconds for one try, plus the time of its bodies at SLOWEST_BYTES_PER_S. retry_for: seconds for all tries
+    of one request. login: reads the credentials again; raises SyncdError if it finds none. http, rng: tests replace
+    the HTTP layer, and the random numbers in [0, 1).
     Raises ValueError for a base_url that is not https (plain http is accepted for loopback only) or that holds a
     password, a query or a fragment.
     """
@@ -214,24 +153,28 @@ class Transport:
         timeout: float = 60.0,
         retry_for: float = 120.0,
         login: Callable[[], Credentials] | None = None,
-        seams: Seams = Seams(),
+        http: httpx.AsyncBaseTransport | None = None,
+        rng: Callable[[], float] = random.random,
     ) -> None:
         self.base_url = check_base_url(base_url)
         self.account_id = account_id
         self.login = Login(credentials, login)
         self.gate = gate
-        self._retry_for = retry_for
-        self._rng = seams.rng
-        self._answered_at: float | None = None
-        self._exchange = Exchange(self.base_url, self.login, gate, timeout, seams.http)
-        self.counters = self._exchange.counters
+        self.counters = Counters()
         self.trust = Trust(self.login, gate)
+        self._timeout = timeout
+        self._retry_for = retry_for
+        self._rng = rng
+        self._http = http or make_transport(self.base_url)
+        self._other_side = other_side(self.base_url)
         self._refusals = Refusals(self._once, self.trust, gate)
+        self._answered_at: float | None = None
+        self._date = ""
 
     @property
     def their_time(self) -> float | None:
-        """Time of the remote's clock in its latest answer, as Unix seconds."""
-        return self._exchange.their_time
+        """Time of the remote's clock in its latest answer, as Unix seconds. None if no answer gave it."""
+        return http_date(self._date)
 
     async def request(self, request: Request) -> Answer:
         """Return the answer, after as many tries as it takes.
@@ -251,17 +194,25 @@ class Transport:
 
         translated: opens the context of each try, which replaces an error by one that says more.
         """
-        async for attempt in self.attempts(safe=request.repeatable, method=request.method, path=request.path):
-            with attempt, translated():
+
+        async def send() -> _T:
+            with translated():
                 return parse(await self.once(request))
-        raise AssertionError("attempts() ends with an answer or an error")
+
+        return await self._repeat(request, send)
 
     async def fetch(self, request: Request, max_bytes: int) -> bytes:
         """Return the raw body of a successful answer. Raises Park for a body over max_bytes."""
-        async for attempt in self.attempts(safe=request.repeatable, method=request.method, path=request.path):
-            with attempt:
-                return await self._refusals.judged(request, lambda: self._once_raw(request, max_bytes))
-        raise AssertionError("attempts() ends with an answer or an error")
+
+        async def send() -> bytes:
+            response = await self._send(request, max_bytes, max_bytes)
+            return self._judge(response, response.content)
+
+        return await self._repeat(request, lambda: self._refusals.judged(request, send))
+
+    async def once(self, request: Request) -> Answer:
+        """Return the answer of one try. Raises Retry, Park, NotFound, Conflict or Halt. Refusals are examined first."""
+        return await self._refusals.judged(request, lambda: self._once(request))
 
     def attempts(self, *, safe: bool = True, **fields: str) -> AsyncRetrying:
         """Return a loop of tries, which ends when its block raises no Retry.
@@ -288,13 +239,9 @@ class Transport:
         )
         return policy.attempts(on_retry)
 
-    async def once(self, request: Request) -> Answer:
-        """Return the answer of one try. Raises Retry, Park, NotFound, Conflict or Halt. Refusals are examined first."""
-        return await self._refusals.judged(request, lambda: self._once(request))
-
     async def aclose(self) -> None:
         """Close all connections. The caller cancels requests in flight before."""
-        await self._exchange.aclose()
+        await self._http.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -302,29 +249,78 @@ class Transport:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
+    async def _repeat(self, request: Request, send: Callable[[], Awaitable[_T]]) -> _T:
+        async for attempt in self.attempts(safe=request.repeatable, method=request.method, path=request.path):
+            with attempt:
+                return await send()
+        raise AssertionError("attempts() ends with an answer or an error")
+
     async def _once(self, request: Request) -> Answer:
-        status, headers, body = await self._exchange.send(request, ANSWER_LIMIT)
+        response = await self._send(request, ANSWER_LIMIT)
         # A token that the remote echoes must not be stored in a key, an error or a reason.
-        body = self.login.hide_bytes(body)
-        with self._applied(status):
-            return decode(status, headers, body, self._context(request))
+        response.body = self.login.hide_bytes(response.body)
+        return self._judge(response, lambda: response.answer(request.is_partial))
 
-    async def _once_raw(self, request: Request, max_bytes: int) -> bytes:
-        status, headers, body = await self._exchange.send(request, max_bytes, max_bytes)
-        with self._applied(status):
-            if status != httpx.codes.OK or "cf-mitigated" in headers:
-                fail(status, headers, body, self._context(request))
-            return body
+    async def _send(self, request: Request, limit: int, expected_bytes: int = 0) -> Response:
+        """Send a request through the gate, and return its response without judging it.
 
-    def _context(self, request: Request) -> Context:
-        return Context(request.permission, self.login.hide, request.partial)
+        expected_bytes: size of an answer that may take its time. Raises Retry if no whole answer comes, and Park if
+        the body of a success is larger than limit.
+        """
+        # The message is built before it has a slot in the gate, while other requests are in flight.
+        seconds = {"connect": self._timeout, "write": self._timeout, "read": self._timeout + request.slow_s}
+        extensions = {"timeout": seconds, "trace": unrequested_answer_check()}
+        message = build(request, self.base_url, self.login.credentials.headers, extensions)
+        sent = int(message.headers.get("content-length", 0))
+        allowed_s = self._timeout + request.slow_s + (sent + expected_bytes) / SLOWEST_BYTES_PER_S
+        async with self.gate.slot(changing=request.changing):
+            self.counters.requests += 1
+            self.counters.changing += request.changing
+            try:
+                async with asyncio.timeout(allowed_s):
+                    with current_contact().under_way(sent, request.slow_s):
+                        response = await self._http.handle_async_request(message)
+                    try:
+                        headers = headers_of(response)
+                        self._note_headers(headers)
+                        body = await read_body(response, headers, limit)
+                    finally:
+                        await response.aclose()
+            except (httpx.RequestError, TimeoutError) as error:
+                self._raise_failed(request, error)
+            self.counters.by[request.method, str(response.status_code)] += 1
+            _log.debug("http.request", method=request.method, path=request.path, status=response.status_code)
+        if self.gate.crowded:
+            # The request that waited for this slot is sent before this answer is parsed.
+            await asyncio.sleep(0)
+        if response.is_success and len(body) > limit:
+            raise Park("too_large", f"the answer is over {shown_size(limit)}")
+        return Response(response.status_code, headers, body, request.permission)
 
-    @contextmanager
-    def _applied(self, status: int) -> Iterator[None]:
-        """Apply one answer to all requests: hold the gate after a Retry, note the time of any other answer."""
-        contact = current_contact()
+    def _note_headers(self, headers: Mapping[str, str]) -> None:
+        self._date = headers.get("date") or self._date
+        if held_s := self.gate.hold_for_ratelimit(headers.get("ratelimit"), headers.get("ratelimit-policy")):
+            _log.info("http.held", seconds=held_s, why="only the reserve of the rate limit is left")
+
+    def _raise_failed(self, request: Request, error: Exception) -> NoReturn:
+        self.counters.by[request.method, "failed"] += 1
+        ambiguous = not isinstance(error, _NOT_SENT)
+        name = type(error).__name__
+        _log.debug("http.failed", method=request.method, path=request.path, error=name)
+        # An error before the connection has no detail of its own: httpx keeps the cause in the chain.
+        text = str(error) if ambiguous else connection_fault(error, self._other_side).message
+        why = one_line(text, 200)
+        if not ambiguous:
+            raise Retry(f"could not connect: {why}", ambiguous=False) from error
+        raise Retry(f"no whole answer: {name}{why and f': {why}'}", ambiguous=True) from error
+
+    def _judge(self, response: Response, read: Callable[[], _T]) -> _T:
+        """Return the result of a response, and apply it to all requests.
+
+        A Retry holds the gate. Any other answer shows that the remote works.
+        """
         try:
-            yield
+            result = read()
         except Retry as error:
             if error.scope == "request":
                 self._answered()  # the other requests go on
@@ -332,16 +328,16 @@ class Transport:
                 pass  # the account has other instances; this request waits alone
             elif error.after_s:
                 self.gate.hold(error.after_s)
-            elif status == httpx.codes.TOO_MANY_REQUESTS:
+            elif response.status == httpx.codes.TOO_MANY_REQUESTS:
                 self.gate.throttle()
             raise
         except SyncdError:
             self._answered()  # a Park or Halt is an answer of the API, too
-            contact.answered()
+            current_contact().answered()
             raise
-        else:
-            self._answered()
-            contact.answered()
+        self._answered()
+        current_contact().answered()
+        return result
 
     def _answered(self) -> None:
         self._answered_at = self.gate.own_time()

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from syncd.cloudflare.decoding import decode, decode_rows, pages
-from syncd.cloudflare.exchange import Request, path
+from syncd.cloudflare.request import Request, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
 from syncd.cloudflare.vectorize_models import (

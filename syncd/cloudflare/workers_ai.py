@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, Literal, TypeAlias
 
 from syncd.cloudflare.decoding import as_object, parse_list, unexpected
-from syncd.cloudflare.exchange import Request, path
+from syncd.cloudflare.request import Request, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
 from syncd.cloudflare.vectorize_models import DIMENSIONS_LIMIT

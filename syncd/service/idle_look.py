@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from syncd.cloudflare.faults import Fault
+from syncd.cloudflare.connection import Fault
 from syncd.service.worker import MirrorWorker
 
 READ_EVERY_S = 2.0

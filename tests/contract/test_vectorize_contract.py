@@ -8,7 +8,7 @@ import pytest
 
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.transport import Seams, Transport
+from syncd.cloudflare.transport import Transport
 from syncd.cloudflare.vectorize import Vectorize, VectorizeIndex
 from syncd.cloudflare.workers_ai import WorkersAI
 from syncd.core.errors import Park
@@ -38,9 +38,9 @@ class VectorizeRemote:
 
     def _transport(self) -> Transport:
         clock = self._harness.clock
-        seams = Seams(self._harness.wire, rng=lambda: 0.5)
         gate = Gate(0, 8, clock, clock.sleep)
-        made = Transport(BASE, ACCOUNT, Credentials.bearer("any"), gate, retry_for=5, seams=seams)
+        http, credentials = self._harness.wire, Credentials.bearer("any")
+        made = Transport(BASE, ACCOUNT, credentials, gate, retry_for=5, http=http, rng=lambda: 0.5)
         self.transports.append(made)
         return made
 

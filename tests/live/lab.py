@@ -17,13 +17,15 @@ import httpx
 
 from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.exchange import Request, make_transport, path
+from syncd.cloudflare.connection import make_transport
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.kv import KV
-from syncd.cloudflare.transport import Seams, Transport
+from syncd.cloudflare.request import Request, path
+from syncd.cloudflare.transport import Transport
 from syncd.cloudflare.vectorize import Vectorize
 from syncd.core.errors import ConfigError, Halt, NotFound, SyncdError, TargetMissing
 from syncd.core.names import FULL_KEY_FIELD
+from syncd.core.plain_text import redact_text
 from syncd.core.probe_answers import NO_ANSWERS, ProbeAnswers
 from syncd.core.requests import check_base_url, is_loopback
 from syncd.targets.ai_search.items import OWNER, PREFIX, SHA256
@@ -79,7 +81,7 @@ class Account:
 
     def hide(self, text: str) -> str:
         """Return a text without the credentials and the id of the account."""
-        return self.credentials.hide(text).replace(self.account_id, "ACCOUNT")
+        return redact_text(text).replace(self.account_id, "ACCOUNT")
 
 
 @dataclass(slots=True)
@@ -218,9 +220,7 @@ async def open_lab(account: Account, state: Path, limit: int) -> AsyncIterator[L
     async with AsyncExitStack() as stack:
         wire = Wire(make_transport(account.base_url), limit)
         gate = Gate(0 if account.rehearsal else TPS, 4)
-        transport = Transport(
-            account.base_url, account.account_id, account.credentials, gate, retry_for=60, seams=Seams(wire)
-        )
+        transport = Transport(account.base_url, account.account_id, account.credentials, gate, retry_for=60, http=wire)
         lab = Lab(account, wire, await stack.enter_async_context(transport), state)
         stack.push_async_callback(lab.clean)
         yield lab

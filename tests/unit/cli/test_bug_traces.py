@@ -10,9 +10,9 @@ import structlog
 
 from syncd.cli.main import run
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.exchange import Request
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.transport import Seams, Transport
+from syncd.cloudflare.request import Request
+from syncd.cloudflare.transport import Transport
 from syncd.config.sources import load
 from syncd.emulator.options import EmulatorOptions
 from tests.unit.config.harness import MINIMAL
@@ -73,8 +73,8 @@ async def test_neither_does_a_request_on_its_way() -> None:
         seen.append(f"{request!r} {request.headers!r}")
         return httpx.Response(200, json={"success": True, "result": {}})
 
-    way = Seams(httpx.MockTransport(answer))
+    way = httpx.MockTransport(answer)
     base = "https://api.cloudflare.com/client/v4"
-    async with Transport(base, "a" * 32, Credentials.bearer(TOKEN), Gate(0, 1), seams=way) as transport:
+    async with Transport(base, "a" * 32, Credentials.bearer(TOKEN), Gate(0, 1), http=way) as transport:
         await transport.request(Request("GET", "/x"))
         assert TOKEN not in f"{seen} {transport!r}"

@@ -11,7 +11,7 @@ import httpx
 
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.transport import Seams, Transport
+from syncd.cloudflare.transport import Transport
 
 T = TypeVar("T")
 Script = httpx.Response | Exception | Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
@@ -108,7 +108,8 @@ class Remote:
             timeout=timeout,
             retry_for=retry_for,
             login=login,
-            seams=Seams(httpx.MockTransport(self._handle), rng=lambda: chance),
+            http=httpx.MockTransport(self._handle),
+            rng=lambda: chance,
         )
 
 

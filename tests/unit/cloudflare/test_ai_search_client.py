@@ -9,7 +9,7 @@ from syncd.cloudflare import ai_search as ai_search_module
 from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.ai_search_models import StoredItem
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.transport import Seams, Transport
+from syncd.cloudflare.transport import Transport
 from syncd.core.errors import Halt, NotFound, Park, Retry, Unreachable
 from tests.unit.cloudflare.harness import ACCOUNT, BASE, Remote, VirtualTime, bad, ok, row, sent_json
 
@@ -338,8 +338,8 @@ async def test_a_token_that_nobody_knows_halts(remote: Remote, client: AISearch)
 
 
 async def test_a_global_key_is_no_token(remote: Remote) -> None:
-    seams = Seams(httpx.MockTransport(lambda _: ok()))
-    transport = Transport(BASE, ACCOUNT, Credentials.global_key("me@x", "k"), remote.gate(), seams=seams)
+    http = httpx.MockTransport(lambda _: ok())
+    transport = Transport(BASE, ACCOUNT, Credentials.global_key("me@x", "k"), remote.gate(), http=http)
     assert await AISearch(transport, "default", "docs").verify_token() is None
     assert transport.counters.requests == 0
 

@@ -4,9 +4,9 @@ import httpx
 import pytest
 
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.exchange import Request, make_transport, path
+from syncd.cloudflare.connection import make_transport, proxy_of
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.proxies import _proxy
+from syncd.cloudflare.request import Request, path
 from syncd.cloudflare.transport import Transport
 from syncd.core.requests import check_base_url, is_loopback
 from tests.unit.cloudflare.harness import VirtualTime
@@ -75,15 +75,15 @@ def test_loopback_is_known_without_a_look_up(host: str, expected: bool) -> None:
 def test_https_proxy_is_honoured_for_https_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "proxy.example:3128")
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
-    assert _proxy(httpx.URL(API)) == "http://proxy.example:3128"
-    assert _proxy(httpx.URL("https://localhost:1")) is None
-    assert _proxy(httpx.URL("http://127.0.0.1:1")) is None
+    assert proxy_of(API) == "http://proxy.example:3128"
+    assert proxy_of("https://localhost:1") is None
+    assert proxy_of("http://127.0.0.1:1") is None
 
 
 def test_no_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", "cloudflare.com")
-    assert _proxy(httpx.URL(API)) is None
+    assert proxy_of(API) is None
 
 
 def test_a_proxy_that_cannot_be_used_is_refused_and_not_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,14 +159,14 @@ def test_all_proxy_stands_behind_the_schemes_own(
 ) -> None:
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    assert _proxy(httpx.URL(API)) == expected
+    assert proxy_of(API) == expected
 
 
 def test_a_network_in_no_proxy_holds_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "http://all:1")
     monkeypatch.setenv("NO_PROXY", "example.com, 10.0.0.0/8")
-    assert _proxy(httpx.URL("https://10.1.2.3/client/v4")) is None
-    assert _proxy(httpx.URL("https://11.1.2.3/client/v4")) == "http://all:1"
+    assert proxy_of("https://10.1.2.3/client/v4") is None
+    assert proxy_of("https://11.1.2.3/client/v4") == "http://all:1"
 
 
 @pytest.mark.parametrize("name", ["ALL_PROXY", "HTTPS_PROXY", "all_proxy"])
@@ -174,8 +174,8 @@ def test_a_network_in_no_proxy_holds_addresses(monkeypatch: pytest.MonkeyPatch) 
 def test_a_proxy_that_cannot_be_used_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, name: str, scheme: str
 ) -> None:
-    monkeypatch.setattr("syncd.cloudflare.proxies.find_spec", lambda _: None)
+    monkeypatch.setattr("syncd.cloudflare.connection.find_spec", lambda _: None)
     monkeypatch.setenv(name, f"{scheme}://me:hush@proxy:1")
     with pytest.raises(ValueError, match=f"(?i){name}") as caught:
-        _proxy(httpx.URL(API))
+        proxy_of(API)
     assert "hush" not in str(caught.value)

@@ -2,20 +2,21 @@ import pickle
 
 import pytest
 
-from syncd.cloudflare.auth import Credentials
+from syncd.cloudflare.auth import Credentials, Login
+from syncd.core.plain_text import redact_text
 
 
 def test_a_token_goes_into_one_header() -> None:
-    assert Credentials.bearer("abc").headers() == {"Authorization": "Bearer abc"}
+    assert Credentials.bearer("abc").headers == {"Authorization": "Bearer abc"}
 
 
 def test_a_global_key_goes_with_its_address_and_without_a_bearer() -> None:
-    headers = Credentials.global_key("me@example.com", "k3y").headers()
+    headers = Credentials.global_key("me@example.com", "k3y").headers
     assert headers == {"X-Auth-Email": "me@example.com", "X-Auth-Key": "k3y"}
 
 
 def test_surrounding_white_space_of_a_token_file_is_dropped() -> None:
-    assert Credentials.bearer(" abc\n").headers() == {"Authorization": "Bearer abc"}
+    assert Credentials.bearer(" abc\n").headers == {"Authorization": "Bearer abc"}
 
 
 @pytest.mark.parametrize("credentials", [Credentials.bearer("s3cr3t"), Credentials.global_key("me@x", "s3cr3t")])
@@ -25,15 +26,16 @@ def test_no_secret_is_printable(credentials: Credentials) -> None:
 
 
 def test_a_secret_is_hidden_in_any_text() -> None:
-    assert Credentials.bearer("s3cr3t-8").hide("a s3cr3t-8 b s3cr3t-8") == "a [hidden] b [hidden]"
+    Credentials.bearer("s3cr3t-8")
+    assert redact_text("a s3cr3t-8 b s3cr3t-8") == "a [hidden] b [hidden]"
 
 
 @pytest.mark.parametrize(("secret", "too_short"), [("x", True), ("1234567", True), ("12345678", False)])
 def test_a_secret_that_is_too_short_leaves_texts_as_they_are(secret: str, too_short: bool) -> None:
-    credentials = Credentials.bearer(secret)
-    assert credentials.too_short == too_short
-    assert (secret in credentials.hide(f"put.done {secret}.md")) == too_short
-    assert (secret.encode() in credentials.hide_bytes(f"put.done {secret}.md".encode())) == too_short
+    login = Login(Credentials.bearer(secret))
+    assert (login.credentials.forms == ()) == too_short
+    assert (secret in redact_text(f"put.done {secret}.md")) == too_short
+    assert (secret.encode() in login.hide_bytes(f"put.done {secret}.md".encode())) == too_short
 
 
 @pytest.mark.parametrize(
@@ -57,10 +59,9 @@ def test_what_cannot_stand_in_a_header_is_refused_with_a_remedy_and_not_quoted(v
         Credentials.global_key("me@example.com", value)
 
 
-def test_the_headers_given_out_are_a_copy() -> None:
-    credentials = Credentials.bearer("abc")
-    credentials.headers().clear()
-    assert credentials.headers()
+def test_the_headers_cannot_be_changed() -> None:
+    with pytest.raises(TypeError):
+        Credentials.bearer("abc").headers["Authorization"] = "x"  # type: ignore[index]
 
 
 def test_credentials_do_not_travel() -> None:

@@ -1,13 +1,12 @@
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import httpx
 import pytest
 
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.error_codes import CODES
-from syncd.cloudflare.response import MESSAGE_LIMIT, Answer, Context, decode, one_line, retry_after_s
+from syncd.cloudflare.response import MESSAGE_LIMIT, Answer, Response, one_line, retry_after_s
 from syncd.core.errors import (
     AuthHalt,
     Blocked,
@@ -24,13 +23,13 @@ from tests.unit.cloudflare.harness import TOKEN, bad, html
 from tests.unit.cloudflare.test_error_codes import DOCUMENTED
 
 
-def read(response: httpx.Response, **context: Any) -> Answer:
-    return decode(response.status_code, response.headers, response.content, Context(**context))
+def read(response: httpx.Response, permission: str = "for this API") -> Answer:
+    return Response(response.status_code, response.headers, response.content, permission).answer()
 
 
-def error_of(response: httpx.Response, **context: Any) -> SyncdError:
+def error_of(response: httpx.Response, permission: str = "for this API") -> SyncdError:
     with pytest.raises(SyncdError) as caught:
-        read(response, **context)
+        read(response, permission)
     return caught.value
 
 
@@ -371,9 +370,15 @@ def test_a_line_is_cut_at_its_limit(length: int) -> None:
 
 
 def test_an_echoed_secret_is_hidden() -> None:
-    hide = Credentials.bearer(TOKEN).hide
-    error = error_of(bad(401, 10000, f"Invalid token {TOKEN}"), hide=hide)
+    Credentials.bearer(TOKEN)
+    error = error_of(bad(401, 10000, f"Invalid token {TOKEN}"))
     assert TOKEN not in str(error)
+
+
+@pytest.mark.parametrize("before", range(90, 110))
+def test_an_echoed_secret_at_the_end_of_a_line_is_hidden_as_a_whole(before: int) -> None:
+    Credentials.bearer(TOKEN)
+    assert TOKEN[:4] not in one_line("x" * before + TOKEN, 100)
 
 
 @pytest.mark.parametrize("status", [301, 302, 400, 403, 404, 405, 406, 409, 410, 415, 422, 431, 451])
@@ -407,7 +412,7 @@ def test_an_error_may_say_anything_where_its_message_should_stand(message: objec
 )
 def test_an_answer_of_another_program_names_base_url(status: int, remedy: str) -> None:
     with pytest.raises(Retry) as caught:
-        decode(status, {"content-type": "text/plain; charset=utf-8"}, b"Hello World!", Context())
+        Response(status, {"content-type": "text/plain; charset=utf-8"}, b"Hello World!").answer()
     assert remedy in str(caught.value)
     assert "Hello" not in str(caught.value)
     assert ("base_url" in str(caught.value)) is (status != 503)
@@ -415,5 +420,5 @@ def test_an_answer_of_another_program_names_base_url(status: int, remedy: str) -
 
 def test_an_answer_that_is_cut_short_is_not_taken_for_that_of_another_program() -> None:
     with pytest.raises(Retry, match="unexpected answer: 17 bytes of application/json") as caught:
-        decode(200, {"content-type": "application/json"}, b'{"success": true,', Context())
+        Response(200, {"content-type": "application/json"}, b'{"success": true,').answer()
     assert "base_url" not in str(caught.value)

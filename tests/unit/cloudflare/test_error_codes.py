@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from syncd.cloudflare.error_codes import ALLOCATION_PAUSE_S, CODES, LIMIT_CODES
-from syncd.cloudflare.response import Context, decode
+from syncd.cloudflare.response import Response
 from syncd.core.errors import (
     AuthHalt,
     Conflict,
@@ -103,7 +103,7 @@ DOCUMENTED: list[tuple[int, int, type[SyncdError], str]] = [
 def error_of(status: int, code: int | None, **headers: str) -> SyncdError:
     answer = bad(status, code, headers={name.replace("_", "-"): value for name, value in headers.items()})
     with pytest.raises(SyncdError) as caught:
-        decode(answer.status_code, answer.headers, answer.content, Context("Account / AI Search:Edit"))
+        Response(answer.status_code, answer.headers, answer.content, "Account / AI Search:Edit").answer()
     return caught.value
 
 

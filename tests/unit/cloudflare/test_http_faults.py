@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.exchange import Request
 from syncd.cloudflare.gate import Gate
+from syncd.cloudflare.request import Request
 from syncd.cloudflare.transport import ANSWER_LIMIT, Transport
 from syncd.core.errors import Park, Retry, Unreachable
 from tests.unit.cloudflare.harness import ACCOUNT, TOKEN

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from syncd.cloudflare.exchange import Counters
-from syncd.cloudflare.faults import connection_fault
+from syncd.cloudflare.connection import connection_fault
 from syncd.cloudflare.reach import CONTACT_S, STEP_S, clock_fault, find_fault, unanswered_fault
+from syncd.cloudflare.transport import Counters
 from syncd.core.errors import Unreachable
 
 

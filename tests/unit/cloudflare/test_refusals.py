@@ -6,9 +6,9 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from syncd.cloudflare import transport as limits
+from syncd.cloudflare import refusals as limits
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.exchange import Request
+from syncd.cloudflare.request import Request
 from syncd.core.errors import AuthHalt, Blocked, ConfigError, Park, Retry, Unreachable
 from syncd.core.plain_text import encoded_forms
 from tests.unit.cloudflare.harness import TOKEN, Remote, VirtualTime, bad, html, ok
@@ -90,7 +90,7 @@ async def test_a_token_file_is_read_again_before_a_halt(remote: Remote, time: Vi
     transport = remote.transport(login=lambda: Credentials.bearer("new-token"))
     await time.run(transport.request(PUT))
     assert len(remote.requests) == 2
-    assert transport.login.hide(f"{TOKEN} new-token") == "[hidden] [hidden]"
+    assert transport.login.hide_bytes(f"{TOKEN} new-token".encode()) == b"[hidden] [hidden]"
 
 
 async def test_the_same_token_again_halts(remote: Remote, time: VirtualTime) -> None:

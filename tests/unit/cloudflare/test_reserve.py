@@ -5,8 +5,8 @@ import asyncio
 import httpx
 import pytest
 
-from syncd.cloudflare.exchange import Request, path
 from syncd.cloudflare.gate import HOLD_LIMIT_S, Gate, reserve
+from syncd.cloudflare.request import Request, path
 from syncd.core.errors import Halt
 from tests.unit.cloudflare.harness import Remote, VirtualTime, bad, ok
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.exchange import Request, path
 from syncd.cloudflare.gate import Gate
+from syncd.cloudflare.request import Request, path
 from syncd.cloudflare.transport import Transport
 from syncd.core.errors import Retry, SyncdError
 from tests.unit.cloudflare.harness import ACCOUNT, TOKEN

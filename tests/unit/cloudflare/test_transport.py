@@ -9,9 +9,9 @@ import structlog
 from syncd import __version__
 from syncd.cloudflare import transport as transport_module
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.exchange import Request, path
+from syncd.cloudflare.request import Request, path
 from syncd.cloudflare.response import Answer
-from syncd.cloudflare.transport import Seams, Transport
+from syncd.cloudflare.transport import Transport
 from syncd.core.errors import Halt, Later, Park, Retry, Unreachable
 from syncd.core.requests import Priority, requests_at
 from tests.unit.cloudflare.harness import ACCOUNT, BASE, TOKEN, Remote, VirtualTime, bad, html, ok, sent_json
@@ -470,6 +470,6 @@ class Way(httpx.AsyncBaseTransport):
 async def test_a_transport_closes_with_its_block(remote: Remote, account_id: str) -> None:
     way = Way()
     bearer = Credentials.bearer(TOKEN)
-    async with Transport(BASE, account_id, bearer, remote.gate(), seams=Seams(way)) as transport:
+    async with Transport(BASE, account_id, bearer, remote.gate(), http=way) as transport:
         assert transport.account_id == account_id
     assert way.closed

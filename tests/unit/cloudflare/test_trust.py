@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.exchange import Request
+from syncd.cloudflare.refusals import PAUSES_S
+from syncd.cloudflare.request import Request
 from syncd.cloudflare.transport import Transport
-from syncd.cloudflare.trust import PAUSES_S
 from syncd.core.errors import AuthHalt, ConfigError, Retry
 from tests.unit.cloudflare.harness import TOKEN, Remote, VirtualTime, bad, ok
 

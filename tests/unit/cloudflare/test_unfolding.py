@@ -2,13 +2,12 @@
 
 import gzip
 import tracemalloc
-import zlib
 from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
 
-from syncd.cloudflare.exchange import headers_of, read
+from syncd.cloudflare.response import headers_of, read_body
 
 LIMIT = 100_000
 MIB = 1024 * 1024
@@ -16,7 +15,7 @@ MIB = 1024 * 1024
 
 async def body(data: bytes, encoding: str, limit: int = LIMIT) -> bytes:
     response = httpx.Response(200, headers={"Content-Encoding": encoding}, stream=_Pieces(data))
-    return await read(response, headers_of(response), limit)
+    return await read_body(response, headers_of(response), limit)
 
 
 class _Pieces(httpx.AsyncByteStream):
@@ -28,19 +27,12 @@ class _Pieces(httpx.AsyncByteStream):
             yield self._data[start : start + 65_536]
 
 
-def _raw(data: bytes) -> bytes:
-    made = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    return made.compress(data) + made.flush()
-
-
 @pytest.mark.parametrize(
     ("encoding", "fold"),
     [
         ("gzip", gzip.compress),
         ("GZIP", gzip.compress),
         ("x-gzip", gzip.compress),
-        ("deflate", zlib.compress),
-        ("deflate", _raw),
         ("identity", bytes),
     ],
 )
@@ -52,7 +44,7 @@ async def test_an_answer_is_unfolded_up_to_one_byte_over_the_limit(
     assert await body(fold(data), encoding) == data
 
 
-@pytest.mark.parametrize("encoding", ["gzip, gzip", "gzip,deflate", "br", "zstd", "gzip;q=1", ""])
+@pytest.mark.parametrize("encoding", ["gzip, gzip", "gzip,deflate", "deflate", "br", "zstd", "gzip;q=1", ""])
 async def test_an_encoding_that_was_not_asked_for_is_refused(encoding: str) -> None:
     with pytest.raises(httpx.DecodingError, match="not asked for"):
         await body(gzip.compress(gzip.compress(b"x")), encoding)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from syncd.cloudflare.faults import Fault
+from syncd.cloudflare.connection import Fault
 from syncd.core.requests import Contact
 from syncd.service.idle_look import FAULT_EVERY_S, IDLE_EVERY_S, READ_EVERY_S, IdleLook
 

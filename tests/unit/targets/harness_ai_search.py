@@ -14,7 +14,7 @@ import httpx
 from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.transport import Seams, Transport
+from syncd.cloudflare.transport import Transport
 from syncd.core.model import Item
 from syncd.core.names import NO_FORMS, Forms
 from syncd.core.plan import Policy
@@ -207,7 +207,8 @@ class Harness:
             Credentials.bearer(token),
             Gate(0, 8, self.clock, self.clock.sleep),
             retry_for=retry_for,
-            seams=Seams(self.wire, rng=lambda: 0.5),
+            http=self.wire,
+            rng=lambda: 0.5,
         )
         policy = Policy(name, prefix, prune)
         settings = Settings(policy, Rules(), max_delete="100%", create=create, audit_interval=audit_interval)

@@ -14,7 +14,7 @@ import httpx
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.kv import KV
-from syncd.cloudflare.transport import Seams, Transport
+from syncd.cloudflare.transport import Transport
 from syncd.core.model import Item
 from syncd.core.names import NO_FORMS, Forms
 from syncd.core.plan import Policy
@@ -101,7 +101,8 @@ class Harness:
             Credentials.bearer("any"),
             Gate(0, 8, self.clock, self.clock.sleep),
             retry_for=30.0,
-            seams=Seams(self.wire, rng=lambda: 0.5),
+            http=self.wire,
+            rng=lambda: 0.5,
         )
         terms = ValueWritePolicy(owner or name, prefix, **ttls)
         policy = Policy(terms.owner, prefix, prune, takeover)

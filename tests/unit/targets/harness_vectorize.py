@@ -11,7 +11,7 @@ import httpx
 
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.transport import Seams, Transport
+from syncd.cloudflare.transport import Transport
 from syncd.config.schema import MirrorConfig
 from syncd.core.errors import Park
 from syncd.core.model import Content, Put
@@ -111,7 +111,8 @@ class Harness:
             Credentials.bearer("any"),
             Gate(0, 8, self.clock, self.clock.sleep),
             retry_for=30.0,
-            seams=Seams(self.wire, rng=lambda: 0.5),
+            http=self.wire,
+            rng=lambda: 0.5,
         )
         made = MirrorFixture(self, name, folder, self.base / f"state-{name}", section, Grants(), transport, None)  # type: ignore[arg-type]
         made.mirror = self.assemble(made)

@@ -14,7 +14,7 @@ import httpx
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.kv import KV
-from syncd.cloudflare.transport import Seams, Transport
+from syncd.cloudflare.transport import Transport
 from syncd.core.plan import Policy
 from syncd.core.rules import Rules
 from syncd.service.build import build_mirror
@@ -51,9 +51,9 @@ class Swallow(httpx.AsyncBaseTransport):
 
 async def main(root: Path, state: Path) -> None:
     wire = Swallow()
-    gate, seams = Gate(0, 8), Seams(wire)
+    gate = Gate(0, 8)
     async with Transport(
-        "http://127.0.0.1/client/v4", "0" * 32, Credentials.bearer("any"), gate, seams=seams
+        "http://127.0.0.1/client/v4", "0" * 32, Credentials.bearer("any"), gate, http=wire
     ) as transport:
         target = KVTarget(
             KV(transport), NamespaceChoice(NAMESPACE), ValueWritePolicy("me"), limits(128, 4 * 1024 * 1024)

@@ -12,7 +12,7 @@ import pytest
 from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.transport import Seams, Transport
+from syncd.cloudflare.transport import Transport
 from syncd.core.errors import Halt, Retry
 from syncd.core.probe_answers import NO_ANSWERS, PROBE_STEM, VALID_S, ProbeAnswers
 from syncd.targets.ai_search.items import ItemWritePolicy
@@ -26,8 +26,8 @@ POLICY = ItemWritePolicy("me")
 @asynccontextmanager
 async def prober(h: Harness, policy: ItemWritePolicy = POLICY) -> AsyncIterator[ItemProbe]:
     """Yield a probe whose requests are tried once."""
-    gate, seams = Gate(0, 8, h.clock, h.clock.sleep), Seams(h.wire, rng=lambda: 0.5)
-    async with Transport(BASE, ACCOUNT, Credentials.bearer("any"), gate, retry_for=0, seams=seams) as transport:
+    gate, credentials = Gate(0, 8, h.clock, h.clock.sleep), Credentials.bearer("any")
+    async with Transport(BASE, ACCOUNT, credentials, gate, retry_for=0, http=h.wire, rng=lambda: 0.5) as transport:
         yield ItemProbe(AISearch(transport, "default", "docs"), policy, sleep=h.clock.sleep, clock=h.clock)
 
 

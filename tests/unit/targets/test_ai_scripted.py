@@ -10,7 +10,7 @@ import pytest
 from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.transport import Seams, Transport
+from syncd.cloudflare.transport import Transport
 from syncd.core.errors import AuthHalt, Halt, Park, PausedHalt, SyncdError, Unreachable
 from syncd.core.model import Content, Delete, Entry, Put
 from syncd.targets.ai_search.items import ItemWritePolicy
@@ -50,7 +50,8 @@ class Scripted:
             Credentials.bearer("token"),
             Gate(0, 8, clock, clock.sleep),
             retry_for=20,
-            seams=Seams(httpx.MockTransport(self._answer), rng=lambda: 0.5),
+            http=httpx.MockTransport(self._answer),
+            rng=lambda: 0.5,
         )
         api = AISearch(transport, "default", "docs")
         self.target = AISearchTarget(api, ItemWritePolicy("me", "", takeover), limits(128, 1000), shards=shards)

@@ -1,9 +1,10 @@
-"""Judges a refusal of credentials that have worked before: it may be a temporary failure of the service.
+"""Judges refusals: of the credentials, which may be a temporary failure of the service, and of the content on the way.
 
 Valid tokens were refused with 401 or 403 for minutes (workers-sdk#13854 and #13828, octodns-cloudflare#121).
 """
 
 import asyncio
+import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
@@ -11,9 +12,10 @@ from typing import TypeVar
 import structlog
 
 from syncd.cloudflare.auth import Credentials, Login
-from syncd.cloudflare.exchange import Request
 from syncd.cloudflare.gate import Gate
-from syncd.core.errors import AuthHalt, Retry, SyncdError
+from syncd.cloudflare.request import Request
+from syncd.cloudflare.response import Answer
+from syncd.core.errors import AuthHalt, Blocked, Park, Retry, SyncdError
 
 RENEWALS = 2
 """Maximum number of times that one request is sent again because the credentials were read again."""
@@ -21,6 +23,16 @@ PAUSES_S = (5.0, 15.0, 40.0, 120.0)
 """Seconds before each further try of a refused request, three minutes in all, if its credentials have worked before."""
 PASSING = frozenset({401, 403})
 """HTTP statuses of a refusal that may be temporary."""
+REFUSALS = 3
+"""Number of tries after which the refusal of a proxy or firewall counts as final, if the API itself can be reached."""
+REFUSED_PAUSE_S = 0.4
+"""Pause between two of these tries, in seconds."""
+SURE_REFUSALS, SURE_PAUSE_S, FILTER_S = 2, 0.05, 5.0
+"""Tries and pause for FILTER_S seconds after a refusal for the content was final."""
+REFUSED_LIMIT = 200
+"""Number of refused requests in a row that counts as an outage, if no request with content is accepted in between."""
+SHUT_S = 20.0
+"""Seconds without another probe after a probe did not reach the API."""
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
@@ -102,3 +114,64 @@ class Trust:
     def _may_pass(self, kind: str, error: AuthHalt) -> bool:
         used, _ = self._worked.get(kind, (None, 0.0))
         return used is self._login.credentials and error.status in PASSING
+
+
+class Refusals:
+    """Tries a refused request again, until it is clear whether the credentials or the content are refused.
+
+    send: sends a request once.
+    """
+
+    def __init__(self, send: Callable[[Request], Awaitable[Answer]], trust: Trust, gate: Gate) -> None:
+        self._send = send
+        self._trust = trust
+        self._gate = gate
+        self._refused = 0
+        self._shut_until = self._filtered_until = -math.inf
+
+    async def judged(self, request: Request, send: Callable[[], Awaitable[_T]]) -> _T:
+        """Return the answer of `send`. Raises Park if only this content is refused, Blocked if every request is."""
+        for number in range(1, REFUSALS + 1):
+            # A filter that refused one content probably refuses others. In that case two tries without a probe are
+            # enough.
+            filtered = self._gate.clock() < self._filtered_until
+            try:
+                answer = await self._trust.send(request, send)
+            except Blocked as error:
+                if not (filtered and request.without_content()) and not await self._reaches_api(request):
+                    raise
+                if number >= (SURE_REFUSALS if filtered else REFUSALS):
+                    raise self._content_refused(error, filtered=filtered) from error
+                await self._gate.sleep(SURE_PAUSE_S if filtered else REFUSED_PAUSE_S)
+            else:
+                if request.carries:
+                    self._refused = 0
+                return answer
+        raise AssertionError("the last try ends with an answer or an error")
+
+    async def _reaches_api(self, request: Request) -> bool:
+        """Return whether the API answers the same request without its content.
+
+        After a failure, no probe is sent for SHUT_S.
+        """
+        probe = request.without_content()
+        if probe is None or self._gate.clock() < self._shut_until:
+            return False
+        try:
+            await self._send(probe)
+        except Retry:
+            self._shut_until = self._gate.clock() + SHUT_S
+            return False
+        except SyncdError:
+            return True  # any other error is an answer of the API itself
+        return True
+
+    def _content_refused(self, error: Blocked, *, filtered: bool) -> Park:
+        self._refused += 1
+        if not filtered:
+            self._filtered_until = self._gate.clock() + FILTER_S
+        if self._refused >= REFUSED_LIMIT:
+            self._refused, self._filtered_until = 0, -math.inf
+            self._shut_until = self._gate.clock() + SHUT_S
+        reason = "the API can be reached, but a proxy or firewall before it refuses what this request carries"
+        return Park("refused", f"{reason}: {error}", status=error.status)
