@@ -4,10 +4,10 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from syncd.core.model import HARMLESS, Action, Adopt, Problem
+from syncd.core.model import HARMLESS, Action, Problem
 from syncd.state.db import Meta, MirrorRows, marks, transaction
 
 # All statements consist of constants.
@@ -82,18 +82,13 @@ class History(MirrorRows):
     def add(self, action: Action, now: float, outcome: str, number: int, detail: str = "") -> None:
         """Store how an action of a pass ended, and delete older actions on the key beyond ACTIONS_PER_KEY."""
         first = outcome == "done" and action.reason == "new"
-        if first and not self._has_room(action.kind, number):
+        adopted = outcome == "done" and action.kind == "adopt" and action.reason != "unverified"
+        if (first or adopted) and not self._has_room(action.kind, number):
             return
         self._run(_INSERT, action.key, now, action.kind, action.reason, outcome, detail[:DETAIL], number)
         if not first:
             # The row of a first upload goes with a later one.
             self._run(_PRUNE_KEY, action.key, ACTIONS_PER_KEY)
-
-    def adopted(self, batch: Sequence[Adopt], now: float, number: int) -> None:
-        """Store the adopts of a pass."""
-        for adopt in batch:
-            if adopt.reason == "unverified" or self._has_room(adopt.kind, number):
-                self.add(adopt, now, "done", number)
 
     def found(self, problems: Iterable[Problem], now: float, number: int) -> None:
         """Store the problems that a pass found, except harmless ones and problems that the key had before."""

@@ -1,11 +1,12 @@
 """Apply the plan of one pass batch by batch, and record the outcome of each action in the state and in the log."""
 
 import asyncio
+import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
-from typing import TypeVar
 
 import structlog
 
@@ -24,6 +25,7 @@ from syncd.core.errors import (
 from syncd.core.keys import shown
 from syncd.core.model import (
     NOT_INDEXED,
+    Action,
     ActionEvent,
     Adopt,
     Content,
@@ -40,10 +42,9 @@ from syncd.core.plan import DeleteContext, delete_log_entry
 from syncd.core.problems import not_indexed
 from syncd.core.requests import Priority, requests_at
 from syncd.state.db import savepoint, transaction
-from syncd.sync.deletes import DeleteRecorder, Replacements
+from syncd.sync.deletes import Replacements
 from syncd.sync.index import report_failure
-from syncd.sync.mirror import CONVERSIONS, Hooks, Mirror, Result
-from syncd.sync.pass_log import LogThrottle
+from syncd.sync.mirror import CONVERSIONS, Mirror, Pass
 from syncd.targets.base import Done, Outcome
 
 log = structlog.get_logger()
@@ -52,35 +53,38 @@ log = structlog.get_logger()
 _DONE = {"put": "put.done", "delete": "delete.done"}
 _AGAIN = {"put": "put.again", "delete": "delete.again"}
 _FAILED = {"put": "put.failed", "delete": "delete.failed"}
-L = TypeVar("L", Adopt, Forget)
+_MORE = {"put": "put.more", "delete": "delete.more"}
+LINES = 20
+"""Actions of one batch that are logged one by one at level info. The other actions are counted."""
+MORE = 100
+"""Actions that one line of the log counts."""
 
 
 # -- outcomes
 
 
 class Outcomes:
-    """Records the outcomes of one batch of puts or deletes.
+    """Records the outcomes of one batch of actions.
 
-    deletes: records finished deletes, if the batch has any. unsure: keys that an earlier put may have written.
+    record_delete: records a finished delete, and returns the evidence for it. unsure: keys that an earlier put may have
+    written.
     """
 
     def __init__(
         self,
-        mirror: Mirror,
-        result: Result,
-        hooks: Hooks,
-        batch: Sequence[tuple[int, Put | Delete]],
-        deletes: DeleteRecorder | None = None,
+        current: Pass,
+        batch: Sequence[tuple[int, Action]],
+        record_delete: Callable[[Delete], str] | None = None,
         unsure: Collection[str] = (),
     ) -> None:
-        self._mirror = mirror
-        self._result = result
-        self._hooks = hooks
-        self._deletes = deletes
+        self._pass = current
+        self._mirror = current.mirror
+        self._result = current.result
+        self._record_delete = record_delete
         self._unsure = unsure
         self._seqs = {action: seq for seq, action in batch}
         self._read: dict[str, tuple[str, os.stat_result | None]] = {}
-        self._throttle = LogThrottle(mirror.name)
+        self.throttle = LogThrottle(current.mirror.name)
 
     def note_read(self, key: str, checksum: str, status: os.stat_result | None) -> None:
         """Remember the file that a put reads.
@@ -95,7 +99,7 @@ class Outcomes:
         puts, deletes = (max(0, planned[kind] - done[kind]) for kind in ("put", "delete"))
         return self._mirror.target.requests(puts, deletes)
 
-    def record(self, outcomes: Mapping[Put | Delete, Outcome]) -> None:
+    def record(self, outcomes: Mapping[Action, Outcome]) -> None:
         """Record outcomes in one transaction. An action whose outcome cannot be recorded fails alone."""
         with transaction(self._mirror.db):
             for action, outcome in outcomes.items():
@@ -104,20 +108,18 @@ class Outcomes:
                         self._record(action, outcome)
                 except Exception as error:  # noqa: BLE001 - unexpected_error logs it
                     self._fail(action, unexpected_error(error, action.key))
-        self._hooks.tick(self._result)
+        self._pass.tick()
 
-    def flush(self) -> None:
-        """Log how many actions were not logged one by one."""
-        self._throttle.flush()
-
-    def _record(self, action: Put | Delete, outcome: Outcome) -> None:
+    def _record(self, action: Action, outcome: Outcome) -> None:
         match outcome:
             case Done(stored=Stored() as stored):
                 self._record_put(action, stored)
                 self._finish(action, checksum=stored.checksum, unchanged=outcome.unchanged)
-            case Done() if isinstance(action, Delete) and self._deletes:
-                why = self._deletes.record(action)
-                self._finish(action, evidence=action.evidence, why=why)
+            case Done() if isinstance(action, Delete) and self._record_delete:
+                self._finish(action, evidence=action.evidence, why=self._record_delete(action))
+            case Done() if isinstance(action, (Adopt, Forget)):
+                self._record_known(action)
+                self._finish(action)
             case Done():
                 raise AssertionError(f"the outcome does not fit the action: {action}")
             case FileChanged():
@@ -127,7 +129,20 @@ class Outcomes:
             case _:
                 self._fail(action, outcome)
 
-    def _record_put(self, action: Put | Delete, stored: Stored) -> None:
+    def _record_known(self, action: Adopt | Forget) -> None:
+        """Record an entry that is in step and has no record, or delete the record of an entry that is gone."""
+        mirror, now = self._mirror, self._mirror.now()
+        if isinstance(action, Adopt):
+            claim_previous(mirror, action.key, action)
+            # The age of an adopted entry is unknown, so the next pass renews it.
+            written_at = now - (mirror.target.limits.renew_s or 0.0)
+            mirror.journal.put(Record.of(action.key, action, written_at, self._result.pass_id - 1))
+        else:
+            claim_previous(mirror, action.key, None)
+            mirror.journal.forget(action.key)
+        mirror.history.add(action, now, "done", self._result.pass_id)
+
+    def _record_put(self, action: Action, stored: Stored) -> None:
         key, now, mirror = action.key, self._mirror.now(), self._mirror
         claim_previous(mirror, key, stored)
         mirror.journal.put(Record.of(key, stored, now, self._result.pass_id))
@@ -142,7 +157,7 @@ class Outcomes:
         if status:
             mirror.files.store([(key, status, checksum)], time.time_ns())
 
-    def _mark_again(self, action: Put | Delete, error: FileChanged) -> None:
+    def _mark_again(self, action: Action, error: FileChanged) -> None:
         if action.key not in self._unsure:
             self._mirror.claims.remove_put(action.key)
         self._mirror.queue.mark([(action.key, False)], self._mirror.now())
@@ -150,7 +165,7 @@ class Outcomes:
         self._mirror.on_action(ActionEvent(action.kind, action.key, action.reason, "again"))
         log.info(_AGAIN[action.kind], key=shown(action.key), why=str(error))
 
-    def _refuse(self, action: Put | Delete, refusal: Park) -> None:
+    def _refuse(self, action: Action, refusal: Park) -> None:
         code = f" (code {refusal.code})" if refusal.code else ""
         problem = Problem(action.key, refusal.kind, f"{refusal}{code}")
         checksum, _ = self._read.get(action.key, (None, None))
@@ -160,12 +175,12 @@ class Outcomes:
         self._mirror.queue.clear(action.key)
         self._add_problem(action, problem)
 
-    def _fail(self, action: Put | Delete, error: SyncdError) -> None:
+    def _fail(self, action: Action, error: SyncdError) -> None:
         wait, attempts = self._mirror.try_later(action.key, error.after_s if isinstance(error, Retry) else None)
         problem = Problem(action.key, "failed", str(error))
         self._add_problem(action, problem, retry_s=round(wait, 1), attempts=attempts)
 
-    def _add_problem(self, action: Put | Delete, problem: Problem, **fields: object) -> None:
+    def _add_problem(self, action: Action, problem: Problem, **fields: object) -> None:
         if isinstance(action, Put) and action.key in self._read:
             self._result.unsent[action.key] = self._read[action.key][0]
         self._mirror.journal.problems.add([problem], self._result.pass_id)
@@ -175,10 +190,11 @@ class Outcomes:
         self._mirror.on_action(ActionEvent(action.kind, action.key, action.reason, "failed"))
         told = f"{problem.kind}: {problem.message}"
         self._mirror.history.add(action, self._mirror.now(), "failed", self._result.pass_id, told)
-        why = {"reason": action.reason, "kind": problem.kind, "error": problem.message}
-        log.warning(_FAILED[action.kind], mirror=self._mirror.name, key=shown(action.key), **why, **fields)
+        if event := _FAILED.get(action.kind):
+            why = {"reason": action.reason, "kind": problem.kind, "error": problem.message}
+            log.warning(event, mirror=self._mirror.name, key=shown(action.key), **why, **fields)
 
-    def _finish(self, action: Put | Delete, **fields: object) -> None:
+    def _finish(self, action: Action, **fields: object) -> None:
         self._mirror.queue.clear(action.key)
         if isinstance(action, Put):
             self._mirror.queue.restart_settling(action.key, self._mirror.now())
@@ -186,8 +202,9 @@ class Outcomes:
         self._result.tables.plan.set_outcome(self._seqs[action], action.kind, "done")
         size = {"bytes": action.size} if isinstance(action, Put) else {}
         self._mirror.on_action(ActionEvent(action.kind, action.key, action.reason, "done", size.get("bytes", 0)))
-        names = {"mirror": self._mirror.name, "key": shown(action.key), "reason": action.reason}
-        log.log(self._throttle.level(action.kind), _DONE[action.kind], **names, **size, **fields)
+        if event := _DONE.get(action.kind):
+            names = {"mirror": self._mirror.name, "key": shown(action.key), "reason": action.reason}
+            log.log(self.throttle.level(action.kind), event, **names, **size, **fields)
 
 
 def claim_previous(mirror: Mirror, key: str, held: Stored | Adopt | None) -> None:
@@ -203,69 +220,42 @@ def claim_previous(mirror: Mirror, key: str, held: Stored | Adopt | None) -> Non
         mirror.claims.remove_put(key)
 
 
+class LogThrottle:
+    """Chooses the log level of each action of one batch, so that a first upload of 100,000 files logs few lines."""
+
+    def __init__(self, mirror: str) -> None:
+        self._mirror = mirror
+        self._lines = 0
+        self._more: Counter[str] = Counter()
+
+    def level(self, kind: str) -> int:
+        """Return the level of the next line: info for the first LINES actions, debug for the others."""
+        self._lines += 1
+        if self._lines <= LINES:
+            return logging.INFO
+        self._more[kind] += 1
+        if self._more.total() >= MORE:
+            self.flush()
+        return logging.DEBUG
+
+    def flush(self) -> None:
+        """Log how many actions were not logged one by one since the last call."""
+        for kind, count in self._more.items():
+            log.info(_MORE[kind], mirror=self._mirror, count=count)
+        self._more.clear()
+
+
 # -- batches
 
 
 class Applier:
-    """Applies the batches of one pass. replacements: postpones deletes until their content is searchable again."""
+    """Applies the puts and deletes of one pass."""
 
-    def __init__(self, mirror: Mirror, result: Result, hooks: Hooks) -> None:
-        self._mirror = mirror
-        self._result = result
-        self._hooks = hooks
-        self._started = mirror.now()
-        self.replacements = Replacements(mirror, result.tables)
-
-    def adopt(self, batch: Sequence[tuple[int, Adopt]]) -> None:
-        """Record entries that are in step and have no record."""
-        # The age of an adopted entry is unknown, so the next pass renews it.
-        now = self._mirror.now() - (self._mirror.target.limits.renew_s or 0.0)
-
-        def store(adopts: Sequence[tuple[int, Adopt]]) -> None:
-            self._mirror.history.adopted([adopt for _, adopt in adopts], now, self._result.pass_id)
-            for seq, adopt in adopts:
-                claim_previous(self._mirror, adopt.key, adopt)
-                self._mirror.journal.put(Record.of(adopt.key, adopt, now, self._result.pass_id - 1))
-                self._result.tables.plan.set_outcome(seq, "adopt", "done")
-
-        self._store_locally(batch, store)
-
-    def forget(self, batch: Sequence[tuple[int, Forget]]) -> None:
-        """Delete the records of entries that are gone."""
-
-        def store(forgets: Sequence[tuple[int, Forget]]) -> None:
-            for seq, forget in forgets:
-                claim_previous(self._mirror, forget.key, None)
-                self._mirror.journal.forget(forget.key)
-                self._mirror.history.add(forget, self._mirror.now(), "done", self._result.pass_id)
-                self._result.tables.plan.set_outcome(seq, "forget", "done")
-
-        self._store_locally(batch, store)
-
-    def _store_locally(self, batch: Sequence[tuple[int, L]], store: Callable[[Sequence[tuple[int, L]]], None]) -> None:
-        """Store a batch in one transaction. If that fails, store each action in a transaction of its own."""
-        try:
-            with transaction(self._mirror.db):
-                store(batch)
-        except Exception as error:  # noqa: BLE001 - unexpected_error logs it
-            reraise_general(error)
-            if len(batch) == 1:
-                self._fail_locally(*batch[0], unexpected_error(error, batch[0][1].key))
-                return
-            for numbered in batch:
-                self._store_locally([numbered], store)
-        else:
-            for _, action in batch:
-                self._result.done[action.kind] += 1
-                self._mirror.on_action(ActionEvent(action.kind, action.key, action.reason, "done"))
-
-    def _fail_locally(self, seq: int, action: Adopt | Forget, error: SyncdError) -> None:
-        self._mirror.try_later(action.key, None)
-        self._mirror.journal.problems.add([Problem(action.key, "failed", str(error))], self._result.pass_id)
-        self._mirror.history.add(action, self._mirror.now(), "failed", self._result.pass_id, f"failed: {error}")
-        self._result.problems["failed"] += 1
-        self._result.done["failed"] += 1
-        self._result.tables.plan.set_outcome(seq, action.kind, "failed")
+    def __init__(self, current: Pass) -> None:
+        self._pass = current
+        self._mirror = current.mirror
+        self._plan = current.result.tables.plan
+        self._replacements = Replacements(current)
 
     async def put(self, batch: Sequence[tuple[int, Put]]) -> None:
         """Upload a batch. Pending hints are served before the puts that have not begun."""
@@ -274,21 +264,19 @@ class Applier:
         while left:
             due = self._not_written_since(left)
             self._mirror.claims.add_puts([put.key for _, put in due], self._mirror.age())
-            outcomes = Outcomes(self._mirror, self._result, self._hooks, due, unsure=unsure)
-            run = Run(self._mirror, outcomes, self._hooks)
-            await run.apply([put for _, put in due])
-            left = [(seq, put) for seq, put in due if put in run.deferred]
-            await self._hooks.serve_pending()
+            deferred = await Run(self._pass, Outcomes(self._pass, due, unsure=unsure)).apply([put for _, put in due])
+            left = [(seq, put) for seq, put in due if put in deferred]
+            await self._pass.hooks.serve_pending()
 
     def _not_written_since(self, batch: Sequence[tuple[int, Put]]) -> Sequence[tuple[int, Put]]:
         """Return the puts without the keys that the pass of a hint has written since this pass began."""
         # A record from a clock that was ahead is older than this plan, so the current time is the upper limit.
         keys = [put.key for _, put in batch]
-        written = self._mirror.journal.written(keys, self._started, self._mirror.now())
+        written = self._mirror.journal.written(keys, self._pass.started, self._mirror.now())
         for seq, put in batch if written else ():
             if put.key in written:
-                self._result.tables.plan.set_outcome(seq, "put", "done")
-                self._result.done["put"] += 1
+                self._plan.set_outcome(seq, "put", "done")
+                self._pass.result.done["put"] += 1
         return [(seq, put) for seq, put in batch if put.key not in written]
 
     async def delete(self, batch: Sequence[tuple[int, Delete]], context: DeleteContext) -> None:
@@ -298,22 +286,20 @@ class Applier:
         """
         left = batch
         while left:
-            due = self.replacements.without_waiting(await self._still_gone(self.not_deleted_since(left), context))
+            due = self._replacements.without_waiting(await self._still_gone(self.not_deleted_since(left), context))
             deferred = await self._delete(due, context) if due else set()
             left = [(seq, delete) for seq, delete in due if delete in deferred]
-            await self._hooks.serve_pending()
+            await self._pass.hooks.serve_pending()
 
     def not_deleted_since(self, batch: Sequence[tuple[int, Delete]]) -> Sequence[tuple[int, Delete]]:
         """Return the deletes, except for deletes that the pass of a hint has made since this pass began.
 
-        They leave the plan.
-
-        So each delete is logged once, and the brake counts it once.
+        They leave the plan, so each delete is logged once, and the brake counts it once.
         """
         refs = [delete.ref for _, delete in batch]
-        gone = self._mirror.journal.tombstones.deleted_between(refs, self._started, self._mirror.now())
+        gone = self._mirror.journal.tombstones.deleted_between(refs, self._pass.started, self._mirror.now())
         if gone:
-            self._result.tables.plan.remove("delete", [seq for seq, delete in batch if delete.ref in gone])
+            self._plan.remove("delete", [seq for seq, delete in batch if delete.ref in gone])
         return [(seq, delete) for seq, delete in batch if delete.ref not in gone]
 
     async def _delete(self, due: Sequence[tuple[int, Delete]], context: DeleteContext) -> Collection[Put | Delete]:
@@ -321,18 +307,30 @@ class Applier:
         mirror, deletes = self._mirror, [delete for _, delete in due]
         lines = {delete: delete_log_entry(delete, context) for delete in deletes}
         copies = mirror.absences.later_copies([delete.key for delete in deletes])
+        # These deletes do not count for later passes: a person forced them, or they lose no content.
         consented = {
             delete
             for delete in deletes
             if context.force or not delete.counted or delete.key in copies or self._has_other_entry(delete)
         }
+
+        def record(delete: Delete) -> str:
+            now, line = mirror.now(), lines[delete]
+            why = str(line["why"])
+            writer.write(line, now)
+            mirror.history.add(delete, now, "done", context.pass_id, why)
+            mirror.journal.tombstones.record_delete(
+                delete.key, delete.ref, now, consented=delete in consented, age=mirror.age()
+            )
+            if copy := copies.pop(delete.key, None):
+                # Not earlier: a delete without an answer is planned again, and then needs the copy.
+                mirror.absences.use_copy(copy)
+            mirror.keep_age()
+            return why
+
         # If the disk has no room for the lines of the log, nothing is deleted.
         with mirror.deletes.writing(lines.values()) as writer:
-            recorder = DeleteRecorder(mirror, self._result.pass_id, lines, writer, consented, copies)
-            outcomes = Outcomes(mirror, self._result, self._hooks, due, recorder)
-            run = Run(mirror, outcomes, self._hooks)
-            await run.apply(deletes)
-        return run.deferred
+            return await Run(self._pass, Outcomes(self._pass, due, record)).apply(deletes)
 
     async def _still_gone(
         self, batch: Sequence[tuple[int, Delete]], context: DeleteContext
@@ -347,7 +345,7 @@ class Applier:
             if wanted and not self._is_of_other_file(delete):
                 due.append((seq, delete))
             else:
-                self._result.tables.plan.set_outcome(seq, "delete", "again")
+                self._plan.set_outcome(seq, "delete", "again")
                 self._mirror.queue.mark([(delete.key, False)], self._mirror.now())
         return due
 
@@ -362,28 +360,28 @@ class Applier:
 
 
 class Run:
-    """Passes one batch to the target. deferred: actions that have not begun because hints are pending."""
+    """Passes one batch to the target."""
 
-    def __init__(self, mirror: Mirror, outcomes: Outcomes, hooks: Hooks) -> None:
-        self._mirror = mirror
+    def __init__(self, current: Pass, outcomes: Outcomes) -> None:
+        self._mirror = current.mirror
         self._outcomes = outcomes
-        self._hooks = hooks
+        self._hooks = current.hooks
         self._open: set[Put | Delete] = set()
         self._has_read = False
         self._converting = asyncio.Semaphore(CONVERSIONS)
-        self.deferred: set[Put | Delete] = set()
+        self._deferred: set[Put | Delete] = set()
 
-    async def apply(self, actions: Sequence[Put | Delete]) -> None:
-        """Apply the actions, and log how many of them the log does not name."""
+    async def apply(self, actions: Sequence[Put | Delete]) -> Collection[Put | Delete]:
+        """Apply the actions. Return the actions that have not begun because hints are pending."""
         try:
             if actions:
                 with requests_at(self._priority()):
                     await self._hand_over(actions)
         finally:
-            self._outcomes.flush()
+            self._outcomes.throttle.flush()
+        return self._deferred
 
     def _priority(self) -> Priority:
-        """Return the priority of the requests of this batch."""
         hooks = self._hooks
         if not hooks.bulk:
             return Priority(longest_wait_s=hooks.longest_wait_s)
@@ -404,7 +402,7 @@ class Run:
             await self._mirror.target.apply(actions, self._read, self._report)
         except Deferred:
             # A request gave way to pending hints before the first change of the target.
-            self.deferred |= self._open
+            self._deferred |= self._open
         except Exception as error:
             reraise_general(error)
             left = [action for action in actions if action in self._open]
@@ -446,5 +444,5 @@ class Run:
         """Record outcomes. Keep the deferred actions for another batch."""
         self._open.difference_update(outcomes)
         deferred = {action for action, outcome in outcomes.items() if isinstance(outcome, Deferred)}
-        self.deferred |= deferred
+        self._deferred |= deferred
         self._outcomes.record({action: outcome for action, outcome in outcomes.items() if action not in deferred})

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -24,11 +24,11 @@ from syncd.core.errors import SyncdError
 from syncd.core.keys import shown
 from syncd.core.model import NOT_INDEXED, Adopt, Delete, IndexStatus, Item, Put
 from syncd.state.db import transaction
-from syncd.state.deletions import Absence, DeleteLogLine, DeleteLogWriter
+from syncd.state.deletions import Absence
 from syncd.state.journal import Journal
 from syncd.state.pass_tables import PassTables
-from syncd.state.queue import LATER_S, Dirty
-from syncd.sync.mirror import Mirror, PassOptions
+from syncd.state.queue import LATER_S
+from syncd.sync.mirror import Mirror, Pass
 
 log = structlog.get_logger()
 
@@ -50,33 +50,30 @@ class DeleteDecision:
     """The decision about the deletes of a plan.
 
     lost: deletes that lose a content, and keys that earlier passes saw disappear and that are not due yet.
-    due: deletes that may go. waiting: deletes that wait for an upload. young: deletes that wait for `delete_after`.
-    needs_full_pass: only a full pass plans some of the young deletes again, because the journal does not know them.
-    postponed: the numbers of the waiting and young deletes in the plan.
+    due: deletes that may go. young: deletes that wait for `delete_after`. postponed: the numbers of these, and of the
+    deletes that wait for an upload, in the plan.
     """
 
     lost: int = 0
     due: int = 0
-    waiting: int = 0
     young: int = 0
-    needs_full_pass: bool = False
     postponed: list[int] = field(default_factory=list)
 
 
 class _Uploads:
     """The uploads that did not succeed, and may have the content that a delete removes.
 
-    unsent: key -> checksum of each file that was read and not put.
     marked_due: the due time of the next marked file that this pass has not looked at.
     """
 
-    def __init__(self, mirror: Mirror, tables: PassTables, rows: Sequence[Dirty], unsent: Mapping[str, str]) -> None:
-        self._mirror = mirror
+    def __init__(self, current: Pass) -> None:
+        tables, unsent = current.result.tables, current.result.unsent
+        self._mirror = current.mirror
         self._by_checksum = {checksum: key for key, checksum in unsent.items() if self._is_expected(key)}
         self._by_size = {
             size: key for key, size in tables.plan.unfinished_puts() if key not in unsent and self._is_expected(key)
         }
-        self._seen = {row.key: row.seq for row in rows}
+        self._seen = {row.key: row.seq for row in current.rows}
         self.marked_due: float | None = None
 
     async def look(self) -> None:
@@ -105,38 +102,31 @@ class _Uploads:
         return not self._mirror.absences.get([key])
 
 
-async def postpone_deletes(
-    mirror: Mirror, tables: PassTables, rows: Sequence[Dirty], options: PassOptions, unsent: Mapping[str, str]
-) -> DeleteDecision:
-    """Remove the deletes that have to wait from the plan, schedule another look at their keys, and count the losses.
-
-    rows: the rows of the queue that the pass looks at. unsent: see _Uploads.
-    """
+async def postpone_deletes(current: Pass) -> DeleteDecision:
+    """Remove the deletes that have to wait from the plan, schedule another look at their keys, and count the losses."""
+    mirror, result, tables = current.mirror, current.result, current.result.tables
     decision = DeleteDecision()
     if not tables.plan.counts["delete"]:
         return decision
-    uploads = _Uploads(mirror, tables, rows, unsent)
+    uploads = _Uploads(current)
     await uploads.look()
-    if options.approved is not None:
+    if current.options.approved is not None:
         # A later pass has no approval, so an approved delete does not wait for files that no pass has looked at yet.
         uploads.marked_due = None
     for batch in tables.plan.batches("delete"):
-        _decide_batch(mirror, decision, uploads, batch, options.delete_after)
+        _decide_batch(current, decision, uploads, batch)
         await asyncio.sleep(0)
     decision.lost += mirror.absences.count_lost()
     tables.plan.remove("delete", decision.postponed)
     if decision.postponed:
-        log.info("delete.postponed", mirror=mirror.name, waiting=decision.waiting, young=decision.young)
+        log.info("delete.postponed", mirror=mirror.name, waiting=result.waiting, young=decision.young)
     return decision
 
 
 def _decide_batch(
-    mirror: Mirror,
-    decision: DeleteDecision,
-    uploads: _Uploads,
-    batch: Sequence[tuple[int, Delete]],
-    delete_after: float,
+    current: Pass, decision: DeleteDecision, uploads: _Uploads, batch: Sequence[tuple[int, Delete]]
 ) -> None:
+    mirror, result, delete_after = current.mirror, current.result, current.options.delete_after
     absences = mirror.absences.get([delete.key for _, delete in batch])
     checksums = {delete.checksum for _, delete in batch if delete.checksum}
     remaining = mirror.absences.remaining(checksums)
@@ -148,7 +138,7 @@ def _decide_batch(
         moved = delete.checksum in remaining
         if gone and not moved and (key := _awaited_upload(mirror, uploads, delete, gone, refused, age_s)) is not None:
             replacements[delete.key] = key
-            decision.waiting += 1
+            result.waiting += 1
             decision.postponed.append(seq)
             continue
         if gone and gone.replacement is not None:
@@ -157,7 +147,8 @@ def _decide_batch(
         if gone and age_s < delete_after:
             decision.young += 1
             decision.postponed.append(seq)
-            decision.needs_full_pass |= delete.reason == "orphan"
+            # Only a full pass plans it again, because the journal does not know the entry.
+            result.held_back |= delete.reason == "orphan"
             mirror.queue.later([delete.key], mirror.now() + min(delete_after - age_s, LATER_S))
         else:
             decision.due += 1
@@ -230,13 +221,12 @@ class Replacement(NamedTuple):
 
 
 class Replacements:
-    """Postpones the deletes of one pass. waiting: how many deletes it has postponed so far."""
+    """Postpones deletes of one pass until their content is searchable again."""
 
-    def __init__(self, mirror: Mirror, tables: PassTables) -> None:
-        self.waiting = 0
-        self._mirror = mirror
-        self._tables = tables
-        self._began = mirror.now()
+    def __init__(self, current: Pass) -> None:
+        self._mirror = current.mirror
+        self._result = current.result
+        self._began = current.started
         self._due: float | None = None
 
     def without_waiting(self, batch: Sequence[tuple[int, Delete]]) -> list[tuple[int, Delete]]:
@@ -258,7 +248,7 @@ class Replacements:
         if waiting:
             self._postpone([seq for seq, delete in batch if delete in waiting], waiting, now)
         # A search finds the old content until a full pass sees that the new content is searchable.
-        self._tables.plan.remove("delete", [seq for seq, delete in batch if delete in kept])
+        self._result.tables.plan.remove("delete", [seq for seq, delete in batch if delete in kept])
         return [(seq, delete) for seq, delete in batch if delete not in waiting and delete not in kept]
 
     def _postpone(self, seqs: Sequence[int], waiting: Mapping[Delete, Replacement], now: float) -> None:
@@ -267,10 +257,10 @@ class Replacements:
             # One time for the whole pass, so that the rows of a renamed folder stay together.
             self._due = now + pause_s(waiting.values(), now)
         with transaction(mirror.db):
-            self._tables.plan.remove("delete", seqs)
+            self._result.tables.plan.remove("delete", seqs)
             mirror.superseded.keep(delete for delete in waiting if delete.reason == "orphan")
             mirror.queue.later({delete.key for delete in waiting}, self._due)
-        self.waiting += len(waiting)
+        self._result.waiting += len(waiting)
         delete, replacement = next(iter(waiting.items()))
         # The level is info only in the pass that has written a replacement.
         is_new = any(replacement.written_at >= self._began for replacement in waiting.values())
@@ -303,33 +293,3 @@ def pause_s(replacements: Iterable[Replacement], now: float) -> float:
     """Return the seconds until the next look: a quarter of the time since the newest replacement was written."""
     newest_s = min(abs(now - replacement.written_at) for replacement in replacements)
     return min(max(newest_s / 4, FIRST_PAUSE_S), LATER_S)
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteRecorder:
-    """Records the finished deletes of one batch in the delete log, the history and the tombstones.
-
-    number: of the pass. lines: the line of the delete log for each delete. consented: deletes that do not count for
-    later passes: a person forced them, or they lose no content. copies: deleted key -> a key that has the same content.
-    """
-
-    mirror: Mirror
-    number: int
-    lines: Mapping[Delete, DeleteLogLine]
-    writer: DeleteLogWriter
-    consented: Collection[Delete]
-    copies: dict[str, str]
-
-    def record(self, delete: Delete) -> str:
-        """Record a finished delete. Return the evidence for it as text."""
-        mirror, now, line = self.mirror, self.mirror.now(), self.lines[delete]
-        why = str(line["why"])
-        self.writer.write(line, now)
-        mirror.history.add(delete, now, "done", self.number, why)
-        consented = delete in self.consented
-        mirror.journal.tombstones.record_delete(delete.key, delete.ref, now, consented=consented, age=mirror.age())
-        if copy := self.copies.pop(delete.key, None):
-            # The copy counts as used only now: a delete without an answer is planned again, and then needs the copy.
-            mirror.absences.use_copy(copy)
-        mirror.keep_age()
-        return why

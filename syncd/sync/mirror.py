@@ -183,7 +183,7 @@ class Result:
     def start_over(self) -> None:
         """Drop the plan and the evidence for it."""
         self.tables.reset()
-        self.unchanged = self.changed_during_read = self.unrecorded = 0
+        self.unchanged = self.changed_during_read = self.unrecorded = self.files_read = 0
         self.problems.clear()
 
 
@@ -221,3 +221,24 @@ class Hooks:
 
 DEFAULT_OPTIONS = PassOptions()
 NO_HOOKS = Hooks()
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One pass under way: the values that its steps share.
+
+    rows: the dirty rows that it covers. started: by the wall clock. root: the identity of the folder at the start.
+    """
+
+    mirror: Mirror
+    scope: Scope
+    options: PassOptions
+    hooks: Hooks
+    result: Result
+    rows: Sequence[Dirty]
+    started: float
+    root: Identity | None
+
+    def tick(self) -> None:
+        """Report progress."""
+        self.hooks.tick(self.result)

@@ -26,7 +26,7 @@ from syncd.core.names import WHOLE
 from syncd.core.plan import Source
 from syncd.state.pass_tables import ChangeQuery, KeyRow, PassTables
 from syncd.state.queue import Dirty
-from syncd.sync.mirror import CONVERSIONS, Mirror
+from syncd.sync.mirror import CONVERSIONS, Mirror, Pass
 
 WALK_BATCH = 1000
 """The number of files that a walk reads before the event loop runs again."""
@@ -250,14 +250,9 @@ def _observed(row: KeyRow, entries: Sequence[Entry], owner: str, seen: Source) -
 
 @dataclass(slots=True)
 class FileReader:
-    """Reads files for one pass. files_read: the number of files read.
+    """Reads files for one pass, and counts them."""
 
-    everything: the pass covers the whole folder, so it needs no hints about other names of a changed file.
-    """
-
-    mirror: Mirror
-    everything: bool
-    files_read: int = 0
+    current: Pass
     converting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONVERSIONS))
 
     async def add_checksums(
@@ -284,8 +279,9 @@ class FileReader:
         """Hash files in a thread. Return the files with their checksums, and the keys of files that are changing."""
         if not items:
             return {}, frozenset()
-        tree = self.mirror.tree
-        allow_changing = frozenset(item.key for item in items if self.mirror.settle_expired(item.key))
+        mirror = self.current.mirror
+        tree = mirror.tree
+        allow_changing = frozenset(item.key for item in items if mirror.settle_expired(item.key))
         found: dict[str, Item | Problem] = {}
         changing: set[str] = set()
         steady: list[tuple[str, os.stat_result, str]] = []
@@ -306,8 +302,8 @@ class FileReader:
                         steady.append((item.key, stat, content.checksum))
 
         await asyncio.to_thread(read_all)
-        self.files_read += len(items)
-        self.mirror.files.store(steady, time.time_ns())
+        self.current.result.files_read += len(items)
+        mirror.files.store(steady, time.time_ns())
         self._mark_links({key: (stat.st_ino, checksum) for key, stat, checksum in steady if stat.st_nlink > 1})
         return found, frozenset(changing)
 
@@ -316,8 +312,9 @@ class FileReader:
 
         A target that keeps no files compares checksums only, so its files are not converted.
         """
-        self.files_read += 1
-        mirror, allow_changing = self.mirror, self.mirror.settle_expired(item.key)
+        self.current.result.files_read += 1
+        mirror = self.current.mirror
+        allow_changing = mirror.settle_expired(item.key)
 
         def read() -> Content:
             content, _ = mirror.tree.read(item.path, allow_changing=allow_changing)
@@ -329,9 +326,10 @@ class FileReader:
 
     def _mark_links(self, read: Mapping[str, tuple[int, str]]) -> None:
         """Mark the other hard links of changed files. The kernel reports only the name that was written to."""
-        if self.everything or not read:
+        if self.current.scope.everything or not read:
+            # A pass over the whole folder sees the other names itself.
             return
-        mirror, checksums = self.mirror, dict(read.values())
+        mirror, checksums = self.current.mirror, dict(read.values())
         links = [
             (key, False)
             for key, inode in mirror.files.twins(checksums)

@@ -3,25 +3,26 @@
 The daemon and the one-shot command call this same function. The scope says where to look.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import chain
 
 import structlog
 
-from syncd.core.errors import Brake, PlanChanged, RootHalt
+from syncd.core.errors import Brake, PlanChanged, RootHalt, StateDamaged, StateHalt, SyncdError
 from syncd.core.model import NOT_INDEXED, Action, Adopt, Delete, Forget, Item, Problem, Put
 from syncd.core.plan import DeleteContext, Source
 from syncd.core.problems import not_indexed
 from syncd.core.requests import Priority, requests_at
-from syncd.local.read import Identity
 from syncd.state.db import transaction
 from syncd.state.deletions import HOUR_S
-from syncd.state.history import KEEP_S as ACTIVITY_S
+from syncd.state.directory import writable
+from syncd.state.history import KEEP_S, PastPass
 from syncd.state.ownership import Listing
 from syncd.state.pass_tables import PassTables, next_pass_id
-from syncd.state.queue import Dirty
 from syncd.sync import audit
-from syncd.sync.apply import Applier
+from syncd.sync.apply import Applier, Outcomes
 from syncd.sync.deletes import GONE, coming_contents, count_losses, postpone_deletes
 from syncd.sync.guard import (
     brake_input,
@@ -37,34 +38,12 @@ from syncd.sync.guard import (
     uncover_mounts,
 )
 from syncd.sync.index import halt_if_full, halt_if_paused, noting_pause, recorded_problem, store_status
-from syncd.sync.mirror import DEFAULT_OPTIONS, NO_HOOKS, Hooks, Mirror, PassOptions, Result, Scope
+from syncd.sync.mirror import DEFAULT_OPTIONS, NO_HOOKS, Hooks, Mirror, Pass, PassOptions, Result, Scope
 from syncd.sync.observe import ROOT, Observed, ScopeTooLarge, fill_from_journal, observe, places
-from syncd.sync.pass_log import logged_pass
 from syncd.sync.resolve import Resolved, Resolver
-from syncd.targets.base import Ordered, Probed
+from syncd.targets.base import Done, Ordered, Probed
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """The values that the steps of one pass share.
-
-    rows: the dirty rows that it covers. started: by the wall clock. root: the identity of the folder at the start.
-    """
-
-    mirror: Mirror
-    scope: Scope
-    options: PassOptions
-    hooks: Hooks
-    result: Result
-    rows: Sequence[Dirty]
-    started: float
-    root: Identity | None
-
-    def tick(self) -> None:
-        """Report progress."""
-        self.hooks.tick(self.result)
 
 
 async def reconcile(
@@ -75,13 +54,17 @@ async def reconcile(
     Raises Halt, Brake (nothing was deleted, all uploads were made), Unreachable (the next pass continues), or
     ScopeTooLarge (nothing was done; make a full pass).
     """
-    with logged_pass(mirror, scope, options) as entry:
+    pass_id = next_pass_id(mirror.db)
+    result = Result(PassTables(mirror.db, pass_id), pass_id, options.dry_run, mirror.age())
+    with _logged(mirror, scope, options, result):
         guard(mirror, force=options.force)
         with requests_at(Priority(bulk=hooks.bulk, longest_wait_s=hooks.longest_wait_s)), noting_pause(mirror):
             if not options.dry_run:
                 await halt_if_paused(mirror)
-            current = _begin(mirror, scope, options, hooks)
-            entry.result = current.result
+            rows = mirror.queue.every() if scope.rows is None else scope.rows
+            current = Pass(mirror, scope, options, hooks, result, rows, mirror.now(), mirror.root_seen)
+            current.tick()
+            log.debug("pass.start", mirror=mirror.name, scope="all" if scope.everything else len(rows))
             return await _make_pass(current)
 
 
@@ -106,15 +89,6 @@ async def _make_pass(current: Pass) -> Result:
             result.tables.drop()
         raise
     return result
-
-
-def _begin(mirror: Mirror, scope: Scope, options: PassOptions, hooks: Hooks) -> Pass:
-    pass_id = next_pass_id(mirror.db)
-    rows = mirror.queue.every() if scope.rows is None else scope.rows
-    result = Result(PassTables(mirror.db, pass_id), pass_id, options.dry_run, mirror.age())
-    hooks.tick(result)
-    log.debug("pass.start", mirror=mirror.name, scope="all" if scope.everything else len(rows))
-    return Pass(mirror, scope, options, hooks, result, rows, mirror.now(), mirror.root_seen)
 
 
 # -- observe and plan
@@ -159,12 +133,7 @@ async def _make_plan(current: Pass) -> None:
                 mirror.journal.problems.clear(row.key, subtree=row.subtree)
             for key in set(where.keys).difference(row.key for row in scope.rows):
                 mirror.journal.problems.clear(key, subtree=False)
-    resolver = Resolver(
-        mirror,
-        delete_excluded=options.delete_excluded,
-        everything=scope.everything,
-        convert_again=options.full,
-    )
+    resolver = Resolver(current)
     decided = 0
     async for block in observe(mirror, result.tables, where, seen, full=options.full):
         if block:
@@ -172,7 +141,6 @@ async def _make_plan(current: Pass) -> None:
             decided += sum(isinstance(observed.local, Item) for observed in block)
         current.tick()
     result.unchanged += result.tables.local.files - decided
-    result.files_read = resolver.reader.files_read
     _drop_unproved(current)
 
 
@@ -304,9 +272,7 @@ async def _forecast_brake(current: Pass) -> None:
 async def _brake(current: Pass) -> DeleteContext:
     """Remove from the plan the deletes that must not be made, or not yet. Return the context of the others."""
     mirror, options, result = current.mirror, current.options, current.result
-    postponed = await postpone_deletes(mirror, result.tables, current.rows, options, result.unsent)
-    result.waiting = postponed.waiting
-    result.held_back = postponed.needs_full_pass
+    postponed = await postpone_deletes(current)
     weighed = brake_input(mirror, postponed.lost, result.known, fresh=result.fresh)
     consent = options.force or options.approved is not None
     if not consent and postponed.due:
@@ -340,11 +306,9 @@ async def _apply_uploads(current: Pass) -> Applier:
     if plan.counts["put"]:
         # A pass that only deletes continues, because it makes room.
         halt_if_full(mirror)
-    applier = Applier(mirror, result, current.hooks)
-    for adopts in plan.batches("adopt"):
-        applier.adopt(adopts)
-    for forgets in plan.batches("forget"):
-        applier.forget(forgets)
+    applier = Applier(current)
+    for batch in chain(plan.batches("adopt"), plan.batches("forget")):
+        Outcomes(current, batch).record({action: Done() for _, action in batch})
     for puts in plan.batches("put", mirror.target.limits.turn):
         await applier.put(puts)
     for deletes in plan.batches("delete"):
@@ -354,14 +318,12 @@ async def _apply_uploads(current: Pass) -> Applier:
 
 async def _apply_deletes(current: Pass, applier: Applier, context: DeleteContext) -> None:
     """Apply the deletes. Raises RootHalt if the root was replaced since the pass began."""
-    mirror, result = current.mirror, current.result
-    waiting = result.waiting
-    for deletes in result.tables.plan.batches("delete", mirror.target.limits.delete_turn):
+    mirror = current.mirror
+    for deletes in current.result.tables.plan.batches("delete", mirror.target.limits.delete_turn):
         if mirror.tree.identity() != current.root:
             raise RootHalt(f"path {mirror.tree.label} was replaced during the pass; the rest was not deleted")
         protect_mounts(mirror, look_at_mounts(mirror), force=current.options.force)
         await applier.delete(deletes, context)
-        result.waiting = waiting + applier.replacements.waiting
 
 
 # -- record
@@ -406,8 +368,8 @@ def _record_full(mirror: Mirror, result: Result, started: float) -> None:
     if not result.audited:
         mirror.claims.apply_listing(_listing(mirror, result), mirror.age(), keep_s)
     mirror.journal.tombstones.drop_old(started, keep_s, mirror.age())
-    mirror.history.prune(started - ACTIVITY_S)
-    mirror.passes.prune(started - ACTIVITY_S)
+    mirror.history.prune(started - KEEP_S)
+    mirror.passes.prune(started - KEEP_S)
     if result.fresh and (result.refusal or mirror.absences.count()):
         # The mirror stays fresh: otherwise deletes that were refused together, or that wait, would pass later in groups
         # of ten.
@@ -422,3 +384,35 @@ def _listing(mirror: Mirror, result: Result) -> Listing:
     target, policy = mirror.target, mirror.policy
     whole = not isinstance(target, Ordered) or target.landmark is not None
     return Listing(result.pass_id, policy.owner, policy.prefix, result.began, whole, target.limits.lag_s)
+
+
+# -- the log of passes
+
+
+@contextmanager
+def _logged(mirror: Mirror, scope: Scope, options: PassOptions, result: Result) -> Iterator[None]:
+    """Store the pass that the block makes for `syncd log`, also if it raises a SyncdError or is cancelled.
+
+    A dry run and a pass over single keys that found nothing to do are not stored.
+    """
+    began = mirror.now()
+
+    def store(outcome: str, detail: str) -> None:
+        counts = {kind: result.done[kind] for kind in ("put", "delete", "adopt", "forget", "failed")}
+        counts |= {"unchanged": result.unchanged, "waiting": result.waiting, "problems": result.problems.total()}
+        counts = {name: count for name, count in counts.items() if count}
+        keys = None if scope.rows is None else len(scope.rows)
+        mirror.passes.add(PastPass(result.pass_id, began, mirror.now(), keys, outcome, detail, counts))
+
+    try:
+        yield
+    except (SyncdError, asyncio.CancelledError) as error:
+        if not options.dry_run and not isinstance(error, (StateHalt, StateDamaged)):
+            # If the state file cannot be written, the next use of it tells the error.
+            with suppress(StateHalt), writable():
+                detail = str(error) if isinstance(error, SyncdError) else "interrupted"
+                store("refused" if isinstance(error, Brake) else "stopped", detail)
+        raise
+    if not options.dry_run and (scope.everything or result.tables.plan.counts.total()):
+        consent = "with --force" if options.force else ""
+        store("done", consent if options.approved is None else f"plan {options.approved}, as approved")

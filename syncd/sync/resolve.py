@@ -25,7 +25,7 @@ from syncd.core.plan import (
 )
 from syncd.core.problems import index_problem, unindexable
 from syncd.sync.deletes import replacements_of
-from syncd.sync.mirror import Mirror
+from syncd.sync.mirror import Mirror, Pass
 from syncd.sync.observe import FileReader, Observed, ScopeTooLarge, too_many
 from syncd.targets.base import for_each
 
@@ -49,28 +49,22 @@ class Resolved(NamedTuple):
 
 
 class Resolver:
-    """Decides the observed keys of one pass.
+    """Decides the observed keys of one pass."""
 
-    everything: the pass covers the whole folder. delete_excluded: a person wants to delete the entries of excluded
-    files. convert_again: an earlier version of the converter does not count. reader: counts the files that were read.
-    """
-
-    def __init__(
-        self, mirror: Mirror, *, delete_excluded: bool, everything: bool = True, convert_again: bool = False
-    ) -> None:
-        self._mirror = mirror
-        self._delete_excluded = delete_excluded
-        self._everything = everything
-        self._convert_again = convert_again
-        self.reader = FileReader(mirror, everything)
-        self._questions = Questions(mirror, self.reader, delete_excluded)
+    def __init__(self, current: Pass) -> None:
+        self._mirror = current.mirror
+        self._delete_excluded = current.options.delete_excluded
+        self._everything = current.scope.everything
+        self._convert_again = current.options.full
+        self._reader = FileReader(current)
+        self._questions = Questions(current, self._reader)
 
     async def block(self, block: Sequence[Observed]) -> list[Resolved]:
         """Decide the keys of a block. Questions about different keys are asked at the same time."""
         mirror, keys = self._mirror, [observed.key for observed in block]
         parked = mirror.journal.problems.parked(min(keys), max(keys))
         judged = mark_other_writers(mirror, list(block), delete_excluded=self._delete_excluded)
-        judged, changing = await self.reader.add_checksums(judged, parked)
+        judged, changing = await self._reader.add_checksums(judged, parked)
         waiting = _waiting_deletes(mirror, judged)
         resolved = [Resolved(observed, None, changed_during_read=True) for observed in judged]
 
@@ -248,15 +242,16 @@ def _heed_refusal(resolved: Resolved, parked: tuple[str, Problem] | None) -> Res
 
 @dataclass(slots=True)
 class Questions:
-    """The questions of one pass. asked: the questions about entries that would be replaced or deleted.
+    """The questions of one pass. asked: the questions about entries that would be replaced or deleted."""
 
-    delete_excluded: entries of an earlier key prefix count as entries of this mirror.
-    """
-
-    mirror: Mirror
+    current: Pass
     reader: FileReader
-    delete_excluded: bool
     asked: int = 0
+
+    @property
+    def mirror(self) -> Mirror:
+        """The mirror."""
+        return self.current.mirror
 
     def prefer_record(self, observed: Observed) -> Observed:
         """Return the recorded entry instead of the listed one, if the listing may predate our own write."""
@@ -283,7 +278,7 @@ class Questions:
             local = found[observed.key]
         confirmed = observed._replace(entry=entry, local=local, seen="key", others=())
         # The other entries of the key were listed, or the journal remembers them as ours.
-        (judged,) = mark_other_writers(self.mirror, [confirmed], delete_excluded=self.delete_excluded)
+        (judged,) = mark_other_writers(self.mirror, [confirmed], delete_excluded=self.current.options.delete_excluded)
         return judged._replace(others=observed.others)
 
     async def verify(self, observed: Observed) -> Observed:

@@ -95,8 +95,8 @@ MUTANTS = (
     ),
     Mutant(
         "a delete leaves no line in the log of deletes",
-        "syncd/sync/deletes.py",
-        "        self.writer.write(line, now)\n",
+        "syncd/sync/apply.py",
+        "            writer.write(line, now)\n",
         "",
         ("tests/unit/state/test_deletions.py",),
     ),
@@ -204,7 +204,7 @@ MUTANTS = (
     Mutant(
         "a record from a clock that was ahead counts as this pass's own",
         "syncd/sync/apply.py",
-        "journal.written(keys, self._started, self._mirror.now())",
+        "journal.written(keys, self._pass.started, self._mirror.now())",
         'journal.written(keys, self._started, float("inf"))',
         ("tests/unit/sync/test_clocks.py",),
         storm=5,
@@ -309,7 +309,7 @@ MUTANTS = (
     ),
     Mutant(
         "a file that was moved counts as lost",
-        "syncd/state/queue.py",
+        "syncd/state/deletions.py",
         "max(0, going - {_COPIES} - coalesce",
         "max(0, going - coalesce",
         ("tests/unit/sync/test_deletes.py",),

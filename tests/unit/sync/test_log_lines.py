@@ -11,7 +11,7 @@ from structlog.testing import LogCapture
 
 from syncd.core.errors import FileChanged, Park, Retry
 from syncd.core.model import ActionEvent
-from syncd.sync.pass_log import LINES, MORE
+from syncd.sync.apply import LINES, MORE
 from tests.harness import Core, in_step
 
 
