@@ -205,7 +205,7 @@ MUTANTS = (
         "a record from a clock that was ahead counts as this pass's own",
         "syncd/sync/apply.py",
         "journal.written(keys, self._pass.started, self._mirror.now())",
-        'journal.written(keys, self._started, float("inf"))',
+        'journal.written(keys, self._pass.started, float("inf"))',
         ("tests/unit/sync/test_clocks.py",),
         storm=5,
     ),
