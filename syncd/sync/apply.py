@@ -190,9 +190,9 @@ class Outcomes:
         self._mirror.on_action(ActionEvent(action.kind, action.key, action.reason, "failed"))
         told = f"{problem.kind}: {problem.message}"
         self._mirror.history.add(action, self._mirror.now(), "failed", self._result.pass_id, told)
-        if event := _FAILED.get(action.kind):
+        if action.kind in _FAILED:
             why = {"reason": action.reason, "kind": problem.kind, "error": problem.message}
-            log.warning(event, mirror=self._mirror.name, key=shown(action.key), **why, **fields)
+            log.warning(_FAILED[action.kind], mirror=self._mirror.name, key=shown(action.key), **why, **fields)
 
     def _finish(self, action: Action, **fields: object) -> None:
         self._mirror.queue.clear(action.key)
@@ -202,9 +202,9 @@ class Outcomes:
         self._result.tables.plan.set_outcome(self._seqs[action], action.kind, "done")
         size = {"bytes": action.size} if isinstance(action, Put) else {}
         self._mirror.on_action(ActionEvent(action.kind, action.key, action.reason, "done", size.get("bytes", 0)))
-        if event := _DONE.get(action.kind):
+        if action.kind in _DONE:
             names = {"mirror": self._mirror.name, "key": shown(action.key), "reason": action.reason}
-            log.log(self.throttle.level(action.kind), event, **names, **size, **fields)
+            log.log(self.throttle.level(action.kind), _DONE[action.kind], **names, **size, **fields)
 
 
 def claim_previous(mirror: Mirror, key: str, held: Stored | Adopt | None) -> None:
