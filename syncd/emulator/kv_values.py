@@ -273,7 +273,8 @@ def _distinct(given: list[KVPair]) -> dict[str, KVPair]:
     """Return the pairs by key; ApiError 400 for two pairs of one key that differ."""
     pairs: dict[str, KVPair] = {}
     for pair in given:
-        if not pairs.setdefault(pair.key, pair).equals(pair):
+        first = pairs.setdefault(pair.key, pair)
+        if first is not pair and not first.equals(pair):
             message = "received duplicate key with different values or expiration parameters"
             raise refused(f"{message}: {json.dumps(pair.key)}")
     return pairs

@@ -1,12 +1,46 @@
-"""The limit of the service on requests in any window of time, its headers, and the block that follows."""
+"""The counters of requests, and the limit of the service on requests in any window of time, with its headers."""
 
 import math
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+_READING_POSTS = ("/search", "/chat/completions", "/bulk/get", "/query", "/get_by_ids")
+_MODEL_RUN = "/ai/run/"
 _QUOTA = re.compile(r"([0-9]{1,9})/([0-9]{1,9}(?:\.[0-9]{1,6})?)s?")
+
+
+class RequestCounts:
+    """The number of requests by endpoint, since the start or the last reset.
+
+    routes: "METHOD template" -> number. total: all requests. changing: requests that may change data: POST, PUT, PATCH
+    and DELETE, except searches, bulk reads and runs of a model. Refused requests count, because they cost the caller
+    the same. embedded_texts: the texts that models embedded.
+    """
+
+    def __init__(self) -> None:
+        self.routes: Counter[str] = Counter()
+        self.total = 0
+        self.changing = 0
+        self.embedded_texts = 0
+
+    def count(self, method: str, template: str) -> None:
+        """Count one request; `template` is the path of the endpoint with its parameters in braces."""
+        self.routes[f"{method} {template}"] += 1
+        self.total += 1
+        reading = template.endswith(_READING_POSTS) or _MODEL_RUN in template
+        if method in {"POST", "PUT", "PATCH", "DELETE"} and not reading:
+            self.changing += 1
+
+    def reset(self) -> None:
+        """Set every counter to zero."""
+        self.routes.clear()
+        self.total = self.changing = self.embedded_texts = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return {"total", "changing", "embedded_texts", "routes"}."""
+        return vars(self) | {"routes": dict(self.routes)}
 
 
 class Quota(NamedTuple):
@@ -42,8 +76,8 @@ class QuotaWindow:
         self._accepted: deque[float] = deque()
         self._blocked_until = -math.inf
 
-    def admit(self) -> bool:
-        """Count one request, and return False if the quota is exceeded or a block lasts."""
+    def admit(self) -> float:
+        """Count one request. Return 0 if it is accepted, else the seconds until the end of the block."""
         now = self._clock()
         self._forget(now)
         self._arrivals.append(now)
@@ -52,27 +86,22 @@ class QuotaWindow:
             self._blocked_until = now + self.quota.seconds
         if now < self._blocked_until:
             self.refused += 1
-            return False
+            return self._blocked_until - now
         self._accepted.append(now)
-        return True
+        return 0.0
 
-    def headers(self, *, refused: bool = False) -> dict[str, str]:
-        """Return Ratelimit and Ratelimit-Policy for the next answer, and Retry-After if it refuses the request."""
+    def headers(self) -> dict[str, str]:
+        """Return Ratelimit and Ratelimit-Policy for the next answer."""
         now = self._clock()
         self._forget(now)
-        blocked = self._blocked_until - now
-        if blocked > 0:
-            remaining, reset = 0, blocked
-        else:
+        remaining, reset = 0, self._blocked_until - now
+        if reset <= 0:
             remaining = self.quota.requests - len(self._accepted)
             reset = self._accepted[0] + self.quota.seconds - now if self._accepted else self.quota.seconds
-        headers = {
+        return {
             "Ratelimit": f'"default";r={remaining};t={math.ceil(reset)}',
             "Ratelimit-Policy": f'"default";q={self.quota.requests};w={math.ceil(self.quota.seconds)}',
         }
-        if refused:
-            headers["Retry-After"] = str(math.ceil(blocked))
-        return headers
 
     def reset(self) -> None:
         """Start the two counters again. The window and a block go on."""

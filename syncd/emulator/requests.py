@@ -5,7 +5,6 @@ Paths are matched while they are percent-encoded, so that an encoded "/" stays w
 
 import json
 import re
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,13 +24,17 @@ from syncd.emulator.store import EmulatorStore
 
 
 class ApiError(Exception):
-    """A refusal in Cloudflare's terms: the HTTP status, the service's own code and a sentence for people."""
+    """A refusal in Cloudflare's terms: the HTTP status, the service's own code and a sentence for people.
 
-    def __init__(self, status: int, code: int, message: str) -> None:
+    headers: additional headers of the answer.
+    """
+
+    def __init__(self, status: int, code: int, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
+        self.headers = headers
 
 
 def invalid(message: str) -> ApiError:
@@ -58,13 +61,15 @@ def page_of(rows: list[Any], page: int, per_page: int, total: int) -> Response:
 def error(refusal: ApiError) -> Response:
     """Return the answer to a refused request; its `result` is null."""
     errors = [{"code": refusal.code, "message": refusal.message}]
-    return plain({"success": False, "errors": errors, "messages": [], "result": None}, refusal.status)
+    return plain({"success": False, "errors": errors, "messages": [], "result": None}, refusal.status, refusal.headers)
 
 
-def plain(body: Any, status: int = 200) -> Response:
+def plain(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return an answer of JSON without the envelope."""
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    return Response(text.encode(), status, media_type="application/json")
+    return Response(_answer_json(body).encode(), status, headers, media_type="application/json")
+
+
+_answer_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def compact_json(value: Any) -> str:
@@ -99,40 +104,6 @@ Refusal = Callable[[str], ApiError]
 """A function from a message to the error of a request that is not valid. Each API has its own code for it."""
 
 Schema = TypeVar("Schema", bound=BaseModel)
-_READING_POSTS = ("/search", "/chat/completions", "/bulk/get", "/query", "/get_by_ids")
-_MODEL_RUN = "/ai/run/"
-
-
-class RequestCounts:
-    """The number of requests by endpoint, since the start or the last reset.
-
-    routes: "METHOD template" -> number. total: all requests. changing: requests that may change data: POST, PUT, PATCH
-    and DELETE, except searches, bulk reads and runs of a model. Refused requests count, because they cost the caller
-    the same. embedded_texts: the texts that models embedded.
-    """
-
-    def __init__(self) -> None:
-        self.routes: Counter[str] = Counter()
-        self.total = 0
-        self.changing = 0
-        self.embedded_texts = 0
-
-    def count(self, method: str, template: str) -> None:
-        """Count one request; `template` is the path of the endpoint with its parameters in braces."""
-        self.routes[f"{method} {template}"] += 1
-        self.total += 1
-        reading = template.endswith(_READING_POSTS) or _MODEL_RUN in template
-        if method in {"POST", "PUT", "PATCH", "DELETE"} and not reading:
-            self.changing += 1
-
-    def reset(self) -> None:
-        """Set every counter to zero."""
-        self.routes.clear()
-        self.total = self.changing = self.embedded_texts = 0
-
-    def as_json(self) -> dict[str, Any]:
-        """Return {"total", "changing", "embedded_texts", "routes"}."""
-        return vars(self) | {"routes": dict(self.routes)}
 
 
 @dataclass(frozen=True)

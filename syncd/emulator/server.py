@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import logging
+import math
 import re
 import signal
 import socket
@@ -39,8 +40,8 @@ from syncd.emulator import (
 )
 from syncd.emulator.ai_search_cache import SearchCache
 from syncd.emulator.options import EmulatorOptions
-from syncd.emulator.quota import QuotaWindow, read_quota
-from syncd.emulator.requests import ApiError, Backend, Call, Endpoint, RequestCounts, Routes, error, ok, plain
+from syncd.emulator.quota import QuotaWindow, RequestCounts, read_quota
+from syncd.emulator.requests import ApiError, Backend, Call, Endpoint, Routes, error, ok, plain
 from syncd.emulator.store import EmulatorStore
 
 HOST = "127.0.0.1"
@@ -80,13 +81,6 @@ def create_app(
     return app
 
 
-class _OverQuota(ApiError):
-    """The refusal of a request over the quota. Users of the service report this code and message."""
-
-    def __init__(self) -> None:
-        super().__init__(429, 971, "Please wait and consider throttling your request speed")
-
-
 class _Dispatcher:
     def __init__(self, backend: Backend, requests: RequestCounts, window: QuotaWindow | None) -> None:
         self._backend = backend
@@ -96,12 +90,10 @@ class _Dispatcher:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         began = self._backend.clock()
-        over_quota = False
         try:
             response = await self._answer(request)
         except ApiError as refusal:
             response = error(refusal)
-            over_quota = isinstance(refusal, _OverQuota)
         except ClientDisconnect:
             return
         except Exception:  # noqa: BLE001 - the service too answers a bug of one endpoint in the envelope
@@ -112,15 +104,9 @@ class _Dispatcher:
         if request.url.path.startswith(BASE_PATH):
             if left > 0:
                 await self._backend.sleep(left)
-            self._add_headers(response, over_quota=over_quota)
+            if self._window is not None and self._backend.options.quota_headers:
+                response.headers.update(self._window.headers())
         await response(scope, receive, send)
-
-    def _add_headers(self, response: Response, *, over_quota: bool) -> None:
-        if self._window is None:
-            return
-        for name, value in self._window.headers(refused=over_quota).items():
-            if self._backend.options.quota_headers or name == "Retry-After":
-                response.headers[name] = value
 
     async def _answer(self, request: Request) -> Response:
         _check_local(request.headers)
@@ -138,8 +124,10 @@ class _Dispatcher:
             template = endpoint.template
         finally:
             self._requests.count(method, template)
-            if self._window is not None and not self._window.admit():
-                raise _OverQuota
+            if self._window is not None and (blocked := self._window.admit()):
+                # Users of the service report this code and message.
+                message = "Please wait and consider throttling your request speed"
+                raise ApiError(429, 971, message, {"Retry-After": str(math.ceil(blocked))})
             # In `finally`, so that a client without credentials sees 401 for an unknown path too.
             _check_credentials(headers, self._backend.options.token)
         _check_account(values)
@@ -212,6 +200,26 @@ def _check_permission(template: str, options: EmulatorOptions) -> None:
 
 async def _verify_token(_call: Call) -> Response:
     return ok({"id": "0" * 32, "status": "active"})
+
+
+_ROUTES = Routes(
+    [
+        Endpoint("GET", "/user/tokens/verify", _verify_token),
+        Endpoint("GET", "/accounts/{account_id}/tokens/verify", _verify_token),
+        *ai_search_instances.ENDPOINTS,
+        *ai_search_items.ENDPOINTS,
+        *ai_search_upload.ENDPOINTS,
+        *ai_search_search.ENDPOINTS,
+        *ai_search_chat.ENDPOINTS,
+        *ai_search_jobs.ENDPOINTS,
+        *kv_store.ENDPOINTS,
+        *kv_values.ENDPOINTS,
+        *vectorize_indexes.ENDPOINTS,
+        *vectorize_vectors.ENDPOINTS,
+        *vectorize_query.ENDPOINTS,
+        *workers_ai.ENDPOINTS,
+    ]
+)
 
 
 class Server:

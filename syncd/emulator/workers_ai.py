@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from starlette.responses import Response
 
-from syncd.emulator.requests import ApiError, Call, Endpoint, RequestCounts, ok
+from syncd.emulator.quota import RequestCounts
+from syncd.emulator.requests import ApiError, Call, Endpoint, ok
 
 _TOKEN = re.compile(r"[a-z0-9]{1,6}|[^\sa-z0-9]")
 _TOKENS_AROUND_TEXT = 2
