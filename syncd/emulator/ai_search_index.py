@@ -5,10 +5,14 @@ import re
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from syncd.emulator.ai_search_files import BINARY_TYPES
 from syncd.emulator.filters import cut_text
-from syncd.emulator.limits import BINARY_TYPES, MAX_CUSTOM_FIELDS, MAX_METADATA_SIZE
 from syncd.emulator.requests import compact_json, read_json
 
+MAX_METADATA_SIZE = 10 * 1024
+"""Bytes of an item's metadata as compact JSON, the system's own fields included."""
+
+MAX_CUSTOM_FIELDS = 5
 CHUNK_LENGTH = 1000
 """Target length of a chunk in characters. A longer paragraph is split at white space."""
 

@@ -26,8 +26,14 @@ from syncd.emulator.ai_search_store import (
 )
 from syncd.emulator.ai_search_upload import check_key, indexing_result, new_item, render_after_wait, render_item
 from syncd.emulator.filters import compile_filter
-from syncd.emulator.limits import MAX_FILTER_LENGTH, MAX_ITEM_ID_LENGTH, MAX_ITEMS_PER_PAGE, MAX_SOURCE_LENGTH
 from syncd.emulator.requests import ApiError, Call, invalid, ok, page_of, read_json, timestamp, validate
+from syncd.emulator.store import VALID_AT
+
+MAX_ITEMS_PER_PAGE = 50
+MAX_ITEM_ID_LENGTH = 64
+MAX_SOURCE_LENGTH = 512
+MAX_FILTER_LENGTH = 2048
+"""Characters of the list parameters item_id, source and metadata_filter."""
 
 # The documentation names a priority of statuses without defining it. Here running items come first, completed last.
 _PRIORITY = f"CASE {STATUS_SQL} WHEN 'running' THEN 0 WHEN 'queued' THEN 1 WHEN 'error' THEN 2 ELSE 3 END"
@@ -54,9 +60,7 @@ def _conditions(call: Call, instance: InstanceRow) -> tuple[list[str], dict[str,
     """Return the SQL conditions of the listing as it was `list_lag` seconds ago, and their parameters."""
     lag = call.backend.options.list_lag
     values: dict[str, Any] = {"at": call.backend.clock() - lag, "instance": instance.number}
-    conditions = ["instance = :instance", "valid_to IS NULL"]
-    if lag:
-        conditions[1] = "valid_from <= :at AND (valid_to IS NULL OR valid_to > :at)"
+    conditions = ["instance = :instance", VALID_AT if lag else "valid_to IS NULL"]
     for name, limit, condition in (
         ("item_id", MAX_ITEM_ID_LENGTH, "id = :item_id"),
         ("source", MAX_SOURCE_LENGTH, "source = :source"),

@@ -1,4 +1,4 @@
-"""The endpoints of AI Search for the jobs of an instance, for its cache, and for the service tokens of an account."""
+"""The endpoints of AI Search for the jobs of an instance and for the service tokens of an account."""
 
 import secrets
 from typing import Any, Literal
@@ -6,7 +6,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from syncd.emulator.ai_search_cache import SearchCache
 from syncd.emulator.ai_search_instances import page_rows
 from syncd.emulator.ai_search_store import ROOT, as_instance, instance_endpoints, instance_of
 from syncd.emulator.requests import ApiError, Call, Endpoint, ok, timestamp, validate
@@ -110,13 +109,6 @@ def _render_job(call: Call, job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _purge_cache(call: Call) -> Response:
-    """Forget the answers of searches. The result of the service is unknown."""
-    searches: SearchCache = call.request.app.state.searches
-    searches.purge(instance_of(call))
-    return ok(None)
-
-
 class _TokenFields(BaseModel):
     cf_api_id: str = Field(min_length=1)
     cf_api_key: str = Field(min_length=1)
@@ -178,7 +170,6 @@ ENDPOINTS = [
     *instance_endpoints("GET", "/{id}/jobs/{job_id}", _get_job),
     *instance_endpoints("PATCH", "/{id}/jobs/{job_id}", _cancel_job),
     *instance_endpoints("GET", "/{id}/jobs/{job_id}/logs", _list_job_logs),
-    *instance_endpoints("POST", "/{id}/purge_cache", _purge_cache),
     Endpoint("POST", f"{ROOT}/tokens", _create_token),
     Endpoint("GET", f"{ROOT}/tokens", _list_tokens),
     Endpoint("GET", f"{ROOT}/tokens/{{id}}", _get_token),

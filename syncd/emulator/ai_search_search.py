@@ -1,24 +1,45 @@
-"""The endpoint of AI Search that searches. The stand-in has no embeddings: every retrieval type matches by words."""
+"""The endpoints of AI Search for searches and chats, in one instance or in several, and the cache of their answers.
 
+The stand-in has no embeddings: every retrieval type matches by words. It has no language model: the answer to a chat
+quotes the best chunk.
+
+The service is asked to use its cache unless the instance or the request turns it off. Source: "AI Search: similarity
+cache". The measure of similarity is unknown; here two queries are similar if they have the same words. An answer leaves
+the cache when one of its items changes or goes. A new item removes no answer, so an answer may be stale.
+"""
+
+import json
 import re
+import secrets
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from syncd.emulator.ai_search_cache import SearchCache
 from syncd.emulator.ai_search_index import SYSTEM_FIELDS, cited_item, read_schema
+from syncd.emulator.ai_search_instances import DEFAULTS, MAX_RESULTS, all_settings
 from syncd.emulator.ai_search_items import define_filter
-from syncd.emulator.ai_search_settings import all_settings
-from syncd.emulator.ai_search_store import InstanceRow, instance_endpoints, instance_of
-from syncd.emulator.limits import MAX_RESULTS
-from syncd.emulator.requests import ApiError, Call, invalid, ok, validate
+from syncd.emulator.ai_search_store import (
+    ROOT,
+    InstanceRow,
+    find_instance,
+    instance_endpoints,
+    instance_of,
+    namespace_of,
+)
+from syncd.emulator.requests import ApiError, Call, Endpoint, compact_json, invalid, ok, plain, validate
+from syncd.emulator.store import Backend
+
+MODEL = "syncd-stand-in"
+MAX_SEARCHED_INSTANCES = 10
+"""Instances of one search in a namespace."""
+
+MAX_ANSWERS = 1000
+"""Number of answers that the cache keeps; the oldest goes first."""
 
 _WORD = re.compile(r"\w+")
 _MAX_WORDS = 100
-DEFAULT_RESULTS = 10
-"""Chunks of a search that does not say max_num_results."""
-
 _LOWEST_SCORE = 0.5
 """Every match scores above this value, and the best match scores 1. The service's default match_threshold is 0.4."""
 
@@ -32,65 +53,171 @@ ORDER BY rank, c.number LIMIT :limit
 
 
 class _Retrieval(BaseModel):
-    retrieval_type: Literal["vector", "keyword", "hybrid"]
+    """None: the setting of the instance applies."""
+
+    retrieval_type: Literal["vector", "keyword", "hybrid"] | None = None
+    max_num_results: float | None = Field(default=None, ge=1, le=MAX_RESULTS)
+    match_threshold: float | None = Field(default=None, ge=0, le=1)
     keyword_match_mode: Any = "and"
     context_expansion: float = Field(default=0, ge=0, le=3)
-    max_num_results: float = Field(ge=1, le=MAX_RESULTS)
-    match_threshold: float = Field(ge=0, le=1)
     filters: Any = None
     return_on_failure: bool = True
 
 
+class _CacheOption(BaseModel):
+    enabled: bool | None = None
+
+
+class _Options(BaseModel):
+    retrieval: _Retrieval | None = None
+    cache: _CacheOption | None = None
+    instance_ids: list[str] | None = None
+
+
+class _Request(BaseModel):
+    """A search or a chat."""
+
+    query: str | None = None
+    messages: list[Any] | None = None
+    ai_search_options: _Options | None = None
+    model: str | None = None
+    stream: bool | None = None
+
+    @property
+    def options(self) -> _Options:
+        return self.ai_search_options or _Options()
+
+    @property
+    def retrieval(self) -> _Retrieval:
+        return self.options.retrieval or _Retrieval()
+
+
 async def _search(call: Call) -> Response:
     instance = instance_of(call)
-    body = await call.body()
-    query = read_query(body)
-    result, cached = search_instance(call, instance, query, body)
+    request = await _read(call)
+    result, cached = _search_instance(call, instance, _query(request), request)
     response = ok(result)
     response.headers["cf-aig-cache-status"] = "HIT" if cached else "MISS"
     return response
 
 
-def search_instance(call: Call, instance: InstanceRow, query: str, body: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """Return the result of a search, and whether it comes from the cache. body: the request with ai_search_options."""
-    retrieval = _retrieval(body, instance)
-    cache: SearchCache = call.request.app.state.searches
-    use_cache = call.backend.options.search_cache and _cache_enabled(body, instance)
-    wanted = retrieval.model_dump()
-    if use_cache and (kept := cache.find(call.backend, instance, query, wanted)) is not None:
+async def _search_namespace(call: Call) -> Response:
+    request = await _read(call)
+    return ok(_search_several(call, _query(request), request))
+
+
+async def _chat_with_instance(call: Call) -> Response:
+    instance = instance_of(call)
+    request = await _read(call)
+    result, _ = _search_instance(call, instance, _question(request), request)
+    return _completion(call, request, result)
+
+
+async def _chat_with_namespace(call: Call) -> Response:
+    request = await _read(call)
+    return _completion(call, request, _search_several(call, _question(request), request))
+
+
+async def _purge_cache(call: Call) -> Response:
+    """Forget the answers of searches. The result of the service is unknown."""
+    instance, answers = instance_of(call), call.backend.searches
+    for key in [key for key in answers if key[:2] == (instance.number, instance.created_at)]:
+        del answers[key]
+    return ok(None)
+
+
+async def _read(call: Call) -> _Request:
+    return validate(_Request, await call.body())
+
+
+def _query(request: _Request) -> str:
+    """Return the text of the query, or of the last message of the user; ApiError 400 if there is none."""
+    if request.query is not None and request.messages is not None:
+        raise invalid("query and messages exclude each other")
+    query = request.query if request.messages is None else _last_question(request.messages)
+    if query is None or not query.strip():
+        raise ApiError(400, 7039, "missing_user_query")
+    return query
+
+
+def _question(request: _Request) -> str:
+    if request.messages is None:
+        raise invalid("messages must be a list")
+    question = _last_question(request.messages)
+    if not question:
+        raise ApiError(400, 7038, "missing_user_query")
+    return question
+
+
+def _last_question(messages: list[Any]) -> str | None:
+    """Return the text of the last user message. Its content is a text or a list of typed parts."""
+    questions = [message for message in messages if isinstance(message, dict) and message.get("role") == "user"]
+    content = questions[-1].get("content") if questions else None
+    if isinstance(content, list):
+        texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        return " ".join(text for text in texts if isinstance(text, str))
+    return content if isinstance(content, str) else None
+
+
+def _search_instance(call: Call, instance: InstanceRow, query: str, request: _Request) -> tuple[dict[str, Any], bool]:
+    """Return the result of a search, and whether it comes from the cache."""
+    wanted = _wanted(instance, request.retrieval)
+    enabled = None if request.options.cache is None else request.options.cache.enabled
+    use_cache = call.backend.options.search_cache and (
+        instance.config.get("cache", DEFAULTS["cache"]) if enabled is None else enabled
+    )
+    words = " ".join(sorted(set(_WORD.findall(query.lower()))))
+    # A number is used again after the deletion of its instance.
+    key = (instance.number, instance.created_at, words, compact_json(wanted))
+    if use_cache and (kept := _kept_answer(call.backend, key)) is not None:
         return kept, True
+    result: dict[str, Any] = {"search_query": query, "query_kind": "text", "chunks": []}
     if call.backend.options.fail_search:
-        if not retrieval.return_on_failure:
+        if not request.retrieval.return_on_failure:
             raise ApiError(500, 7073, "all_search_methods_failed")
-        return {"search_query": query, "query_kind": "text", "chunks": []}, False
-    chunks = _chunks(call, instance, query, retrieval)
-    result = {"search_query": query, "query_kind": "text", "chunks": chunks}
+        return result, False
+    result["chunks"] = _chunks(call, instance, query, wanted)
     if use_cache:
-        cache.keep(call.backend, instance, query, wanted, result)
+        _keep_answer(call.backend, key, result, instance.config.get("cache_ttl", DEFAULTS["cache_ttl"]))
     return result, False
 
 
-def _chunks(call: Call, instance: InstanceRow, query: str, retrieval: _Retrieval) -> list[dict[str, Any]]:
-    filters = {} if retrieval.filters is None else retrieval.filters
+def _wanted(instance: InstanceRow, retrieval: _Retrieval) -> dict[str, Any]:
+    """Return the options of the retrieval, with the settings of the instance where the request has none."""
+    settings = all_settings(instance.config)
+    available = [name for name in ("vector", "keyword") if settings["index_method"][name]]
+    defaults = {
+        "retrieval_type": "hybrid" if len(available) > 1 else available[0],
+        "max_num_results": settings["max_num_results"],
+        "match_threshold": settings["score_threshold"],
+    }
+    wanted = defaults | retrieval.model_dump(exclude_none=True)
+    if wanted["retrieval_type"] not in {defaults["retrieval_type"], *available}:
+        raise ApiError(400, 7070, "invalid_retrieval_type")
+    return wanted
+
+
+def _chunks(call: Call, instance: InstanceRow, query: str, wanted: dict[str, Any]) -> list[dict[str, Any]]:
+    filters = wanted.get("filters", {})
     define_filter(call, filters)
     _check_fields(filters, instance)
     rows = []
     if words := _WORD.findall(query)[:_MAX_WORDS]:
         # "and" applies to the keyword half of the service; its vector half finds looser matches, like "or" here.
-        every = retrieval.retrieval_type == "keyword" and retrieval.keyword_match_mode == "and"
+        every = wanted["retrieval_type"] == "keyword" and wanted["keyword_match_mode"] == "and"
         values = {
             "words": (" AND " if every else " OR ").join(f'"{word}"' for word in words),
             "instance": instance.number,
             "now": call.backend.clock(),
-            "filtered": retrieval.filters is not None,
-            "limit": int(retrieval.max_num_results),
+            "filtered": "filters" in wanted,
+            "limit": int(wanted["max_num_results"]),
         }
         rows = call.backend.store.all(_SQL, values)
     best = min((row["rank"] for row in rows), default=0.0) or -1.0
     chunks = []
     for number, row in enumerate(rows, start=1):
         score = round(_LOWEST_SCORE + (1 - _LOWEST_SCORE) * row["rank"] / best, 6)
-        if score >= retrieval.match_threshold:
+        if score >= wanted["match_threshold"]:
             chunks.append(
                 {
                     "id": f"{row['item']}-{row['position']}",
@@ -98,7 +225,7 @@ def _chunks(call: Call, instance: InstanceRow, query: str, retrieval: _Retrieval
                     "score": score,
                     "text": row["text"],
                     "item": cited_item(row["key"], row["metadata"]),
-                    "scoring_details": _scoring_details(retrieval.retrieval_type, score, number),
+                    "scoring_details": _scoring_details(wanted["retrieval_type"], score, number),
                 }
             )
     return chunks
@@ -117,70 +244,74 @@ def _scoring_details(kind: str, score: float, rank: int) -> dict[str, float]:
     return {f"{half}_{name}": value for half in halves for name, value in (("score", score), ("rank", rank))}
 
 
-def read_query(body: dict[str, Any]) -> str:
-    """Return the text of the query, or of the last message of the user; ApiError 400 if there is none."""
-    query, messages = body.get("query"), body.get("messages")
-    if query is not None and messages is not None:
-        raise invalid("query and messages exclude each other")
-    if messages is not None:
-        if not isinstance(messages, list):
-            raise invalid("messages must be a list")
-        query = last_question(messages)
-    if query is None:
-        raise ApiError(400, 7039, "missing_user_query")
-    if not isinstance(query, str):
-        raise invalid("the query must be a text")
-    if not query.strip():
-        raise ApiError(400, 7039, "missing_user_query")
-    return query
+def _kept_answer(backend: Backend, key: tuple[Any, ...]) -> Any | None:
+    if key not in backend.searches:
+        return None
+    kept_until, versions, answer = backend.searches[key]
+    if kept_until > backend.clock() and versions == _versions(backend, versions):
+        return answer
+    del backend.searches[key]
+    return None
 
 
-def _retrieval(body: dict[str, Any], instance: InstanceRow) -> _Retrieval:
-    methods = all_settings(instance.config)["index_method"]
-    available = [name for name in ("vector", "keyword") if methods[name]]
-    defaults = {
-        "retrieval_type": "hybrid" if len(available) > 1 else available[0],
-        "max_num_results": instance.config.get("max_num_results", DEFAULT_RESULTS),
-        "match_threshold": instance.config.get("score_threshold", 0.4),
-    }
-    retrieval = validate(_Retrieval, defaults | _object(_object(body, "ai_search_options"), "retrieval"))
-    if retrieval.retrieval_type not in {defaults["retrieval_type"], *available}:
-        raise ApiError(400, 7070, "invalid_retrieval_type")
-    return retrieval
+def _keep_answer(backend: Backend, key: tuple[Any, ...], answer: dict[str, Any], seconds: float) -> None:
+    while len(backend.searches) >= MAX_ANSWERS:
+        del backend.searches[next(iter(backend.searches))]
+    items = [chunk["id"].rpartition("-")[0] for chunk in answer["chunks"]]
+    backend.searches[key] = (backend.clock() + seconds, _versions(backend, items), answer)
 
 
-def _cache_enabled(body: dict[str, Any], instance: InstanceRow) -> bool:
-    enabled = _object(_object(body, "ai_search_options"), "cache").get("enabled", instance.config.get("cache", True))
-    if not isinstance(enabled, bool):
-        raise invalid("cache.enabled must be true or false")
-    return enabled
+def _versions(backend: Backend, items: Iterable[str]) -> dict[str, int]:
+    """Return the present version of each item that still exists."""
+    sql = "SELECT version FROM ai_items WHERE valid_to IS NULL AND id = ?"
+    rows = {item: backend.store.one(sql, (item,)) for item in items}
+    return {item: row["version"] for item, row in rows.items() if row is not None}
 
 
-def _object(parent: dict[str, Any], name: str) -> dict[str, Any]:
-    value = parent.get(name) or {}
-    if not isinstance(value, dict):
-        raise invalid(f"{name} must be an object")
-    return value
+def _search_several(call: Call, query: str, request: _Request) -> dict[str, Any]:
+    """Search each named instance; the best chunks of all are the result.
+
+    ApiError 400/7074 for more than ten instances, 500/7049 if one fails and return_on_failure is false.
+    """
+    namespace, names = namespace_of(call), request.options.instance_ids
+    if not names:
+        raise invalid("ai_search_options.instance_ids must be a list of instances")
+    if len(names) > MAX_SEARCHED_INSTANCES:
+        raise ApiError(400, 7074, "too_many_multi_search_instances")
+    chunks, failed = [], []
+    for name in names:
+        instance = find_instance(call.backend, (call.path["account_id"], namespace, name))
+        if instance is None or call.backend.options.fail_search:
+            failed.append({"instance_id": name, "message": "search_failed"})
+            continue
+        found, _ = _search_instance(call, instance, query, request)
+        chunks += [chunk | {"instance_id": name} for chunk in found["chunks"]]
+    if failed and not request.retrieval.return_on_failure:
+        raise ApiError(500, 7049, "one_or_more_instance_searches_failed")
+    chunks.sort(key=lambda chunk: -chunk["score"])
+    shown = chunks[: int(request.retrieval.max_num_results or DEFAULTS["max_num_results"])]
+    return {"search_query": query, "query_kind": "text", "chunks": shown, "errors": failed}
 
 
-def returns_failures(body: dict[str, Any]) -> bool:
-    """Return the option return_on_failure of a request. It is true by default."""
-    return _object(_object(body, "ai_search_options"), "retrieval").get("return_on_failure") is not False
+def _completion(call: Call, request: _Request, found: dict[str, Any]) -> Response:
+    """Return the answer, which has no envelope, or the same as a stream of events."""
+    chunks = found["chunks"]
+    content = f"The stand-in has no language model. Found: {chunks[0]['text']}" if chunks else "Nothing was found."
+    head = {"id": secrets.token_hex(16), "model": request.model or MODEL, "created": round(call.backend.clock())}
+    if request.stream:
+        delta = {"index": 0, "delta": {"role": "assistant", "content": content}}
+        event = head | {"object": "chat.completion.chunk", "choices": [delta]}
+        lines = f"event: chunks\ndata: {json.dumps(chunks)}\n\ndata: {json.dumps(event)}\n\ndata: [DONE]\n\n"
+        return Response(lines.encode(), media_type="text/event-stream")
+    choice = {"index": 0, "message": {"role": "assistant", "content": content}}
+    errors = {"errors": found["errors"]} if "errors" in found else {}
+    return plain(head | {"object": "chat.completion", "choices": [choice], "chunks": chunks} | errors)
 
 
-def number_of_results(body: dict[str, Any]) -> int:
-    """Return the option max_num_results of a request, which a search has checked."""
-    return int(_object(_object(body, "ai_search_options"), "retrieval").get("max_num_results", DEFAULT_RESULTS))
-
-
-def last_question(messages: list[Any]) -> str | None:
-    """Return the text of the last user message. Its content is a text or a list of typed parts."""
-    questions = [message for message in messages if isinstance(message, dict) and message.get("role") == "user"]
-    content = questions[-1].get("content") if questions else None
-    if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
-        return " ".join(text for text in texts if isinstance(text, str))
-    return content if isinstance(content, str) else None
-
-
-ENDPOINTS = instance_endpoints("POST", "/{id}/search", _search)
+ENDPOINTS = [
+    *instance_endpoints("POST", "/{id}/search", _search),
+    *instance_endpoints("POST", "/{id}/chat/completions", _chat_with_instance),
+    *instance_endpoints("POST", "/{id}/purge_cache", _purge_cache),
+    Endpoint("POST", f"{ROOT}/namespaces/{{name}}/search", _search_namespace),
+    Endpoint("POST", f"{ROOT}/namespaces/{{name}}/chat/completions", _chat_with_namespace),
+]

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from syncd.emulator.ai_search_files import INDEXING_ERRORS
 from syncd.emulator.ai_search_index import (
     SYSTEM_FIELDS,
     IndexedChunk,
@@ -17,9 +18,9 @@ from syncd.emulator.ai_search_index import (
     build_metadata,
     read_schema,
 )
-from syncd.emulator.indexing_errors import INDEXING_ERRORS
 from syncd.emulator.options import matches
-from syncd.emulator.requests import ApiError, Backend, Call, Endpoint, Handler, timestamp
+from syncd.emulator.requests import ApiError, Call, Endpoint, Handler, timestamp
+from syncd.emulator.store import Backend
 
 # Times are seconds since 1970.
 SCHEMA = """

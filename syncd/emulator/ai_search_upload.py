@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from starlette.responses import Response
 
+from syncd.emulator.ai_search_files import FILE_TYPES, INSTANCE_ERRORS, MAX_LARGE_FILE_SIZE, max_file_size
 from syncd.emulator.ai_search_index import (
     IndexingResult,
     build_metadata,
@@ -29,10 +30,14 @@ from syncd.emulator.ai_search_store import (
     queue_item,
     store_content,
 )
-from syncd.emulator.indexing_errors import INSTANCE_ERRORS
-from syncd.emulator.limits import FILE_TYPES, MAX_KEY_LENGTH, MAX_LARGE_FILE_SIZE, MAX_WAIT, max_file_size
 from syncd.emulator.options import matches
 from syncd.emulator.requests import ApiError, Call, FormPart, ok, parse_form, timestamp
+
+MAX_KEY_LENGTH = 128
+"""Characters of an item's key."""
+
+MAX_WAIT = 40.0
+"""Seconds that wait_for_completion delays an answer at most."""
 
 _MAX_FORM_SIZE = MAX_LARGE_FILE_SIZE + 1024 * 1024
 

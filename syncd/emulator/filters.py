@@ -8,8 +8,13 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from syncd.emulator.limits import FILTERABLE_BYTES, MAX_PROPERTY_LENGTH
 from syncd.emulator.requests import compact_json
+
+FILTERABLE_BYTES = 64
+"""Filters see this many leading bytes of a text field."""
+
+MAX_PROPERTY_LENGTH = 512
+"""Characters of the name of a metadata property in a filter."""
 
 Scalar = str | int | float | bool | None
 MetadataFilter = Callable[[Mapping[str, Any]], bool]

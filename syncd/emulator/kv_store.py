@@ -12,17 +12,24 @@ from typing import Any, NamedTuple
 
 from starlette.responses import Response
 
-from syncd.emulator.limits import (
-    KV_WRITE_INTERVAL,
-    MAX_KV_KEY_SIZE,
-    MAX_KV_METADATA_SIZE,
-    MAX_KV_NAMESPACES,
-    MAX_KV_PER_PAGE,
-    MAX_KV_TITLE_SIZE,
-    MAX_KV_VALUE_SIZE,
-    MIN_KV_TTL,
-)
-from syncd.emulator.requests import ApiError, Backend, Call, Endpoint, compact_json, ok, page_of
+from syncd.emulator.requests import ApiError, Call, Endpoint, compact_json, ok, page_of
+from syncd.emulator.store import VALID_AT, Backend
+
+MAX_KV_NAMESPACES = 1000
+"""Of one account."""
+
+MAX_KV_PER_PAGE = 1000
+MAX_KV_TITLE_SIZE = 512
+MAX_KV_KEY_SIZE = 512
+MAX_KV_METADATA_SIZE = 1024
+"""Bytes of metadata as compact JSON."""
+
+MAX_KV_VALUE_SIZE = 25 * 1024 * 1024
+MIN_KV_TTL = 60
+"""Seconds from a write to the earliest allowed expiration."""
+
+KV_WRITE_INTERVAL = 1.0
+"""Minimum number of seconds between two writes to one key."""
 
 # Times are seconds since 1970.
 SCHEMA = """
@@ -115,7 +122,7 @@ def find_row(backend: Backend, namespace: int, key: str) -> KVRow | None:
 def list_rows(backend: Backend, namespace: int, bounds: tuple[bytes, bytes], limit: int) -> list[KVRow]:
     """Return up to `limit` entries with bounds[0] <= key < bounds[1] by key, as they were `list_lag` seconds ago."""
     lag = backend.options.list_lag
-    valid = "valid_from <= :at AND (valid_to IS NULL OR valid_to > :at)" if lag else "valid_to IS NULL"
+    valid = VALID_AT if lag else "valid_to IS NULL"
     sql = (
         "SELECT key, metadata, expiration FROM kv_entries"  # noqa: S608 - constants only
         f" WHERE namespace = :namespace AND key >= :start AND key < :end AND {valid}"

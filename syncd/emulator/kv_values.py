@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 from starlette.responses import Response
 
 from syncd.emulator.kv_store import (
+    MAX_KV_VALUE_SIZE,
     NAMESPACE,
     KVPair,
     KVRow,
@@ -25,15 +26,17 @@ from syncd.emulator.kv_store import (
     stored_metadata,
     write_pairs,
 )
-from syncd.emulator.limits import (
-    MAX_KV_BULK_GET,
-    MAX_KV_BULK_ITEMS,
-    MAX_KV_BULK_SIZE,
-    MAX_KV_LIST,
-    MAX_KV_VALUE_SIZE,
-    MIN_KV_LIST,
-)
 from syncd.emulator.requests import ApiError, Call, Endpoint, Handler, ok, parse_form, read_json
+
+MAX_KV_BULK_ITEMS = 10_000
+MAX_KV_BULK_SIZE = 100_000_000
+"""Bytes of the whole request: 100 megabytes, not mebibytes."""
+
+MAX_KV_BULK_GET = 100
+"""Keys of one bulk read. The values together have the limit of one value."""
+
+MIN_KV_LIST = 10
+MAX_KV_LIST = 1000
 
 _TIMED_OUT = "<!DOCTYPE html>\n<html><head><title>524: A timeout occurred</title></head><body>Error 524</body></html>\n"
 _FORM_OVERHEAD = 1024 * 1024

@@ -14,7 +14,7 @@ from typing import Literal
 
 import structlog
 
-from syncd.emulator.indexing_errors import INDEXING_ERRORS
+from syncd.emulator.ai_search_files import INDEXING_ERRORS
 from syncd.emulator.quota import read_quota
 
 log = structlog.get_logger()

@@ -18,9 +18,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import compile_path
 
-from syncd.emulator.limits import MAX_JSON_SIZE
-from syncd.emulator.options import EmulatorOptions, FormNames
-from syncd.emulator.store import EmulatorStore
+from syncd.emulator.options import FormNames
+from syncd.emulator.store import Backend
+
+MAX_JSON_SIZE = 16 * 1024 * 1024
+"""Bytes of a JSON body. This limit is the stand-in's own."""
 
 
 class ApiError(Exception):
@@ -104,19 +106,6 @@ Refusal = Callable[[str], ApiError]
 """A function from a message to the error of a request that is not valid. Each API has its own code for it."""
 
 Schema = TypeVar("Schema", bound=BaseModel)
-
-
-@dataclass(frozen=True)
-class Backend:
-    """The options, the store and the time, which every handler needs.
-
-    clock: returns seconds since 1970; sleep: waits that many seconds.
-    """
-
-    options: EmulatorOptions
-    store: EmulatorStore
-    clock: Callable[[], float]
-    sleep: Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,12 @@ from typing import Self
 from urllib.parse import urlsplit
 
 import uvicorn
-from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from syncd.emulator import (
-    ai_search_chat,
     ai_search_instances,
     ai_search_items,
     ai_search_jobs,
@@ -32,17 +30,15 @@ from syncd.emulator import (
     ai_search_upload,
     kv_store,
     kv_values,
-    vectorize_indexes,
     vectorize_query,
     vectorize_store,
     vectorize_vectors,
     workers_ai,
 )
-from syncd.emulator.ai_search_cache import SearchCache
 from syncd.emulator.options import EmulatorOptions
-from syncd.emulator.quota import QuotaWindow, RequestCounts, read_quota
-from syncd.emulator.requests import ApiError, Backend, Call, Endpoint, Routes, error, ok, plain
-from syncd.emulator.store import EmulatorStore
+from syncd.emulator.quota import QuotaWindow, read_quota
+from syncd.emulator.requests import ApiError, Call, Endpoint, Routes, error, ok, plain
+from syncd.emulator.store import Backend, EmulatorStore
 
 HOST = "127.0.0.1"
 BASE_PATH = "/client/v4"
@@ -56,40 +52,25 @@ _ACCOUNT = re.compile(r"[0-9a-f]{32}")
 _log = logging.getLogger("syncd.emulator")
 
 
-def create_app(
-    options: EmulatorOptions,
-    *,
-    clock: Callable[[], float] = time.time,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> Starlette:
-    """Return the stand-in as an ASGI application over an open store.
+class Emulator:
+    """The stand-in as an ASGI application over an open store. The caller closes `backend.store`.
 
-    clock returns seconds since 1970, sleep waits; tests pass their own. `app.state.requests` is a RequestCounts,
-    `app.state.window` the QuotaWindow of the option `quota` or None. The caller closes `app.state.backend.store`.
-    sqlite3.Error if the store cannot be opened.
+    clock returns seconds since 1970, sleep waits; tests pass their own. sqlite3.Error if the store cannot be opened.
     """
-    backend = Backend(options, EmulatorStore(options.store, _SCHEMAS), clock, sleep)
-    requests = RequestCounts()
-    window = None if options.quota is None else QuotaWindow(read_quota(options.quota), clock)
-    app = Starlette()
-    # Not a Route: the pattern of a Route rejects a line break, and a key may contain one.
-    app.router.default = _Dispatcher(backend, requests, window)
-    app.state.requests = requests
-    app.state.window = window
-    app.state.backend = backend
-    app.state.searches = SearchCache()
-    return app
 
-
-class _Dispatcher:
-    def __init__(self, backend: Backend, requests: RequestCounts, window: QuotaWindow | None) -> None:
-        self._backend = backend
-        self._requests = requests
-        self._window = window
+    def __init__(
+        self,
+        options: EmulatorOptions,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        window = None if options.quota is None else QuotaWindow(read_quota(options.quota), clock)
+        self.backend = Backend(options, EmulatorStore(options.store, _SCHEMAS), clock, sleep, window)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        began = self._backend.clock()
+        began = self.backend.clock()
         try:
             response = await self._answer(request)
         except ApiError as refusal:
@@ -100,12 +81,12 @@ class _Dispatcher:
             _log.exception("emulator.bug path=%s", request.url.path)
             response = error(ApiError(500, 7001, "internal_error"))
         # The latency includes the time that the handler took.
-        left = self._backend.options.latency - (self._backend.clock() - began) - TIMER_S
+        left = self.backend.options.latency - (self.backend.clock() - began) - TIMER_S
         if request.url.path.startswith(BASE_PATH):
             if left > 0:
-                await self._backend.sleep(left)
-            if self._window is not None and self._backend.options.quota_headers:
-                response.headers.update(self._window.headers())
+                await self.backend.sleep(left)
+            if self.backend.window is not None and self.backend.options.quota_headers:
+                response.headers.update(self.backend.window.headers())
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
@@ -115,7 +96,7 @@ class _Dispatcher:
         if not path.startswith(f"{BASE_PATH}/"):
             return self._answer_own(request.method, path)
         endpoint, values = self._route(request.method, path.removeprefix(BASE_PATH), request.headers)
-        return await endpoint.handler(Call(self._backend, request, values))
+        return await endpoint.handler(Call(self.backend, request, values))
 
     def _route(self, method: str, path: str, headers: Headers) -> tuple[Endpoint, dict[str, str]]:
         template = "(no route)"
@@ -123,27 +104,27 @@ class _Dispatcher:
             endpoint, values = _ROUTES.find(method, path)
             template = endpoint.template
         finally:
-            self._requests.count(method, template)
-            if self._window is not None and (blocked := self._window.admit()):
+            self.backend.requests.count(method, template)
+            if self.backend.window is not None and (blocked := self.backend.window.admit()):
                 # Users of the service report this code and message.
                 message = "Please wait and consider throttling your request speed"
                 raise ApiError(429, 971, message, {"Retry-After": str(math.ceil(blocked))})
             # In `finally`, so that a client without credentials sees 401 for an unknown path too.
-            _check_credentials(headers, self._backend.options.token)
+            _check_credentials(headers, self.backend.options.token)
         _check_account(values)
-        _check_permission(template, self._backend.options)
+        _check_permission(template, self.backend.options)
         return endpoint, values
 
     def _answer_own(self, method: str, path: str) -> Response:
         """Answer a path outside Cloudflare's API: the request counts, for tools that measure in another process."""
         if (method, path) == ("POST", "/_syncd/requests/reset"):
-            self._requests.reset()
-            if self._window is not None:
-                self._window.reset()
+            self.backend.requests.reset()
+            if self.backend.window is not None:
+                self.backend.window.reset()
         elif (method, path) != ("GET", "/_syncd/requests"):
             raise ApiError(404, 7000, f"No route for that URI; the API is below {BASE_PATH}")
-        window = {} if self._window is None else {"window": self._window.as_json()}
-        return plain(self._requests.as_json() | window)
+        window = {} if self.backend.window is None else {"window": self.backend.window.as_json()}
+        return plain(self.backend.requests.as_json() | window)
 
 
 def _check_local(headers: Headers) -> None:
@@ -210,11 +191,10 @@ _ROUTES = Routes(
         *ai_search_items.ENDPOINTS,
         *ai_search_upload.ENDPOINTS,
         *ai_search_search.ENDPOINTS,
-        *ai_search_chat.ENDPOINTS,
         *ai_search_jobs.ENDPOINTS,
         *kv_store.ENDPOINTS,
         *kv_values.ENDPOINTS,
-        *vectorize_indexes.ENDPOINTS,
+        *vectorize_store.ENDPOINTS,
         *vectorize_vectors.ENDPOINTS,
         *vectorize_query.ENDPOINTS,
         *workers_ai.ENDPOINTS,
@@ -228,11 +208,11 @@ class Server:
     base_url: the URL that replaces https://api.cloudflare.com/client/v4 in a client. requests: its counters.
     """
 
-    def __init__(self, app: Starlette, port: int) -> None:
+    def __init__(self, app: Emulator, port: int) -> None:
         self._app = app
         self._socket = _listen(port)
         self.base_url = _base_url(self._socket)
-        self.requests: RequestCounts = app.state.requests
+        self.requests = app.backend.requests
         self._uvicorn = _uvicorn_server(app)
         self._thread = threading.Thread(
             target=self._uvicorn.run, args=([self._socket],), name="syncd-emulator", daemon=True
@@ -247,7 +227,7 @@ class Server:
         self._uvicorn.should_exit = True
         self._thread.join()
         self._socket.close()
-        self._app.state.backend.store.close()
+        self._app.backend.store.close()
 
     def __enter__(self) -> Self:
         return self
@@ -263,11 +243,11 @@ def serve(options: EmulatorOptions, port: int = 0) -> Server:
 
     OSError if the port is taken, sqlite3.Error if the store cannot be opened.
     """
-    app = create_app(options)
+    app = Emulator(options)
     try:
         return Server(app, port)
     except BaseException:
-        app.state.backend.store.close()
+        app.backend.store.close()
         raise
 
 
@@ -276,7 +256,7 @@ def run(options: EmulatorOptions, port: int = 0, *, ready: Callable[[str], None]
 
     `ready` is called with the base URL as soon as the port accepts connections. Raises the errors of serve().
     """
-    app = create_app(options)
+    app = Emulator(options)
     server = _uvicorn_server(app)
     received: list[int] = []
 
@@ -293,7 +273,7 @@ def run(options: EmulatorOptions, port: int = 0, *, ready: Callable[[str], None]
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-        app.state.backend.store.close()
+        app.backend.store.close()
 
 
 class _UnsignalledServer(uvicorn.Server):
@@ -304,7 +284,7 @@ class _UnsignalledServer(uvicorn.Server):
         yield
 
 
-def _uvicorn_server(app: Starlette) -> uvicorn.Server:
+def _uvicorn_server(app: Emulator) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         http="auto",
@@ -337,23 +317,3 @@ def _listen(port: int) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-_ROUTES = Routes(
-    [
-        Endpoint("GET", "/user/tokens/verify", _verify_token),
-        Endpoint("GET", "/accounts/{account_id}/tokens/verify", _verify_token),
-        *ai_search_instances.ENDPOINTS,
-        *ai_search_items.ENDPOINTS,
-        *ai_search_upload.ENDPOINTS,
-        *ai_search_search.ENDPOINTS,
-        *ai_search_chat.ENDPOINTS,
-        *ai_search_jobs.ENDPOINTS,
-        *kv_store.ENDPOINTS,
-        *kv_values.ENDPOINTS,
-        *vectorize_indexes.ENDPOINTS,
-        *vectorize_vectors.ENDPOINTS,
-        *vectorize_query.ENDPOINTS,
-        *workers_ai.ENDPOINTS,
-    ]
-)

@@ -1,12 +1,22 @@
-"""The SQLite database that all the emulated APIs share. Each API brings its own schema and queries."""
+"""The SQLite database that all the emulated APIs share, and the other values that every handler needs.
+
+Each API brings its own schema and queries.
+"""
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from syncd.emulator.options import EmulatorOptions
+from syncd.emulator.quota import QuotaWindow, RequestCounts
+
 Parameters = Sequence[Any] | Mapping[str, Any]
+
+VALID_AT = "valid_from <= :at AND (valid_to IS NULL OR valid_to > :at)"
+"""The condition of a row that was valid at the time :at, in a table that keeps the past states of its objects."""
 
 _PRAGMAS = """
 PRAGMA journal_mode = WAL;
@@ -80,3 +90,20 @@ class EmulatorStore:
     def close(self) -> None:
         """Close the database. A second call does nothing."""
         self._connection.close()
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The values that every handler needs.
+
+    clock: returns seconds since 1970; sleep: waits that many seconds. window: counts the requests against the option
+    `quota`. searches: the kept answers of AI Search, of all instances.
+    """
+
+    options: EmulatorOptions
+    store: EmulatorStore
+    clock: Callable[[], float]
+    sleep: Callable[[float], Awaitable[None]]
+    window: QuotaWindow | None
+    requests: RequestCounts = field(default_factory=RequestCounts)
+    searches: dict[tuple[Any, ...], Any] = field(default_factory=dict)

@@ -8,22 +8,25 @@ import numpy as np
 from starlette.responses import Response
 
 from syncd.emulator.filters import compile_property_filter
-from syncd.emulator.limits import MAX_TOP_K, MAX_TOP_K_WITH_CONTENT
 from syncd.emulator.requests import Call, Endpoint, ok
-from syncd.emulator.store import EmulatorStore
-from syncd.emulator.vectorize_store import INDEX, IndexRow, current_index, refused, unparsable
-from syncd.emulator.vectorize_vectors import FLOAT, Floats, pack, unpack
+from syncd.emulator.store import VALID_AT, Backend
+from syncd.emulator.vectorize_store import INDEX, IndexRow, find_index, refused, unparsable
+from syncd.emulator.vectorize_vectors import FLOAT, Floats, find_vector, pack, unpack
+
+MAX_TOP_K = 100
+MAX_TOP_K_WITH_CONTENT = 50
+"""Matches of one query; the second limit applies if the query returns values or all metadata."""
 
 _METADATA = {"none": "none", "indexed": "indexed", "all": "all", True: "all", False: "none"}
 """The values of returnMetadata; clients of version 1 of the API send the last two."""
 
 _BLOCK = 4096
-_SQL = """
+_SQL = f"""
 SELECT number, data FROM vz_vectors
-WHERE of_index = :index AND number > :after AND (:namespace IS NULL OR namespace = :namespace)
+WHERE of_index = :index AND number > :after AND {VALID_AT} AND (:namespace IS NULL OR namespace = :namespace)
     AND (NOT :filtered OR vz_filter(indexed))
 ORDER BY number LIMIT :limit
-"""
+"""  # noqa: S608 - a constant
 
 
 class _QueryRequest(NamedTuple):
@@ -44,9 +47,9 @@ class _ScoredVector(NamedTuple):
 
 async def _query(call: Call) -> Response:
     body = await call.body(refuse=unparsable)
-    index = current_index(call)
+    index = find_index(call)
     wanted = _read_request(call, index, body)
-    nearest = _nearest(call.backend.store, index, wanted)
+    nearest = _nearest(call.backend, index, wanted)
     return ok({"count": len(nearest), "matches": [_render(call, scored, wanted) for scored in nearest]})
 
 
@@ -81,8 +84,7 @@ def _vector(call: Call, index: IndexRow, body: dict[str, Any]) -> Floats:
     """Return the vector of the query, or the stored vector that `vectorId` names, as wrangler sends it."""
     identifier = body.get("vectorId")
     if isinstance(identifier, str) and "vector" not in body:
-        sql = "SELECT data FROM vz_vectors WHERE of_index = ? AND id = ?"
-        row = call.backend.store.one(sql, (index.number, identifier))
+        row = find_vector(call.backend, index, identifier)
         if row is None:
             raise unparsable(f"vectorId: there is no vector {identifier}")
         return np.frombuffer(row["data"], FLOAT)
@@ -130,19 +132,20 @@ def _define_filter(call: Call, expression: Any) -> bool:
     return accepts is not None
 
 
-def _nearest(store: EmulatorStore, index: IndexRow, wanted: _QueryRequest) -> list[_ScoredVector]:
+def _nearest(backend: Backend, index: IndexRow, wanted: _QueryRequest) -> list[_ScoredVector]:
     """Return the best vectors, best first; of vectors with equal scores the first written comes first."""
     score = _METRICS[index.metric]
     sign = 1 if index.metric == "euclidean" else -1
     values = {
         "index": index.number,
+        "at": backend.clock(),
         "after": 0,
         "namespace": wanted.namespace,
         "filtered": wanted.filtered,
         "limit": _BLOCK,
     }
     best: list[_ScoredVector] = []
-    while rows := store.all(_SQL, values):
+    while rows := backend.store.all(_SQL, values):
         block = np.frombuffer(b"".join(row["data"] for row in rows), FLOAT).reshape(len(rows), index.dimensions)
         scores = score(block, wanted.vector)
         places = np.argsort(sign * scores, kind="stable")[: wanted.top_k]

@@ -1,17 +1,27 @@
-"""The tables of Vectorize, the index and errors that every endpoint needs, and the mutations of an index.
+"""The tables of Vectorize, the endpoints for indexes and for their metadata indexes, and the mutations of an index.
 
-A mutation is accepted at once and applied `mutation_lag` seconds later, in the order of acceptance. The next request
-that reads the index applies the mutations that are due, because only such a request can see the difference.
+A mutation is accepted at once, and each row that it writes or removes carries the time at which the change is visible:
+`mutation_lag` seconds later. Mutations become visible in the order of acceptance.
 """
 
+import re
 import uuid
-from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from starlette.responses import Response
 
-from syncd.emulator.filters import indexed_properties
-from syncd.emulator.requests import ApiError, Backend, Call, ok
+from syncd.emulator.filters import PROPERTY_TYPES, check_property
+from syncd.emulator.requests import ApiError, Call, Endpoint, ok, timestamp
+from syncd.emulator.store import VALID_AT, Backend
+
+MAX_INDEX_NAME_SIZE = 64
+MAX_DIMENSIONS = 1536
+"""Users report that the service also refuses fewer than 32 dimensions. Its documentation has no lower bound, and small
+vectors make readable tests.
+"""
+
+MAX_METADATA_INDEXES = 10
+"""Metadata indexes of one index of Vectorize."""
 
 # Times are seconds since 1970; vectors are the bytes of little-endian float32.
 SCHEMA = """
@@ -19,30 +29,25 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS vz_indexes (
     number INTEGER PRIMARY KEY, account TEXT NOT NULL, name TEXT NOT NULL, description TEXT,
     dimensions INTEGER NOT NULL, metric TEXT NOT NULL, preset TEXT, created_at REAL NOT NULL, deleted_at REAL,
-    processed_mutation TEXT, processed_at REAL,
     UNIQUE (account, name)
 );
+-- One row for each state of a vector that is visible or will be; the last accepted state has no valid_to.
 -- indexed: {property: value} for the metadata indexes that existed when the vector was written.
 CREATE TABLE IF NOT EXISTS vz_vectors (
     number INTEGER PRIMARY KEY, of_index INTEGER NOT NULL, id TEXT NOT NULL, namespace TEXT, metadata TEXT,
-    indexed TEXT NOT NULL, data BLOB NOT NULL
+    indexed TEXT NOT NULL, data BLOB NOT NULL, valid_from REAL NOT NULL, valid_to REAL
 );
-CREATE UNIQUE INDEX IF NOT EXISTS vz_vectors_id ON vz_vectors (of_index, id);
+CREATE INDEX IF NOT EXISTS vz_vectors_id ON vz_vectors (of_index, id, valid_to);
 CREATE INDEX IF NOT EXISTS vz_vectors_number ON vz_vectors (of_index, number);
+CREATE INDEX IF NOT EXISTS vz_vectors_past ON vz_vectors (valid_to) WHERE valid_to IS NOT NULL;
 CREATE TABLE IF NOT EXISTS vz_properties (
-    of_index INTEGER NOT NULL, name TEXT NOT NULL, type TEXT NOT NULL, PRIMARY KEY (of_index, name)
-) WITHOUT ROWID;
-
--- Accepted mutations that are not applied yet, in the order of acceptance.
+    of_index INTEGER NOT NULL, name TEXT NOT NULL, type TEXT NOT NULL, valid_from REAL NOT NULL, valid_to REAL
+);
+-- due: the time at which the mutation is visible.
 CREATE TABLE IF NOT EXISTS vz_mutations (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, of_index INTEGER NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL,
-    due REAL NOT NULL, property TEXT, type TEXT
+    number INTEGER PRIMARY KEY, of_index INTEGER NOT NULL, id TEXT NOT NULL, due REAL NOT NULL
 );
-CREATE INDEX IF NOT EXISTS vz_mutations_index ON vz_mutations (of_index, number);
-CREATE TABLE IF NOT EXISTS vz_pending (
-    mutation INTEGER NOT NULL, place INTEGER NOT NULL, id TEXT NOT NULL, namespace TEXT, metadata TEXT, data BLOB,
-    PRIMARY KEY (mutation, place)
-);
+CREATE INDEX IF NOT EXISTS vz_mutations_due ON vz_mutations (of_index, due);
 
 -- The ids of a listing with more than one page as JSON, stored with the answer to its first page.
 CREATE TABLE IF NOT EXISTS vz_listings (
@@ -52,6 +57,35 @@ CREATE TABLE IF NOT EXISTS vz_listings (
 
 ROOT = "/accounts/{account_id}/vectorize/v2/indexes"
 INDEX = f"{ROOT}/{{index_name}}"
+METRICS = ("cosine", "euclidean", "dot-product")
+PRESETS = {
+    "@cf/baai/bge-small-en-v1.5": (384, "cosine"),
+    "@cf/baai/bge-base-en-v1.5": (768, "cosine"),
+    "@cf/baai/bge-large-en-v1.5": (1024, "cosine"),
+    "openai/text-embedding-ada-002": (1536, "cosine"),
+    "cohere/embed-multilingual-v2.0": (768, "dot-product"),
+}
+"""The dimensions and the metric of an index for the vectors of a model."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]*[a-z0-9]")
+_END = "SET valid_to = :due WHERE of_index = :index AND valid_to IS NULL"
+_END_VECTOR = f"UPDATE vz_vectors {_END} AND id = :id"
+_ADD_VECTOR = """
+INSERT INTO vz_vectors (of_index, id, namespace, metadata, indexed, data, valid_from)
+SELECT :index, :id, :namespace, :metadata, :indexed, :data, :due
+"""
+_IF_ABSENT = "WHERE NOT EXISTS (SELECT 1 FROM vz_vectors WHERE of_index = :index AND id = :id AND valid_to IS NULL)"
+_END_PROPERTY = f"UPDATE vz_properties {_END} AND name = :name"
+_ADD_PROPERTY = "INSERT INTO vz_properties (of_index, name, type, valid_from) VALUES (:index, :name, :type, :due)"
+
+MutationKind = Literal["upsert", "insert", "delete", "index", "unindex"]
+_STATEMENTS: dict[MutationKind, tuple[str, ...]] = {
+    "upsert": (_END_VECTOR, _ADD_VECTOR),
+    "insert": (_ADD_VECTOR + _IF_ABSENT,),
+    "delete": (_END_VECTOR,),
+    "index": (_END_PROPERTY, _ADD_PROPERTY),
+    "unindex": (_END_PROPERTY,),
+}
 
 
 def refused(code: int, message: str) -> ApiError:
@@ -70,11 +104,6 @@ def not_valid(message: str) -> ApiError:
     return refused(10400, message)
 
 
-def too_large(message: str) -> ApiError:
-    """Return the error of a body that is too large."""
-    return ApiError(413, 10413, message)
-
-
 def unparsable(reason: str) -> ApiError:
     """Return the error of a JSON body that is not valid."""
     return refused(40026, f"Failed to parse the request body as JSON: {reason}")
@@ -89,30 +118,6 @@ class IndexRow(NamedTuple):
     metric: str
 
 
-class VectorRow(NamedTuple):
-    """A vector as stored. data: its float32 values, None in a delete; metadata: JSON text."""
-
-    id: str
-    data: bytes | None
-    metadata: str | None = None
-    namespace: str | None = None
-
-
-class PropertyIndex(NamedTuple):
-    """A metadata index: the name of the property and its type: string, number or boolean."""
-
-    name: str
-    type: str
-
-
-MutationKind = Literal["upsert", "insert", "delete", "index", "unindex"]
-
-_WRITE = {
-    "upsert": "INSERT OR REPLACE INTO vz_vectors",
-    "insert": "INSERT OR IGNORE INTO vz_vectors",
-}
-
-
 def find_index(call: Call) -> IndexRow:
     """Return the index in the path. ApiError 404/3000 if its name was never used, 410/3005 if it was deleted."""
     name = call.path["index_name"]
@@ -125,102 +130,179 @@ def find_index(call: Call) -> IndexRow:
     return IndexRow(row["number"], row["name"], row["dimensions"], row["metric"])
 
 
-def current_index(call: Call) -> IndexRow:
-    """Return the index in the path after applying every mutation that is due. Errors as find_index."""
-    index = find_index(call)
-    store, now = call.backend.store, call.backend.clock()
-    waiting = store.all("SELECT * FROM vz_mutations WHERE of_index = ? ORDER BY number", (index.number,))
-    # A mutation that is not due delays the later ones, even if a restart with a shorter lag made them due earlier.
-    ready = next((place for place, row in enumerate(waiting) if row["due"] > now), len(waiting))
-    if ready:
-        with store.transaction():
-            for row in waiting[:ready]:
-                _apply(call.backend, index, dict(row))
-    return index
-
-
-def change_index(
-    backend: Backend,
-    index: IndexRow,
-    kind: MutationKind,
-    *,
-    vectors: Iterable[VectorRow] = (),
-    changed: PropertyIndex | None = None,
-) -> Response:
+def change_index(backend: Backend, index: IndexRow, kind: MutationKind, rows: list[dict[str, Any]]) -> Response:
     """Accept a mutation and return the answer that carries its id.
 
-    vectors: the vectors of an upsert, an insert or a delete (by id). changed: the metadata index that "index" creates
-    or "unindex" removes.
+    rows: the vectors of an upsert or an insert, the ids of a delete, or the metadata index that "index" creates or
+    "unindex" removes; named like the columns. An upsert has each id once.
     """
-    identifier = str(uuid.uuid4())
-    due = backend.clock() + backend.options.mutation_lag
-    with backend.store.transaction():
-        backend.store.run(
-            "INSERT INTO vz_mutations (of_index, id, kind, due, property, type) VALUES (?, ?, ?, ?, ?, ?)",
-            (index.number, identifier, kind, due, *(changed or (None, None))),
-        )
-        number = backend.store.value("SELECT last_insert_rowid()")
-        backend.store.many(
-            "INSERT INTO vz_pending (mutation, place, id, data, metadata, namespace) VALUES (?, ?, ?, ?, ?, ?)",
-            ((number, place, *vector) for place, vector in enumerate(vectors)),
-        )
+    identifier, now, store = str(uuid.uuid4()), backend.clock(), backend.store
+    with store.transaction():
+        # After a restart with a shorter lag, an earlier mutation still becomes visible first.
+        last = store.value("SELECT max(due) FROM vz_mutations WHERE of_index = ?", (index.number,))
+        due = max(now + backend.options.mutation_lag, last or 0)
+        for sql in _STATEMENTS[kind]:
+            store.many(sql, ({"index": index.number, "due": due, **row} for row in rows))
+        store.run("INSERT INTO vz_mutations (of_index, id, due) VALUES (?, ?, ?)", (index.number, identifier, due))
+        for table in ("vz_vectors", "vz_properties"):
+            store.run(f"DELETE FROM {table} WHERE valid_to <= ?", (now,))  # noqa: S608 - constant names
     return ok({"mutationId": identifier})
 
 
-def property_types(backend: Backend, index: IndexRow) -> dict[str, str]:
-    """Return the visible metadata indexes as property -> type."""
-    sql = "SELECT name, type FROM vz_properties WHERE of_index = ? ORDER BY name"
-    return {row["name"]: row["type"] for row in backend.store.all(sql, (index.number,))}
+def property_types(backend: Backend, index: IndexRow, *, accepted: bool) -> dict[str, str]:
+    """Return the metadata indexes as property -> type: after every accepted mutation, or as they are visible now."""
+    valid = "valid_to IS NULL" if accepted else VALID_AT
+    sql = f"SELECT name, type FROM vz_properties WHERE of_index = :index AND {valid} ORDER BY name"  # noqa: S608
+    return {row["name"]: row["type"] for row in backend.store.all(sql, {"index": index.number, "at": backend.clock()})}
 
 
-def accepted_property_types(backend: Backend, index: IndexRow) -> dict[str, str]:
-    """Return the metadata indexes as they will be after every accepted mutation."""
-    types = property_types(backend, index)
-    sql = "SELECT kind, property, type FROM vz_mutations WHERE of_index = ? AND property IS NOT NULL ORDER BY number"
-    for row in backend.store.all(sql, (index.number,)):
-        if row["kind"] == "index":
-            types[row["property"]] = row["type"]
-        else:
-            types.pop(row["property"], None)
-    return types
-
-
-def remove_rows(backend: Backend, index: IndexRow) -> None:
-    """Remove every row that belongs to an index, within a transaction of the caller."""
-    pending = "DELETE FROM vz_pending WHERE mutation IN (SELECT number FROM vz_mutations WHERE of_index = ?)"
-    backend.store.run(pending, (index.number,))
-    for table in ("vz_vectors", "vz_properties", "vz_mutations", "vz_listings"):
-        backend.store.run(f"DELETE FROM {table} WHERE of_index = ?", (index.number,))  # noqa: S608 - constant names
-
-
-def _apply(backend: Backend, index: IndexRow, mutation: dict[str, Any]) -> None:
-    store, number, kind = backend.store, mutation["number"], mutation["kind"]
-    if kind in _WRITE:
-        store.many(
-            f"{_WRITE[kind]} (of_index, id, namespace, metadata, indexed, data) VALUES (?, ?, ?, ?, ?, ?)",
-            _pending_rows(backend, index, number),
-        )
-    elif kind == "delete":
+async def _create(call: Call) -> Response:
+    body = await call.body(refuse=unparsable)
+    name, description, config = _name(body), _description(body), _config(body.get("config"))
+    account, store = call.path["account_id"], call.backend.store
+    if store.one("SELECT 1 FROM vz_indexes WHERE account = ? AND name = ? AND deleted_at IS NULL", (account, name)):
+        raise refused(3002, f'vectorize.index.duplicate_name - Index name "{name}"')
+    with store.transaction():
+        store.run("DELETE FROM vz_indexes WHERE account = ? AND name = ?", (account, name))
         store.run(
-            "DELETE FROM vz_vectors WHERE of_index = ? AND id IN (SELECT id FROM vz_pending WHERE mutation = ?)",
-            (index.number, number),
+            "INSERT INTO vz_indexes (account, name, description, dimensions, metric, preset, created_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (account, name, description, *config, call.backend.clock()),
         )
-    elif kind == "index":
-        created = (index.number, mutation["property"], mutation["type"])
-        store.run("INSERT OR REPLACE INTO vz_properties (of_index, name, type) VALUES (?, ?, ?)", created)
-    else:
-        sql = "DELETE FROM vz_properties WHERE of_index = ? AND name = ?"
-        store.run(sql, (index.number, mutation["property"]))
-    store.run("DELETE FROM vz_pending WHERE mutation = ?", (number,))
-    store.run("DELETE FROM vz_mutations WHERE number = ?", (number,))
-    store.run(
-        "UPDATE vz_indexes SET processed_mutation = ?, processed_at = ? WHERE number = ?",
-        (mutation["id"], mutation["due"], index.number),
+    return ok(_index(call, name))
+
+
+async def _list(call: Call) -> Response:
+    sql = "SELECT * FROM vz_indexes WHERE account = ? AND deleted_at IS NULL ORDER BY name"
+    return ok([_render(dict(row)) for row in call.backend.store.all(sql, (call.path["account_id"],))])
+
+
+async def _get(call: Call) -> Response:
+    return ok(_index(call, find_index(call).name))
+
+
+async def _delete(call: Call) -> Response:
+    index, store = find_index(call), call.backend.store
+    with store.transaction():
+        for table in ("vz_vectors", "vz_properties", "vz_mutations", "vz_listings"):
+            store.run(f"DELETE FROM {table} WHERE of_index = ?", (index.number,))  # noqa: S608 - constant names
+        store.run("UPDATE vz_indexes SET deleted_at = ? WHERE number = ?", (call.backend.clock(), index.number))
+    return ok(None)
+
+
+async def _info(call: Call) -> Response:
+    index, store = find_index(call), call.backend.store
+    values = {"index": index.number, "at": call.backend.clock()}
+    last = "SELECT id, due FROM vz_mutations WHERE of_index = :index AND due <= :at ORDER BY number DESC LIMIT 1"
+    mutation, moment = store.one(last, values) or (None, None)
+    counting = f"SELECT count(*) FROM vz_vectors WHERE of_index = :index AND {VALID_AT}"  # noqa: S608 - a constant
+    return ok(
+        {
+            "dimensions": index.dimensions,
+            "vectorCount": store.value(counting, values),
+            "processedUpToMutation": mutation,
+            "processedUpToDatetime": None if moment is None else timestamp(moment),
+        }
     )
 
 
-def _pending_rows(backend: Backend, index: IndexRow, mutation: int) -> Iterator[tuple[Any, ...]]:
-    types = property_types(backend, index)
-    for row in backend.store.all("SELECT * FROM vz_pending WHERE mutation = ? ORDER BY place", (mutation,)):
-        indexed = indexed_properties(row["metadata"], types)
-        yield index.number, row["id"], row["namespace"], row["metadata"], indexed, row["data"]
+def _name(body: dict[str, Any]) -> str:
+    name = body.get("name")
+    if not isinstance(name, str) or len(name) > MAX_INDEX_NAME_SIZE or _NAME.fullmatch(name) is None:
+        raise not_valid(f"name must be 2 to {MAX_INDEX_NAME_SIZE} characters of {_NAME.pattern}")
+    return name
+
+
+def _description(body: dict[str, Any]) -> str | None:
+    description = body.get("description")
+    if description is not None and not isinstance(description, str):
+        raise not_valid("description must be a text")
+    return description
+
+
+def _config(config: Any) -> tuple[int, str, str | None]:
+    """Return the dimensions, the metric and the preset."""
+    if not isinstance(config, dict):
+        raise _bad_config("Config must be provided")
+    preset = config.get("preset")
+    if preset is not None:
+        if not isinstance(preset, str) or preset not in PRESETS:
+            raise _bad_config(f"Preset must be one of {', '.join(PRESETS)}")
+        return *PRESETS[preset], preset
+    dimensions, metric = config.get("dimensions"), config.get("metric")
+    if not isinstance(dimensions, int) or isinstance(dimensions, bool) or not 1 <= dimensions <= MAX_DIMENSIONS:
+        raise _bad_config(f"Dimensions must be in range: [1, {MAX_DIMENSIONS}]")
+    if metric not in METRICS:
+        raise _bad_config(f"Metric must be one of {', '.join(METRICS)}")
+    return dimensions, metric, None
+
+
+def _bad_config(message: str) -> ApiError:
+    return not_valid(f"vectorize.index.invalid_config - {message}")
+
+
+def _index(call: Call, name: str) -> dict[str, Any]:
+    sql = "SELECT * FROM vz_indexes WHERE account = ? AND name = ?"
+    return _render(dict(call.backend.store.one(sql, (call.path["account_id"], name)) or {}))
+
+
+def _render(row: dict[str, Any]) -> dict[str, Any]:
+    config = {"dimensions": row["dimensions"], "metric": row["metric"]}
+    if row["preset"] is not None:
+        config["preset"] = row["preset"]
+    created = timestamp(row["created_at"])
+    return {
+        "name": row["name"],
+        "description": row["description"] or "",
+        "config": config,
+        "created_on": created,
+        "modified_on": created,
+    }
+
+
+async def _create_metadata_index(call: Call) -> Response:
+    """Accept a metadata index. The request is also accepted if the property has one already."""
+    body = await call.body(refuse=unparsable)
+    name, value_type = _property_name(body), body.get("indexType")
+    if not isinstance(value_type, str) or value_type not in PROPERTY_TYPES:
+        raise not_valid(f"indexType must be one of {', '.join(PROPERTY_TYPES)}")
+    index = find_index(call)
+    others = property_types(call.backend, index, accepted=True).keys() - {name}
+    if len(others) >= MAX_METADATA_INDEXES:
+        raise not_valid(f"an index has at most {MAX_METADATA_INDEXES} metadata indexes")
+    return change_index(call.backend, index, "index", [{"name": name, "type": value_type}])
+
+
+async def _list_metadata_indexes(call: Call) -> Response:
+    types = property_types(call.backend, find_index(call), accepted=False)
+    shown = [{"propertyName": name, "indexType": value_type} for name, value_type in types.items()]
+    return ok({"metadataIndexes": shown})
+
+
+async def _delete_metadata_index(call: Call) -> Response:
+    name = _property_name(await call.body(refuse=unparsable))
+    index = find_index(call)
+    if name not in property_types(call.backend, index, accepted=True):
+        raise refused(40005, f"there is no metadata index for property {name}")
+    return change_index(call.backend, index, "unindex", [{"name": name}])
+
+
+def _property_name(body: dict[str, Any]) -> str:
+    name = body.get("propertyName")
+    try:
+        check_property(name)
+    except ValueError as reason:
+        raise not_valid(f"propertyName: {reason}") from None
+    return str(name)
+
+
+ENDPOINTS = [
+    Endpoint("POST", ROOT, _create),
+    Endpoint("GET", ROOT, _list),
+    Endpoint("GET", INDEX, _get),
+    Endpoint("DELETE", INDEX, _delete),
+    Endpoint("GET", f"{INDEX}/info", _info),
+    Endpoint("POST", f"{INDEX}/metadata_index/create", _create_metadata_index),
+    Endpoint("GET", f"{INDEX}/metadata_index/list", _list_metadata_indexes),
+    Endpoint("POST", f"{INDEX}/metadata_index/delete", _delete_metadata_index),
+]

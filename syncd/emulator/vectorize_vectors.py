@@ -10,20 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from starlette.responses import Response
 
-from syncd.emulator.limits import (
-    MAX_DELETED_IDS,
-    MAX_READ_IDS,
-    MAX_VECTOR_ID_SIZE,
-    MAX_VECTOR_LIST,
-    MAX_VECTOR_METADATA_SIZE,
-    MAX_VECTOR_NAMESPACE_SIZE,
-    MAX_VECTORS,
-    MAX_VECTORS_SIZE,
-    VECTOR_CURSOR_LIFE,
-)
+from syncd.emulator.filters import indexed_properties
 from syncd.emulator.requests import (
     ApiError,
-    Backend,
     Call,
     Endpoint,
     compact_json,
@@ -32,18 +21,35 @@ from syncd.emulator.requests import (
     refuse_constant,
     timestamp,
 )
+from syncd.emulator.store import VALID_AT, Backend
 from syncd.emulator.vectorize_store import (
     INDEX,
     IndexRow,
     MutationKind,
-    VectorRow,
     change_index,
-    current_index,
+    find_index,
     not_valid,
+    property_types,
     refused,
-    too_large,
     unparsable,
 )
+
+MAX_VECTOR_ID_SIZE = 64
+MAX_VECTOR_NAMESPACE_SIZE = 64
+MAX_VECTOR_METADATA_SIZE = 10 * 1024
+"""Bytes of metadata as compact JSON."""
+
+MAX_VECTORS = 5000
+MAX_VECTORS_SIZE = 100_000_000
+"""Bytes of a whole upsert or insert: megabytes, like the limits of KV."""
+
+MAX_DELETED_IDS = 100
+MAX_READ_IDS = 20
+"""Ids of one delete_by_ids and of one get_by_ids. Undocumented; users of the service report both."""
+
+MAX_VECTOR_LIST = 1000
+VECTOR_CURSOR_LIFE = 300.0
+"""Seconds until a cursor of the listing expires. The documentation says only "cursors have an expiration timestamp"."""
 
 FLOAT = np.dtype("<f4")
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -60,23 +66,33 @@ _DEFAULT_COUNT = 100
 
 async def _write(call: Call, kind: MutationKind) -> Response:
     vectors = await _read_vectors(call)
-    index = current_index(call)
+    index = find_index(call)
     _check_dimensions(vectors, index)
-    return change_index(call.backend, index, kind, vectors=vectors)
+    if kind == "upsert":
+        vectors = list({vector.id: vector for vector in vectors}.values())
+    types = property_types(call.backend, index, accepted=True)
+    rows = [vector._asdict() | {"indexed": indexed_properties(vector.metadata, types)} for vector in vectors]
+    return change_index(call.backend, index, kind, rows)
 
 
 async def _delete_by_ids(call: Call) -> Response:
-    vectors = [VectorRow(identifier, None) for identifier in await _ids(call, MAX_DELETED_IDS)]
-    return change_index(call.backend, current_index(call), "delete", vectors=vectors)
+    rows = [{"id": identifier} for identifier in await _ids(call, MAX_DELETED_IDS)]
+    return change_index(call.backend, find_index(call), "delete", rows)
 
 
 async def _get_by_ids(call: Call) -> Response:
     """Return the vectors of the ids. An unknown id has no row in the answer."""
     ids = await _ids(call, MAX_READ_IDS)
-    index = current_index(call)
-    sql = "SELECT * FROM vz_vectors WHERE of_index = ? AND id = ?"
-    rows = (call.backend.store.one(sql, (index.number, identifier)) for identifier in dict.fromkeys(ids))
-    return ok([_render_vector(dict(row)) for row in rows if row is not None])
+    index = find_index(call)
+    rows = (find_vector(call.backend, index, identifier) for identifier in dict.fromkeys(ids))
+    return ok([_render_vector(row) for row in rows if row is not None])
+
+
+def find_vector(backend: Backend, index: IndexRow, identifier: str) -> dict[str, Any] | None:
+    """Return the row of the vector that is visible under this id, or None."""
+    sql = f"SELECT * FROM vz_vectors WHERE of_index = :index AND id = :id AND {VALID_AT}"  # noqa: S608 - a constant
+    row = backend.store.one(sql, {"index": index.number, "id": identifier, "at": backend.clock()})
+    return None if row is None else dict(row)
 
 
 def _render_vector(row: dict[str, Any]) -> dict[str, Any]:
@@ -99,6 +115,15 @@ async def _ids(call: Call, limit: int) -> list[str]:
     return ids
 
 
+class _Vector(NamedTuple):
+    """A vector of a request. data: its float32 values; metadata: JSON text."""
+
+    id: str
+    data: bytes
+    metadata: str | None = None
+    namespace: str | None = None
+
+
 class _Listing(NamedTuple):
     """The ids of an index at the first page of a listing. Every page of the listing reads them."""
 
@@ -110,7 +135,7 @@ class _Listing(NamedTuple):
 async def _list(call: Call) -> Response:
     """Return one page of ids. A listing of one page is not stored and has no cursor; a cursor is TOKEN.PLACE."""
     count = call.number("count", _DEFAULT_COUNT, 1, MAX_VECTOR_LIST, refuse=not_valid)
-    index = current_index(call)
+    index = find_index(call)
     call.backend.store.run("DELETE FROM vz_listings WHERE expires_at <= ?", (call.backend.clock(),))
     cursor = call.query("cursor")
     listing, start = (
@@ -131,7 +156,8 @@ async def _list(call: Call) -> Response:
 
 
 def _begin_listing(backend: Backend, index: IndexRow, count: int) -> _Listing:
-    rows = backend.store.all("SELECT id FROM vz_vectors WHERE of_index = ? ORDER BY id", (index.number,))
+    sql = f"SELECT id FROM vz_vectors WHERE of_index = :index AND {VALID_AT} ORDER BY id"  # noqa: S608 - a constant
+    rows = backend.store.all(sql, {"index": index.number, "at": backend.clock()})
     listing = _Listing(secrets.token_urlsafe(12), backend.clock() + VECTOR_CURSOR_LIFE, [row["id"] for row in rows])
     if len(rows) > count:
         sql = "INSERT INTO vz_listings (token, expires_at, ids, of_index) VALUES (?, ?, ?, ?)"
@@ -149,15 +175,15 @@ def _find_page(backend: Backend, index: IndexRow, cursor: str) -> tuple[_Listing
     return _Listing(row["token"], row["expires_at"], json.loads(row["ids"])), int(place)
 
 
-async def _read_vectors(call: Call) -> list[VectorRow]:
+async def _read_vectors(call: Call) -> list[_Vector]:
     """Return the vectors in their order. ApiError 413 if the body is too large, else 400 for the first mistake.
 
     With ?unparsable-behavior=discard, lines that cannot be parsed are omitted.
     """
-    body = await call.read(MAX_VECTORS_SIZE, refuse=too_large)
+    body = await call.read(MAX_VECTORS_SIZE, refuse=_too_large)
     form = _form_type(call)
     discard = call.choice("unparsable-behavior", ("error", "discard"), refuse=not_valid) == "discard"
-    vectors: list[VectorRow] = []
+    vectors: list[_Vector] = []
     for number, line in enumerate(io.BytesIO(body if form is None else _part(form, body)), start=1):
         if number % _LINES_PER_TURN == 0:
             # Parsing 100 MB of numbers takes seconds; other requests run in between.
@@ -204,11 +230,15 @@ def _part(content_type: str, body: bytes) -> bytes:
     return bytes(part.data)
 
 
+def _too_large(message: str) -> ApiError:
+    return ApiError(413, 10413, message)
+
+
 def _unparsable(reason: str) -> ApiError:
     return refused(40023, f"failed to parse vectors in ndjson format: {reason}")
 
 
-def _read_line(line: bytes) -> VectorRow:
+def _read_line(line: bytes) -> _Vector:
     """Return the vector of one line. ValueError if the line cannot be parsed, ApiError if it breaks a known rule."""
     try:
         # Not read_json, which serializes the value again: that takes seconds for five thousand vectors.
@@ -224,7 +254,7 @@ def _read_line(line: bytes) -> VectorRow:
         raise ValueError("namespace must be a text")
     data = pack(raw.get("values")).tobytes()
     check_id(identifier)
-    return VectorRow(identifier, data, _metadata(identifier, raw.get("metadata")), _namespace(namespace))
+    return _Vector(identifier, data, _metadata(identifier, raw.get("metadata")), _namespace(namespace))
 
 
 def pack(values: Any) -> Floats:
@@ -246,10 +276,10 @@ def unpack(data: bytes) -> list[float]:
     return values
 
 
-def _check_dimensions(vectors: list[VectorRow], index: IndexRow) -> None:
+def _check_dimensions(vectors: list[_Vector], index: IndexRow) -> None:
     """Raise ApiError 400/40012, which names the first vector that does not fit the index."""
     for vector in vectors:
-        count = len(vector.data or b"") // FLOAT.itemsize
+        count = len(vector.data) // FLOAT.itemsize
         if count != index.dimensions:
             message = f'invalid vector for id="{vector.id}", expected {index.dimensions} dimensions, and got {count}'
             raise refused(40012, f"{message} dimensions")

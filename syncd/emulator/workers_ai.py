@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from starlette.responses import Response
 
-from syncd.emulator.quota import RequestCounts
 from syncd.emulator.requests import ApiError, Call, Endpoint, ok
 
 _TOKEN = re.compile(r"[a-z0-9]{1,6}|[^\sa-z0-9]")
@@ -61,8 +60,7 @@ async def _run(call: Call) -> Response:
     _check_lengths(model, texts)
     # Vectors of different models or poolings must not be comparable, so both are part of the seed.
     vectors = embed(texts, model.dimensions, f"{name} {pooling}")
-    requests: RequestCounts = call.request.app.state.requests
-    requests.embedded_texts += len(texts)
+    call.backend.requests.embedded_texts += len(texts)
     result: dict[str, Any] = {"shape": [len(texts), model.dimensions], "data": vectors}
     if pooling is not None:
         result["pooling"] = pooling

@@ -93,8 +93,8 @@ class Shards:
 @pytest.fixture
 def diary(tmp_path: Path) -> Iterator[tuple[Workspace, Diary]]:
     with open_workspace(tmp_path) as workspace:
-        router = workspace.server._app.router
-        router.default = diary = Diary(router.default)
+        diary = Diary(workspace.server._app)
+        workspace.server._uvicorn.config.loaded_app = diary
         workspace.remote.create("docs")
         yield workspace, diary
 

@@ -9,10 +9,9 @@ from urllib.parse import quote
 import cloudflare
 import httpx
 import pytest
-from starlette.applications import Starlette
 
 from syncd.emulator.options import EmulatorOptions
-from syncd.emulator.server import create_app
+from syncd.emulator.server import Emulator
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 ROOT = f"/accounts/{ACCOUNT}/ai-search"
@@ -44,7 +43,7 @@ class ManualClock:
 class ApiClient:
     """A client of one stand-in, with methods for the AI Search instance "docs"."""
 
-    def __init__(self, app: Starlette, clock: ManualClock) -> None:
+    def __init__(self, app: Emulator, clock: ManualClock) -> None:
         self.app = app
         self.clock = clock
         self.client = httpx.AsyncClient(
@@ -99,15 +98,15 @@ def codes(caught: pytest.ExceptionInfo[cloudflare.APIStatusError]) -> list[int |
     return [error.code for error in caught.value.errors]
 
 
-def counter(app: Starlette) -> Any:
-    return app.state.requests
+def counter(app: Emulator) -> Any:
+    return app.backend.requests
 
 
 @asynccontextmanager
 async def emulator(**options: Any) -> AsyncIterator[ApiClient]:
     """Yield a client of a stand-in. The instance "docs" exists unless a token is set."""
     clock = ManualClock()
-    app = create_app(EmulatorOptions(**options), clock=clock, sleep=clock.sleep)
+    app = Emulator(EmulatorOptions(**options), clock=clock, sleep=clock.sleep)
     api = ApiClient(app, clock)
     try:
         async with api.client:
@@ -118,7 +117,7 @@ async def emulator(**options: Any) -> AsyncIterator[ApiClient]:
             counter(app).reset()
             yield api
     finally:
-        app.state.backend.store.close()
+        app.backend.store.close()
 
 
 class KVClient:

@@ -43,7 +43,7 @@ async def test_deleting_an_instance_deletes_its_items() -> None:
         await api.result("POST", INSTANCES, json={"id": "docs"})
         assert await api.listed() == []
         assert await api.search("remembered") == []
-        store = api.app.state.backend.store
+        store = api.app.backend.store
         assert [store.value(f"SELECT count(*) FROM ai_{table}") for table in ("contents", "chunks", "logs")] == [0] * 3
 
 

@@ -229,7 +229,7 @@ async def test_a_bulk_of_too_many_items_for_the_option_times_out_in_html() -> No
 
 async def test_a_failed_bulk_write_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     async with kv_emulator(unsuccessful=0.5) as kv:
-        store = kv.api.app.state.backend.store
+        store = kv.api.app.backend.store
         many = store.many
 
         def broken(sql: str, rows: Any) -> None:

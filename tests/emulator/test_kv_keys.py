@@ -147,6 +147,6 @@ async def test_past_states_are_removed_after_the_lag() -> None:
         for _ in range(5):
             await kv.put("a")
             kv.clock.wait(61)
-        store = kv.api.app.state.backend.store
+        store = kv.api.app.backend.store
         assert store.value("SELECT count(*) FROM kv_entries") <= 2
         assert store.value("SELECT count(*) FROM kv_entries WHERE valid_to IS NOT NULL AND data IS NOT NULL") == 0

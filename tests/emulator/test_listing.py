@@ -195,7 +195,7 @@ async def test_a_lagging_store_removes_states_that_no_listing_can_show() -> None
         for _ in range(10):
             await api.upload("a.md")
             api.clock.wait(2)
-        store = api.app.state.backend.store
+        store = api.app.backend.store
         assert store.value("SELECT count(*) FROM ai_items") <= 4
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from syncd.emulator.indexing_errors import INSTANCE_ERRORS, ITEM_ERRORS
+from syncd.emulator.ai_search_files import INSTANCE_ERRORS, ITEM_ERRORS
 from tests.emulator.harness import DOCS, ITEMS, KV_ROOT, ROOT, ApiClient, emulator, form
 
 FOX = b"The quick brown fox"

@@ -209,13 +209,13 @@ async def test_an_invalid_metadata_index_is_refused(body: Any) -> None:
 
 async def test_reads_of_vectorize_do_not_count_as_changing() -> None:
     async with vectorize_emulator() as index:
-        index.api.app.state.requests.reset()
+        index.api.app.backend.requests.reset()
         await index.send([row("a")])
         await index.get("a")
         await index.query(1, 0)
         await index.info()
         template = "/accounts/{account_id}/vectorize/v2/indexes/{index_name}"
-        assert index.api.app.state.requests.as_json() == {
+        assert index.api.app.backend.requests.as_json() == {
             "total": 4,
             "changing": 1,
             "embedded_texts": 0,

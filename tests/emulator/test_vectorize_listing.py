@@ -93,7 +93,7 @@ async def test_a_cursor_is_valid_until_it_expires() -> None:
         index.clock.wait(0.5)
         for old in (cursor, page["nextCursor"]):
             assert await index.api.refusal("GET", f"{index.at}/list", params={"cursor": old}) == (400, 10400)
-        store = index.api.app.state.backend.store
+        store = index.api.app.backend.store
         assert store.value("SELECT count(*) FROM vz_listings") == 0
 
 

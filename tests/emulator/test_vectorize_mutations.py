@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from syncd.emulator.options import EmulatorOptions
-from syncd.emulator.server import create_app
+from syncd.emulator.server import Emulator
 from tests.emulator.harness import (
     LAG,
     NDJSON,
@@ -99,14 +99,14 @@ async def test_pending_changes_survive_a_restart(tmp_path: Path) -> None:
     options = EmulatorOptions(store=tmp_path / "emulator.db", mutation_lag=10)
 
     def start(options: EmulatorOptions) -> VectorizeClient:
-        return VectorizeClient(ApiClient(create_app(options, clock=clock, sleep=clock.sleep), clock), "docs")
+        return VectorizeClient(ApiClient(Emulator(options, clock=clock, sleep=clock.sleep), clock), "docs")
 
     async with (before := start(options)).api.client:
         await make_index(before.api)
         await before.index("folder")
         sent = await before.send([row("a", 0.1, 0.2, metadata={"folder": "x"}, namespace="n"), row("b")])
         gone = await before.drop("b")
-    before.api.app.state.backend.store.close()
+    before.api.app.backend.store.close()
     # A shorter lag after the restart does not apply the later change first.
     async with (after := start(EmulatorOptions(store=options.store, mutation_lag=1))).api.client:
         last = await after.send([row("c")])
@@ -117,7 +117,7 @@ async def test_pending_changes_survive_a_restart(tmp_path: Path) -> None:
         assert (await after.info())["processedUpToMutation"] == last
         assert sent != gone
         assert await after.nearest(1, 0, filter={"folder": "x"}, namespace="n") == ["a"]
-    after.api.app.state.backend.store.close()
+    after.api.app.backend.store.close()
 
 
 @pytest.mark.parametrize("count", [99, 100])

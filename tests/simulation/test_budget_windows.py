@@ -106,7 +106,7 @@ async def first_pass(base: Path, files: int, edit_s: float, kill_s: float) -> tu
                     next_kill += kill_s
             took = max(made.arrived.values())
             await made.kill()
-            window = harness.wire.inner.app.state.window  # type: ignore[attr-defined]
+            window = harness.wire.inner.app.backend.window  # type: ignore[attr-defined]
             return made, took, window
 
 

@@ -62,7 +62,7 @@ class Day:
             self.again[key, self.content[key]] += 1
             if key.startswith("never"):
                 # Every indexing of these items fails temporarily, like the first one.
-                store = self.harness.wire.inner.app.state.backend.store  # type: ignore[attr-defined]
+                store = self.harness.wire.inner.app.backend.store  # type: ignore[attr-defined]
                 store.run("DELETE FROM ai_logs WHERE item = ?", (request.url.path.rpartition("/")[2],))
             return await carry()
 

@@ -10,11 +10,10 @@ from random import Random
 from typing import Any, cast
 from urllib.parse import parse_qs
 
-from starlette.applications import Starlette
 from starlette.types import Message, Receive, Scope, Send
 
 from syncd.emulator.options import EmulatorOptions
-from syncd.emulator.server import Server, create_app
+from syncd.emulator.server import Emulator, Server
 from tests.torture.stormy_remote import PLACE
 
 HTML = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>cloudflare</body></html>"
@@ -54,8 +53,8 @@ class FaultyStandin:
     know of them then. counted: faults by kind. after_refusal: requests that followed the first 401.
     """
 
-    def __init__(self, app: Starlette, seed: int, spared: Callable[[str], bool]) -> None:
-        self.state = app.state
+    def __init__(self, app: Emulator, seed: int, spared: Callable[[str], bool]) -> None:
+        self.backend = app.backend
         self.rates: Mapping[str, float] = {}
         self.counted: Counter[str] = Counter()
         self.requests = 0
@@ -69,7 +68,7 @@ class FaultyStandin:
     def calm(self) -> None:
         """End all faults and lags."""
         self.rates = {}
-        backend = self.state.backend
+        backend = self.backend
         object.__setattr__(
             backend, "options", replace(backend.options, list_lag=0.0, mutation_lag=0.0, unsuccessful=0.0)
         )
@@ -77,7 +76,7 @@ class FaultyStandin:
     @property
     def lag_s(self) -> float:
         """Return the seconds after which every reader sees a change, at the latest."""
-        options = self.state.backend.options
+        options = self.backend.options
         return float(max(options.list_lag, options.mutation_lag))
 
     def forget_refusal(self) -> None:
@@ -234,8 +233,8 @@ def served(
     options: EmulatorOptions, seed: int, spared: Callable[[str], bool]
 ) -> Iterator[tuple[Server, FaultyStandin]]:
     """Run a stand-in without faults on a loopback port within the block."""
-    faulty = FaultyStandin(create_app(options), seed, spared)
-    with Server(cast("Starlette", faulty), 0) as server:
+    faulty = FaultyStandin(Emulator(options), seed, spared)
+    with Server(cast("Emulator", faulty), 0) as server:
         yield server, faulty
 
 

@@ -14,11 +14,10 @@ from random import Random
 from types import FrameType
 
 import httpx
-from starlette.applications import Starlette
 
 import syncd
 from syncd.emulator.options import EmulatorOptions
-from syncd.emulator.server import Server, create_app
+from syncd.emulator.server import Emulator, Server
 from tests.e2e.harness import ACCOUNT, TOKEN
 from tests.torture.faulty_standin import FaultyStandin, weather
 
@@ -266,7 +265,7 @@ class Daemon:
 
 
 def _serve(port: int, store: Path, strength: float, seed: int) -> None:
-    faulty = FaultyStandin(create_app(EmulatorOptions(store=store)), seed, lambda _: False)
+    faulty = FaultyStandin(Emulator(EmulatorOptions(store=store)), seed, lambda _: False)
     if strength:
         faulty.rates = weather(strength) | {"503": strength / 2}
 
@@ -274,7 +273,7 @@ def _serve(port: int, store: Path, strength: float, seed: int) -> None:
         raise SystemExit
 
     signal.signal(signal.SIGTERM, end)
-    app: Starlette = faulty  # type: ignore[assignment]
+    app: Emulator = faulty  # type: ignore[assignment]
     with Server(app, port):
         print("ready", flush=True)
         signal.pause()

@@ -17,7 +17,7 @@ from syncd.core.problems import (
     skipped_problem,
     tries_of,
 )
-from syncd.emulator.indexing_errors import INDEXING_ERRORS
+from syncd.emulator.ai_search_files import INDEXING_ERRORS
 
 DOCUMENTED: dict[Consequence, tuple[str, ...]] = {
     "content": (

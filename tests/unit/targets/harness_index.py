@@ -13,7 +13,7 @@ MINUTE_S = 60.0
 
 
 def backend(harness: Harness) -> Any:
-    return harness.wire.inner.app.state.backend  # type: ignore[attr-defined]
+    return harness.wire.inner.app.backend  # type: ignore[attr-defined]
 
 
 def filled(harness: Harness, fixture: MirrorFixture, count: int, start: int = 0) -> list[str]:

@@ -20,7 +20,7 @@ from syncd.core.names import NO_FORMS, Forms
 from syncd.core.plan import Policy
 from syncd.core.rules import Rules
 from syncd.emulator.options import EmulatorOptions
-from syncd.emulator.server import create_app
+from syncd.emulator.server import Emulator
 from syncd.local.walk import Tree
 from syncd.service.build import build_mirror
 from syncd.state.db import open_state
@@ -216,7 +216,7 @@ async def open_harness(
 ) -> AsyncIterator[Harness]:
     """Start an emulator. title: the title of its namespace, None for no namespace."""
     clock = clock or Clock()
-    app = create_app(EmulatorOptions(**manners), clock=clock, sleep=clock.sleep)
+    app = Emulator(EmulatorOptions(**manners), clock=clock, sleep=clock.sleep)
     wire = Wire(httpx.ASGITransport(app=app))
     headers = {"Authorization": "Bearer any"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), headers=headers) as stranger:
@@ -229,4 +229,4 @@ async def open_harness(
             for fixture in made.fixtures:
                 fixture.mirror.db.close()
                 await fixture.transport.aclose()
-            app.state.backend.store.close()
+            app.backend.store.close()

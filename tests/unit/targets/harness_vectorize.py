@@ -16,7 +16,7 @@ from syncd.config.schema import MirrorConfig
 from syncd.core.errors import Park
 from syncd.core.model import Content, Put
 from syncd.emulator.options import EmulatorOptions
-from syncd.emulator.server import create_app
+from syncd.emulator.server import Emulator
 from syncd.service.build import Grants, build_mirror, build_settings, build_target
 from syncd.state.db import open_state
 from syncd.sync.mirror import Mirror
@@ -133,13 +133,13 @@ class Harness:
     @property
     def embedded(self) -> int:
         """The number of texts embedded so far."""
-        count: int = self.app.state.requests.embedded_texts
+        count: int = self.app.backend.requests.embedded_texts
         return count
 
     @property
     def changing(self) -> int:
         """The number of requests so far that may have changed the remote."""
-        count: int = self.app.state.requests.changing
+        count: int = self.app.backend.requests.changing
         return count
 
     # -- another client
@@ -172,7 +172,7 @@ class Harness:
 async def open_harness(base: Path, *, clock: Any = None, **manners: Any) -> AsyncIterator[Harness]:
     """Start an emulator without an index."""
     clock = clock or Clock()
-    app = create_app(EmulatorOptions(**manners), clock=clock, sleep=clock.sleep)
+    app = Emulator(EmulatorOptions(**manners), clock=clock, sleep=clock.sleep)
     wire = Wire(httpx.ASGITransport(app=app), clock)
     headers = {"Authorization": "Bearer any"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), headers=headers) as stranger:
@@ -183,4 +183,4 @@ async def open_harness(base: Path, *, clock: Any = None, **manners: Any) -> Asyn
             for fixture in made.fixtures:
                 fixture.mirror.db.close()
                 await fixture.transport.aclose()
-            app.state.backend.store.close()
+            app.backend.store.close()

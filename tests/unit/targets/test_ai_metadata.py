@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from syncd.emulator.limits import MAX_METADATA_SIZE
+from syncd.emulator.ai_search_index import MAX_METADATA_SIZE
 from syncd.targets.ai_search.writing import METADATA_LIMIT
 from tests.unit.targets.harness_ai_search import INSTANCES, ITEMS, Harness, open_harness
 

@@ -1,4 +1,44 @@
-"""The errors of indexing that the service documents. Source: "AI Search: indexing error codes"."""
+"""The documented facts about files: the accepted types with their sizes, and the errors of indexing.
+
+Sources: "AI Search: limits and pricing", "AI Search: data source" and "AI Search: indexing error codes".
+"""
+
+MAX_FILE_SIZE = 4 * 1024 * 1024
+"""Bytes of one upload of any type but those with MAX_LARGE_FILE_SIZE."""
+
+MAX_LARGE_FILE_SIZE = 10 * 1024 * 1024
+"""Bytes of a plain text or code file, and of a PDF if the instance reads pictures of text (use_ocr)."""
+
+# fmt: off
+PLAIN_TYPES = (
+    ".txt", ".rst", ".log", ".log.gz", ".ini", ".conf", ".env", ".properties", ".gitignore", ".editorconfig", ".toml",
+    ".markdown", ".md", ".mdx", ".mdoc", ".tex", ".latex", ".sh", ".bat", ".ps1", ".sgml", ".json",
+    ".sql", ".yaml", ".yml", ".css", ".js", ".php", ".py", ".rb", ".java", ".c", ".cpp",
+    ".cxx", ".h", ".hpp", ".go", ".rs", ".swift", ".dart", ".el",
+)
+# fmt: on
+TEXTUAL_RICH_TYPES = (".svg", ".html", ".htm", ".xml", ".csv")
+# fmt: off
+BINARY_TYPES = (
+    ".pdf", ".jpeg", ".jpg", ".png", ".webp", ".gif", ".bmp", ".xlsx", ".xlsm", ".xlsb", ".xls",
+    ".et", ".docx", ".ods", ".odt", ".numbers",
+)
+# fmt: on
+FILE_TYPES = PLAIN_TYPES + TEXTUAL_RICH_TYPES + BINARY_TYPES
+"""Accepted endings of a key; any other ending is 7060."""
+
+PACKED_TYPES = (".log.gz",)
+"""Plain types with the lower limit: whether the service counts packed or unpacked bytes is unknown."""
+
+
+def max_file_size(key: str, *, use_ocr: bool) -> int:
+    """Return the limit for the upload of this key in bytes. use_ocr: the instance's indexing option."""
+    name = key.lower()
+    if name.endswith(".pdf"):
+        return MAX_LARGE_FILE_SIZE if use_ocr else MAX_FILE_SIZE
+    large = name.endswith(PLAIN_TYPES) and not name.endswith(PACKED_TYPES)
+    return MAX_LARGE_FILE_SIZE if large else MAX_FILE_SIZE
+
 
 ITEM_ERRORS = {
     "unknown_error": "Vector ingestion did not confirm, giving up",
