@@ -48,10 +48,6 @@ class BadPattern(ValueError):
         self.why = why
 
 
-class _PatternFaultError(Exception):
-    """The reason why a pattern cannot match anything."""
-
-
 class LastMatch(NamedTuple):
     """The last pattern that matches a path. out: whether it excludes the path."""
 
@@ -171,7 +167,7 @@ def parse(number: int, line: str) -> Pattern | None:
     try:
         tokens = _tokens(body)
         expression = _expression(tokens)
-    except _PatternFaultError as error:
+    except ValueError as error:
         raise BadPattern(number, line, str(error)) from None
     end = "/" if directory else "/?"
     return Pattern(number, text, text.startswith("!"), anchored, expression + end, *_last(tokens))
@@ -226,7 +222,7 @@ def _tokens(body: str) -> list[object]:
         if char == "\\":
             at += 1
             if at == len(body):
-                raise _PatternFaultError("it ends with a backslash")
+                raise ValueError("it ends with a backslash")
             char = body[at]
             tokens.append(_SEPARATOR if char == "/" else re.escape(char))
         else:
@@ -247,7 +243,7 @@ def _bracket(body: str, start: int) -> tuple[str, int]:
         first = False
         if named := re.compile(r"\[:([^\]]*):\]").match(body, at):
             if named[1] not in _CLASSES:
-                raise _PatternFaultError(f"[:{named[1]}:] is no class of characters")
+                raise ValueError(f"[:{named[1]}:] is no class of characters")
             members.append(_CLASSES[named[1]])
             at, before = named.end(), None
             continue
@@ -255,7 +251,7 @@ def _bracket(body: str, start: int) -> tuple[str, int]:
         char, at = _member(body, at + dash)
         if dash and before is not None:
             if before > char:
-                raise _PatternFaultError(f"its range {before}-{char} is empty")
+                raise ValueError(f"its range {before}-{char} is empty")
             members.append(f"{re.escape(before)}-{re.escape(char)}")
             before = None
         else:
@@ -271,7 +267,7 @@ def _bracket(body: str, start: int) -> tuple[str, int]:
 def _member(body: str, at: int) -> tuple[str, int]:
     at += body[at : at + 1] == "\\"
     if at >= len(body):
-        raise _PatternFaultError("its bracket is not closed")
+        raise ValueError("its bracket is not closed")
     return body[at], at + 1
 
 
@@ -280,7 +276,7 @@ def _expression(tokens: Sequence[object]) -> str:
     pieces: list[list[str]] = [[]]
     for segment in _split(tokens, _SEPARATOR):
         if not segment:
-            raise _PatternFaultError("it has an empty name between two slashes")
+            raise ValueError("it has an empty name between two slashes")
         if len(segment) > 1 and all(token is _STAR for token in segment):
             pieces.append([])
         else:

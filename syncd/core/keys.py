@@ -97,3 +97,16 @@ LAST = "\U0010ffff"
 def keys_below(prefix: str) -> tuple[str, str]:
     """Return the key range (first, upto) of all keys that begin with any prefix, also with the empty one."""
     return (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)) if prefix else ("", LAST)
+
+
+def directories_above(path: str) -> list[str]:
+    """Return the directories ("", "a/", "a/b/") above a path."""
+    return [path[:end] for end in (0, *(at + 1 for at, char in enumerate(path) if char == "/"))]
+
+
+def prefix_of(key: str, marked_length: object) -> str:
+    """Return the key prefix of the mirror that wrote an entry. marked_length: its length in the mark of the entry."""
+    length = marked_length
+    if isinstance(length, str) and length.isdecimal() and len(length) < 5:
+        length = int(length)
+    return key[:length] if isinstance(length, int) and 0 <= length <= len(key) else ""

@@ -167,14 +167,6 @@ def shown_checksum(checksum: str) -> str:
 # -- short names
 
 
-def prefix_of(key: str, marked_length: object) -> str:
-    """Return the key prefix of the mirror that wrote an entry. marked_length: its length in the mark of the entry."""
-    length = marked_length
-    if isinstance(length, str) and length.isdecimal() and len(length) < 5:
-        length = int(length)
-    return key[:length] if isinstance(length, int) and 0 <= length <= len(key) else ""
-
-
 def remote_name(key: str, length: int, max_bytes: int | None = None) -> str:
     """Return the key if it fits, else a short name of at most `length` characters and `max_bytes` bytes of UTF-8.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 from syncd.core.globs import PatternList, lines_of
-from syncd.core.keys import name_fault, normal
+from syncd.core.keys import directories_above, name_fault, normal
 from syncd.core.probe_answers import PROBE_STEM
 
 IGNORE_FILE = ".syncdignore"
@@ -89,10 +89,8 @@ class Rules:
 
     def excluded_deep(self, path: str, ignores: Sequence[IgnoreFile] = ()) -> str | None:
         """Return the rule that excludes a path or one of its parent directories, or None."""
-        for end, char in enumerate(path):
-            if char == "/" and end + 1 < len(path) and (rule := self.excluded(path[: end + 1], ignores)):
-                return rule
-        return self.excluded(path, ignores)
+        rules = (self.excluded(above, ignores) for above in (*directories_above(path)[1:], path))
+        return next(filter(None, rules), None)
 
     def forbids(self, path: str, ignores: Sequence[IgnoreFile] = ()) -> str | None:
         """Return the rule that forbids a link through a path, whether the path is a file or a directory.
@@ -100,8 +98,7 @@ class Rules:
         `include` and the reserved names (DOTTED, PROBES) do not forbid it: a link may lead through a path that is not
         mirrored.
         """
-        ends = [end + 1 for end, char in enumerate(path) if char == "/"]
-        for candidate in (*(path[:end] for end in ends), path, f"{path}/"):
+        for candidate in (*directories_above(path)[1:], path, f"{path}/"):
             is_excluded, rule = self._verdict(candidate, ignores) or (False, "")
             if is_excluded:
                 return rule

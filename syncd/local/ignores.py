@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from syncd.core.errors import IgnoreFileError
 from syncd.core.globs import BadPattern
-from syncd.core.keys import normal, shown
+from syncd.core.keys import directories_above, normal, shown
 from syncd.core.plain_text import decode, shown_size
 from syncd.core.rules import IgnoreFile, Rules
-from syncd.local.read import Fingerprint, directories_above, fingerprint, open_file, read_up_to
+from syncd.local.read import Fingerprint, fingerprint, open_file, read_up_to
 
 IGNORE_FILE_LIMIT = 4 * 1024 * 1024
 """Largest ignore file (our own limit)."""

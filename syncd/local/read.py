@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from syncd.core.errors import DiskRetry, FileChanged, IgnoreFileError, Park, RootHalt
-from syncd.core.keys import from_os, normal, shown, shown_path, to_bytes
+from syncd.core.keys import directories_above, from_os, normal, shown, shown_path, to_bytes
 from syncd.core.model import Content, Problem, int64
 from syncd.core.problems import Limits
 
@@ -42,13 +42,13 @@ MAX_DEPTH = 64
 """Directories that are open at the same time (our own limit)."""
 
 
-def root_identity(path: Path) -> tuple[int, int] | None:
+def root_identity(path: Path) -> Identity | None:
     """Return the identity of the directory at `path`. Follows links. None: it is missing or unreadable."""
     try:
         status = path.stat()
     except (OSError, ValueError):
         return None
-    return (status.st_dev, status.st_ino)
+    return status.st_dev, status.st_ino
 
 
 def fingerprint(status: os.stat_result) -> Fingerprint:
@@ -199,11 +199,6 @@ class Disk:
         return open_below(os.open(self.root, _OPEN | os.O_DIRECTORY), folder.split("/")[:-1])
 
 
-def directories_above(path: str) -> list[str]:
-    """Return the directories ("", "a/", "a/b/") above a path."""
-    return [path[:end] for end in (0, *(at + 1 for at, char in enumerate(path) if char == "/"))]
-
-
 def directory_entries(
     descriptor: int,
 ) -> "AbstractContextManager[Iterator[os.DirEntry[str]] | Iterator[os.DirEntry[bytes]]]":
@@ -267,7 +262,7 @@ class _Walker:
 
     def __init__(self, root: Path) -> None:
         self._roots = [os.fsencode(root), os.fsencode(os.path.realpath(root))]
-        self._open = [("", os.open(root, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY))]
+        self._open = [("", os.open(root, _OPEN | os.O_DIRECTORY))]
 
     def close(self) -> None:
         for _, descriptor in self._open:
@@ -342,7 +337,8 @@ class Links:
                 if not self._through[place]:
                     del self._through[place]
             # The directories above each place count too, because one of them may be renamed.
-            whole = {place[:end] for place in places for end in _ends(place)} - {link}
+            above = {folder[:-1] for place in places for folder in directories_above(place)}
+            whole = {*places, *above} - {"", link}
             self._places[link] = tuple(whole)
             for place in whole:
                 self._through.setdefault(place, set()).add(link)
@@ -351,8 +347,3 @@ class Links:
         """Return the links that lead through a path."""
         with self._lock:
             return sorted(self._through.get(place, ()))
-
-
-def _ends(path: str) -> Iterator[int]:
-    yield from (end for end, char in enumerate(path) if char == "/")
-    yield len(path)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from syncd.core.errors import unexpected_error
-from syncd.core.keys import NOT_UTF8, from_os, name_fault, normal, shown
+from syncd.core.keys import NOT_UTF8, directories_above, from_os, name_fault, normal, shown
 from syncd.core.model import Excluded, Item, Local, Problem
 from syncd.core.problems import Limits
 from syncd.core.rules import IgnoreFile, Rules
@@ -23,7 +23,6 @@ from syncd.local.read import (
     Fingerprint,
     LinkEscapes,
     Links,
-    directories_above,
     directory_entries,
     fingerprint,
     open_file,

@@ -9,9 +9,8 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 from watchdog.events import (
@@ -32,7 +31,7 @@ from watchdog.observers.api import BaseObserver, EventEmitter, ObservedWatch
 
 from syncd.core.keys import from_os
 from syncd.core.model import EVERYTHING, Hint
-from syncd.local.read import root_identity
+from syncd.local.read import Identity, root_identity
 from syncd.watch.polling import Ignore
 
 _log = structlog.get_logger()
@@ -124,10 +123,9 @@ class _Pulse(FileSystemEventHandler):
         self.dispatcher.set()
 
 
-@dataclass(frozen=True, slots=True)
-class _Watch:
+class _Watch(NamedTuple):
     observed: ObservedWatch
-    identity: tuple[int, int] | None
+    identity: Identity | None
 
 
 class KernelWatch:

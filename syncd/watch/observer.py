@@ -17,7 +17,7 @@ from syncd.core.keys import shown_path
 from syncd.core.model import EVERYTHING, Hint, WatchMode, WatchSetting
 from syncd.core.plain_text import counted
 from syncd.local.mounts import mounts_below, network_filesystem
-from syncd.local.read import root_identity
+from syncd.local.read import Identity, root_identity
 from syncd.watch.kernel import KernelWatch, RootHandler
 from syncd.watch.polling import Ignore, Poller
 
@@ -56,11 +56,7 @@ class Inbox:
             wake = not self._waking
             self._waking = True
         if wake:
-            try:
-                self._loop.call_soon_threadsafe(self._wake)
-            except RuntimeError:
-                # The loop is closed. The next start makes a full pass.
-                return
+            _call_soon(self._loop, self._wake)
 
     def drain(self) -> dict[str, list[Hint]]:
         """Remove and return all hints by mirror, in the order of their arrival."""
@@ -128,7 +124,7 @@ class Monitor(threading.Thread):
         self._wake = threading.Event()
         self._stopped = False
         self._refused = threading.Event()
-        self._identity: tuple[int, int] | None = None
+        self._identity: Identity | None = None
         self._mounts: dict[str, str] = {}
         self._handler: RootHandler | None = None
         self._poller: Poller | None = None
@@ -268,13 +264,11 @@ class Watcher:
         ignore: Ignore | None = None,
         unwanted: Callable[..., bool] | None = None,
     ) -> None:
-        """Add the root of a mirror. The root may be missing. The watch starts with `start`, or at once after it.
+        """Add the root of a mirror. The root may be missing. The watch begins with `start`.
 
         ignore: see `Ignore`. unwanted(path, directory=...): returns whether to drop a hint. It runs in the threads of
-        the watch, so it must be fast and not access the disk. Raises ValueError if the mirror was added before.
+        the watch, so it must be fast and not access the disk.
         """
-        if mirror in self._monitors:
-            raise ValueError(f"mirror {mirror} is watched already")
         ready, loop = asyncio.Event(), asyncio.get_running_loop()
         self._ready[mirror] = ready
 
@@ -282,7 +276,7 @@ class Watcher:
             if not (unwanted and hint.path and unwanted(hint.path, directory=hint.subtree)):
                 self._inbox.put(mirror, hint)
 
-        monitor = Monitor(
+        self._monitors[mirror] = Monitor(
             Root(mirror, root, mode, poll_interval, ignore),
             self._kernel,
             put,
@@ -290,9 +284,6 @@ class Watcher:
             self._clock,
             self._identity_interval_s,
         )
-        self._monitors[mirror] = monitor
-        if self._started:
-            monitor.start()
 
     async def start(self) -> None:
         """Start, and return when all watches are set. A full pass that starts afterwards misses no change."""
@@ -300,8 +291,8 @@ class Watcher:
         self._kernel.start()
         for monitor in self._monitors.values():
             monitor.start()
-        for mirror in list(self._monitors):
-            await self.ready(mirror)
+        for ready in self._ready.values():
+            await ready.wait()
 
     async def ready(self, mirror: str) -> None:
         """Return when the first watch or snapshot of a mirror is complete."""
@@ -346,7 +337,7 @@ def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> N
     try:
         loop.call_soon_threadsafe(call)
     except RuntimeError:
-        # The loop is closed, so nothing waits for the call.
+        # The loop is closed, so nothing waits for the call. The next start makes a full pass.
         return
 
 

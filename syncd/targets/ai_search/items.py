@@ -11,8 +11,9 @@ from syncd.cloudflare.ai_search import BUILTIN, AISearch
 from syncd.cloudflare.ai_search_models import ItemPage, StoredItem
 from syncd.cloudflare.decoding import parse_time
 from syncd.core.errors import NotFound
+from syncd.core.keys import prefix_of
 from syncd.core.model import Content, Entry, Stored
-from syncd.core.names import FULL_KEY_FIELD, neighbours, prefix_of
+from syncd.core.names import FULL_KEY_FIELD, neighbours
 from syncd.core.probe_answers import DIGESTS, is_probe_name
 from syncd.targets.ai_search.probe_answers import CurrentAnswers
 from syncd.targets.base import Landmark, Newest, NewestPage

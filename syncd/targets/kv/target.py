@@ -17,8 +17,9 @@ from syncd.cloudflare.decoding import LISTINGS, CursorRefused, encodable
 from syncd.cloudflare.kv import BULK_GET_LIMIT, KV, LIST_LIMIT, KVNamespace, find_by_id, find_by_title
 from syncd.cloudflare.kv_models import METADATA_LIMIT, VALUE_LIMIT, KVNamespaceInfo
 from syncd.core.errors import Conflict, NotFound, Park, SyncdError, TargetMissing, TooMuch
+from syncd.core.keys import prefix_of
 from syncd.core.model import Content, Delete, Entry, Put
-from syncd.core.names import FULL_KEY_FIELD, prefix_of
+from syncd.core.names import FULL_KEY_FIELD
 from syncd.core.problems import KV_KEY_BYTES, Limits
 from syncd.targets.base import (
     NO_KEYS,

@@ -2,12 +2,7 @@
 
 import pytest
 
-from syncd.config.values import (
-    parse_duration,
-    parse_size,
-    seconds,
-    size,
-)
+from syncd.config.values import parse_duration, parse_size, seconds, size
 
 
 @pytest.mark.parametrize(

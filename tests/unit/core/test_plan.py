@@ -12,18 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.model import (
-    Adopt,
-    Delete,
-    Entry,
-    Excluded,
-    Forget,
-    Item,
-    Local,
-    Problem,
-    Put,
-    Record,
-)
+from syncd.core.model import Adopt, Delete, Entry, Excluded, Forget, Item, Local, Problem, Put, Record
 from syncd.core.plan import (
     BRAKE_FLOOR,
     Ask,

@@ -84,13 +84,3 @@ async def test_idle_watching_costs_no_processor_time(harness: WatchHarness) -> N
     started = time.process_time()
     await harness.inbox_silent(0.5)
     assert time.process_time() - started < 0.02
-
-
-async def test_the_same_mirror_cannot_be_added_twice(harness: WatchHarness) -> None:
-    await harness.watch()
-    with pytest.raises(ValueError, match="m is watched already"):
-        harness.watcher.add("m", harness.outside)
-    harness.watcher.add("late", harness.outside)
-    await harness.watcher.ready("late")
-    (harness.outside / "a.md").write_text("x")
-    await harness.hinted("a.md", mirror="late")
