@@ -17,9 +17,7 @@ from urllib.parse import quote
 
 HIDDEN = "[hidden]"
 LEAST_SECRET = 8
-"""Minimum characters of a secret that is removed from texts.
-
-A shorter one, such as "x", also occurs in unrelated words.
+"""Minimum characters of a secret that is removed from texts. A shorter one, such as "x", also occurs in other words.
 
 The tokens of Cloudflare have 40 characters or more, its global keys 37.
 """
@@ -41,10 +39,7 @@ def add_secrets(secrets: Collection[str]) -> None:
 
 
 def encoded_forms(secret: str) -> list[str]:
-    """Return a secret in plain form, in URL encoding, and as a part of base64.
-
-    A secret that is too short to be removed has no forms.
-    """
+    """Return a secret in plain form, in URL encoding, and as a part of base64. One that is too short has no forms."""
     if len(secret) < LEAST_SECRET:
         return []
     data = secret.encode("utf-8", "surrogatepass")
@@ -59,7 +54,22 @@ def encoded_forms(secret: str) -> list[str]:
 
 def redact(value: Any) -> Any:
     """Return a value of any type without secrets. A value that contains none is returned itself."""
-    return _redact(value) if _secrets else value
+    if not _secrets:
+        return value
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case str():
+            return redact_text(value)
+        case dict():
+            return {redact(key): redact(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [redact(inner) for inner in value]
+        case _:
+            # The log prints the representation of any other object.
+            shown = repr(value)
+            clean = redact_text(shown)
+            return value if clean == shown else clean
 
 
 def redact_text(text: str) -> str:
@@ -67,23 +77,6 @@ def redact_text(text: str) -> str:
     for secret in _secrets:
         text = text.replace(secret, HIDDEN)
     return text
-
-
-def _redact(value: Any) -> Any:
-    match value:
-        case None | bool() | int() | float():
-            return value
-        case str():
-            return redact_text(value)
-        case dict():
-            return {_redact(key): _redact(inner) for key, inner in value.items()}
-        case list() | tuple():
-            return [_redact(inner) for inner in value]
-        case _:
-            # The log prints the representation of any other object.
-            shown = repr(value)
-            clean = redact_text(shown)
-            return value if clean == shown else clean
 
 
 def traceback_of(error: BaseException) -> str:

@@ -46,11 +46,6 @@ class Ask:
     question: Literal["confirm", "verify"]
 
 
-@dataclass(frozen=True, slots=True)
-class Different:
-    """The remote content differs from the file, but its checksum is unknown."""
-
-
 Decision = Action | Problem | Ask | None
 
 
@@ -108,8 +103,8 @@ def is_of_another_writer(
     return UNKNOWN not in claims and (entry.ref, entry.checksum or "") not in claims
 
 
-def known_checksum(item: Item, record: Record | None, entry: Entry) -> str | Different | None:
-    """Return the known sha-256 of the entry, Different if it cannot be the file's, None if nothing is known."""
+def known_checksum(item: Item, record: Record | None, entry: Entry) -> str | None:
+    """Return the known sha-256 of the entry, "" if it is unknown but cannot be the file's, None if nothing is known."""
     if entry.checksum is not None:
         return entry.checksum
     if entry.version == item.checksum:
@@ -117,7 +112,7 @@ def known_checksum(item: Item, record: Record | None, entry: Entry) -> str | Dif
     if record is not None and same_entry(record, entry):
         return record.checksum
     if record is None and entry.size is not None and entry.size != item.size:
-        return Different()
+        return ""
     return None
 
 

@@ -320,14 +320,9 @@ def _quoted(why: str | None, error: str | None) -> str:
     return f"; the service says: {why.rstrip('.')}" if why and why != error else ""
 
 
-def unindexable(record: Record | None, checksum: str | None) -> bool:
+def unindexable(record: Record, checksum: str | None) -> bool:
     """Return whether the remote reported a content fault for exactly this content."""
-    return (
-        record is not None
-        and record.status == "error"
-        and record.error in CONTENT_FAULTS
-        and record.checksum == checksum
-    )
+    return record.status == "error" and record.error in CONTENT_FAULTS and record.checksum == checksum
 
 
 def index_problem(key: str, error: str | None, why: str | None = None, tries: int = 0) -> Problem:

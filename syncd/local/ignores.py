@@ -139,7 +139,9 @@ class IgnoreFiles:
         age = self._clock.now() - before.st_ctime
         if abs(age) < self._settle:
             return self._settle - age
-        data = _read_all(descriptor, place)
+        data = read_up_to(descriptor, IGNORE_FILE_LIMIT)
+        if len(data) > IGNORE_FILE_LIMIT:
+            raise _error(place, f"it has more than {shown_size(IGNORE_FILE_LIMIT)}; shorten it")
         if fingerprint(os.fstat(descriptor)) != current or len(data) != before.st_size:
             # A write happened during the read, so the file is not settled.
             return max(self._settle, 0.01)
@@ -164,13 +166,6 @@ def _open_ignore_file(directory: int, place: str, name: str) -> Iterator[int]:
         raise _error(place, f"{fault}; put a readable file in its place", number) from error
     with stack:
         yield opened
-
-
-def _read_all(descriptor: int, place: str) -> bytes:
-    data = read_up_to(descriptor, IGNORE_FILE_LIMIT)
-    if len(data) > IGNORE_FILE_LIMIT:
-        raise _error(place, f"it has more than {shown_size(IGNORE_FILE_LIMIT)}; shorten it")
-    return data
 
 
 def _parse(folder: str, name: str, data: bytes) -> IgnoreFile:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.keys import name_fault, normal, shown
+from syncd.core.keys import from_os, name_fault, normal, shown, spellings
+from syncd.core.plain_text import printable
 from syncd.core.rules import IgnoreFile, Rules
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
@@ -230,3 +231,20 @@ def test_names_that_are_not_utf_8_are_shown_escaped() -> None:
 @given(st.binary(min_size=1))
 def test_every_name_can_be_shown(raw: bytes) -> None:
     shown(raw.decode("utf-8", "surrogateescape")).encode()
+
+
+@given(st.binary(max_size=12))
+def test_a_shown_name_stands_for_the_name(data: bytes) -> None:
+    name = from_os(data)
+    assert name in spellings(shown(name))
+
+
+@given(st.text(max_size=12).filter(lambda name: "\\" not in name))
+def test_a_printed_name_stands_for_the_name(name: str) -> None:
+    assert name in spellings(printable(name))
+
+
+def test_a_name_without_escapes_stands_for_itself_alone() -> None:
+    assert spellings("a b/ä.md") == ["a b/ä.md"]
+    assert spellings("a\\x41")[0] == "a\\x41"
+    assert spellings("\\Uffffffff") == ["\\Uffffffff"]

@@ -173,6 +173,5 @@ def test_only_the_content_that_the_remote_refused_is_unindexable(
     assert unindexable(record, checksum) is expected
 
 
-def test_content_that_was_never_written_is_not_unindexable() -> None:
-    assert not unindexable(None, "x")
+def test_content_without_a_checksum_is_not_unindexable() -> None:
     assert not unindexable(Record("a", "r", "x", 1, 0.0, status="error", error="invalid_pdf"), None)
