@@ -14,7 +14,7 @@ from pydantic_core import core_schema
 
 from generate.project import SCHEMA_URL
 from generate.settings import Setting, every_model, settings
-from syncd.config import daemon_sections, values
+from syncd.config import values
 from syncd.config.checks import MIRROR_NAME
 from syncd.config.instance_settings import CACHE_TTLS, BoostSection, check_cache_ttl
 from syncd.config.schema import Config
@@ -33,10 +33,10 @@ _PATTERNS: dict[Any, str] = {
     values.quota: r"^([0-9]{1,9}\s*/\s*[0-9]{1,6}(\.[0-9]{1,3})?\s*[smh]?)?$",
     values.shard: "^([0-9]+/[0-9]+)?$",
     requests.check_base_url: "^[Hh][Tt][Tt][Pp][Ss]?://",
-    daemon_sections.check_listen: "^(.+:[0-9]{1,5})?$",
-    daemon_sections.check_metrics_listen: "^(.+:[0-9]{1,5})?$",
-    daemon_sections.check_webhook: "^([Hh][Tt][Tt][Pp][Ss]?://.+)?$",
-    daemon_sections.check_apprise_url: "^[a-zA-Z0-9]+://",
+    values.check_listen: "^(.+:[0-9]{1,5})?$",
+    values.check_metrics_listen: "^(.+:[0-9]{1,5})?$",
+    values.check_webhook: "^([Hh][Tt][Tt][Pp][Ss]?://.+)?$",
+    values.check_apprise_url: "^[a-zA-Z0-9]+://",
 }
 """The pattern of a text that a validator checks."""
 _KEYWORDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum"}

@@ -34,11 +34,11 @@ from syncd.core.errors import ConfigError
 from syncd.core.keys import shown, shown_path
 from syncd.core.model import Content
 from syncd.core.problems import Limits
-from syncd.queries.items import page
-from syncd.queries.lookup import Found, explain_found, find_all, folder_key
+from syncd.queries.explain import explain
+from syncd.queries.lookup import Found, find_all, folder_key
 from syncd.queries.reading import Bytes, Lines, part_of, read_source
 from syncd.queries.search import freshness, search
-from syncd.queries.status import snapshot
+from syncd.queries.status import page, snapshot
 from syncd.service.build import build_tree, open_target, open_transport
 
 KEPT = 4
@@ -209,7 +209,10 @@ def _explain(agent: Agent, given: ExplainParameters) -> ExplainResult:
                 mirror=each.mirror,
                 path=shown(each.path),
                 kind=each.kind,
-                facts=[Fact(name=name, value=shown(value)) for name, value in explain_found(config, each, build_tree)],
+                facts=[
+                    Fact(name=name, value=shown(value))
+                    for name, value in explain(config, each, build_tree(config.mirrors[each.mirror]))
+                ],
             )
             for each in found
         ]

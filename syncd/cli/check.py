@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
     from syncd.cloudflare.gate import Gate
     from syncd.config.schema import Config, MirrorConfig
     from syncd.core.names import Forms
-    from syncd.queries.capacity import Growth
-    from syncd.queries.forecast import FolderSurvey
+    from syncd.queries.forecast import FolderSurvey, Growth
     from syncd.service.build import Session
     from syncd.targets.base import Target, Usage
 
@@ -173,11 +173,8 @@ def _check_owners(config: "Config") -> list[_Result]:
     from syncd.state.db import open_state_to_read
 
     db = open_state_to_read(config.state_dir)
-    try:
+    with closing(db) if db else nullcontext():
         return [(_check_owner(config, name, db), EXIT_OK) for name in config.mirrors]
-    finally:
-        if db:
-            db.close()
 
 
 def _check_owner(config: "Config", name: str, db: "sqlite3.Connection | None") -> Finding:
@@ -303,8 +300,7 @@ def _check_folder(
     config: "Config", name: str, target: "Target | None", gate: "Gate | None", usages: "Sequence[Usage]"
 ) -> list[_Result]:
     from syncd.cli.survey import survey_of
-    from syncd.queries.capacity import Growth
-    from syncd.queries.forecast import describe
+    from syncd.queries.forecast import Growth, describe
     from syncd.service.build import build_tree
     from syncd.text.documents import HTML_REMEDY, can_convert_html
 
@@ -347,11 +343,11 @@ def _capacity(name: str, usages: "Sequence[Usage]", growth: "Growth") -> list[Fi
 
     A number of the whole account has its own noun in place of the mirror's name.
     """
-    from syncd.queries.capacity import describe
+    from syncd.queries.forecast import describe_usage
 
     findings = []
     for usage in usages:
-        line, remedy = describe(usage, growth)
+        line, remedy = describe_usage(usage, growth)
         level: Literal["ok", "warn"] = "warn" if remedy else "ok"
         if usage.of_account:
             findings.append(Finding(usage.what, level, line.removeprefix(f"{usage.what}: "), remedy))

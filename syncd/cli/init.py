@@ -1,4 +1,4 @@
-"""init: writes a commented config for one folder and one target."""
+"""init: writes a commented config for one folder and one target. schema: the JSON Schema of a config, for editors."""
 
 import json
 import os
@@ -11,10 +11,11 @@ import click
 
 from syncd.cli.context import GlobalOptions, command, directory_path
 from syncd.cli.output import print_line
-from syncd.cli.schema import schema_url
 from syncd.core.errors import EXIT_OK, ConfigError
 from syncd.core.keys import from_os, shown_path
 
+SCHEMA = Path(__file__).parents[1] / "config" / "syncd.schema.json"
+"""The JSON Schema, which is generated with the release."""
 _EXAMPLE_ACCOUNT = "0123456789abcdef0123456789abcdef"
 """The account in the written config if the environment names none."""
 
@@ -92,7 +93,7 @@ def init(options: GlobalOptions, path: Path, *, target: str, force: bool) -> int
     place = options.config or Path("syncd.toml")
     account, url, token = (os.environ.get(f"CLOUDFLARE_{name}") for name in ("ACCOUNT_ID", "API_BASE_URL", "API_TOKEN"))
     text = _CONFIG.substitute(
-        schema=schema_url(),
+        schema=json.loads(SCHEMA.read_text(encoding="utf-8"))["$id"],
         name=_mirror_name(root),
         path=_quoted(from_os(str(root))),
         target=section,
@@ -186,3 +187,13 @@ def _kv_target(title_or_id: str) -> str:
 def _quoted(text: str) -> str:
     """Return a TOML basic string. Every JSON string is one."""
     return json.dumps(text, ensure_ascii=False)
+
+
+@command()
+def schema() -> int:
+    """Print the JSON Schema of the config.
+
+    Editors use it for completion and hints. Every config that `syncd init` writes names its address in the first line.
+    """
+    click.echo(SCHEMA.read_text(encoding="utf-8"), nl=False)
+    return EXIT_OK

@@ -1,4 +1,4 @@
-"""ls, search, retry: single items of a mirror, as the state file and the target know them."""
+"""ls, search, explain, retry: single items of a mirror, as the state file and the target know them."""
 
 import re
 import time
@@ -52,7 +52,7 @@ folder_option = click.option(
 @click.pass_obj
 def list_items(options: GlobalOptions, mirrors: tuple[str, ...], *, folder: str, remote: bool, as_json: bool) -> int:
     """List items with size, state and index status."""
-    from syncd.queries.items import local_rows
+    from syncd.queries.status import local_rows
 
     config = options.load()
     name = one_mirror(config, mirrors)
@@ -165,6 +165,36 @@ def _snippet(text: str, query: str) -> str:
     start = max(0, min((place for place in places if place >= 0), default=0) - _SNIPPET_LENGTH // 4)
     cut = flat[start : start + _SNIPPET_LENGTH]
     return ("…" if start else "") + cut + ("…" if start + _SNIPPET_LENGTH < len(flat) else "")
+
+
+# -- explain
+
+
+@command()
+@click.argument(
+    "name",
+    metavar="PATH-OR-KEY",
+    help="A file, a directory, or a key as another command shows it.",
+    shell_complete=completion.files,
+)
+@mirror_option
+@click.pass_obj
+def explain(options: GlobalOptions, name: str, mirrors: tuple[str, ...]) -> int:
+    """Show which rule includes or excludes a file, and its state.
+
+    It also shows what the next pass does, and the history of the file, for every mirror that holds it.
+    """
+    config = options.load()
+    from syncd.queries.explain import explain as facts_of
+    from syncd.queries.lookup import find_all
+    from syncd.service.build import build_tree
+
+    for number, found in enumerate(find_all(config, chosen_mirrors(config, mirrors), name, build_tree)):
+        if number:
+            print_line("")
+        for label, value in facts_of(config, found, build_tree(config.mirrors[found.mirror])):
+            print_line(f"{label:<10} {value}")
+    return EXIT_OK
 
 
 # -- retry

@@ -77,7 +77,7 @@ def _over_stdio() -> "Callable[[Agent], Awaitable[None]]":
 
 def _over_http(listen: str, token_file: Path | None) -> "Callable[[Agent], Awaitable[None]]":
     """Return the function that serves over HTTP. Raises ConfigError for a wrong address or token."""
-    from syncd.config.daemon_sections import listen_address
+    from syncd.config.values import listen_address
 
     try:
         address = listen_address(listen)

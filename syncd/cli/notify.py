@@ -11,7 +11,7 @@ from syncd.cli.output import print_line
 from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError
 
 if TYPE_CHECKING:
-    from syncd.config.daemon_sections import Notify
+    from syncd.config.schema import Notify
     from syncd.service.outbox import Notice
 
 

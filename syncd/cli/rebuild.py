@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from syncd.cli.output import ProgressDisplay
     from syncd.config.schema import Config
     from syncd.core.model import Problem
-    from syncd.queries.measure import Measurement
-    from syncd.queries.retrieval import Comparison, Question
+    from syncd.queries.retrieval import Comparison, Measurement, Question
     from syncd.service.build import Session
     from syncd.service.rebuild import Rebuild, Side
     from syncd.sync.mirror import Mirror, Result
@@ -207,7 +206,7 @@ async def _fill(
 async def _ask_both(
     questions: "list[Question]", first: "Mirror", second: "Mirror", display: "ProgressDisplay"
 ) -> _Retrieval:
-    from syncd.queries.measure import Measurement, ask_questions
+    from syncd.queries.retrieval import Measurement, ask_questions
 
     searches = Measurement(questions, _TOP), Measurement(questions, _TOP)
 

@@ -215,7 +215,7 @@ async def make_reports(
                 if request.wait_s is not None:
                     await once.wait_until_indexed(mirror, report, request.wait_s)
                 if request.options.dry_run and not report.error:
-                    from syncd.queries.capacity import usages
+                    from syncd.queries.forecast import usages
 
                     report.usages = await usages(mirror)
             report.elapsed_s = time.monotonic() - began

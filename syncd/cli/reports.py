@@ -9,7 +9,7 @@ from syncd.core.keys import shown
 from syncd.core.plain_text import counted, shown_size
 
 if TYPE_CHECKING:
-    from syncd.queries.capacity import Growth
+    from syncd.queries.forecast import Growth
     from syncd.service.build import Session
     from syncd.sync.mirror import Mirror
     from syncd.sync.once import Report
@@ -164,27 +164,27 @@ def put_bytes(report: "Report") -> int:
 
 def _print_capacity(report: "Report") -> None:
     """Print how much room the ceilings leave after the plan of a dry run."""
-    from syncd.queries.capacity import describe
+    from syncd.queries.forecast import describe_usage
 
     growth = _growth(report)
     for usage in report.usages:
-        line, remedy = describe(usage, growth)
+        line, remedy = describe_usage(usage, growth)
         print_line(f"  {line}{f' → {remedy}' if remedy else ''}")
 
 
 def capacity_object(report: "Report") -> dict[str, Any]:
     """Return the ceilings for scripts, {} unless the plan may go over one of them."""
-    from syncd.queries.capacity import as_object, describe
+    from syncd.queries.forecast import describe_usage, usage_object
 
     growth = _growth(report)
-    if not any(describe(usage, growth)[1] for usage in report.usages):
+    if not any(describe_usage(usage, growth)[1] for usage in report.usages):
         return {}
-    return {"capacity": [as_object(usage, growth) for usage in report.usages]}
+    return {"capacity": [usage_object(usage, growth) for usage in report.usages]}
 
 
 def _growth(report: "Report") -> "Growth":
     """Return how many entries the plan of a dry run adds and writes."""
-    from syncd.queries.capacity import Growth
+    from syncd.queries.forecast import Growth
     from syncd.queries.verify import MISSING
 
     actions = (action for result in report.results for action, _ in result.tables.plan.actions())

@@ -7,8 +7,7 @@ from syncd.cli.output import print_error, print_line, print_table
 from syncd.core.plain_text import counted
 
 if TYPE_CHECKING:
-    from syncd.queries.measure import Measurement
-    from syncd.queries.retrieval import ChangedResult, Comparison, Figures, Measured, SearchAnswer
+    from syncd.queries.retrieval import ChangedResult, Comparison, Figures, Measured, Measurement, SearchAnswer
 
 _HITS_SHOWN = 3
 """Hits that are printed for a question whose file was not found."""
@@ -60,21 +59,22 @@ def _answer_row(answer: "SearchAnswer") -> tuple[str, str, str, str]:
     if answer.error:
         return "  failed", query, key, str(answer.error)
     if answer.rank is None:
-        return "  not found", query, key, f"{answer.why}. {_other_hits(answer)}"
+        return "  not found", query, key, f"{answer.why}. {other_hits(answer)}"
     place = f"rank {answer.rank}, score {answer.score:.2f}"
     if answer.answered is False:
         return "  no answer", query, key, f"{place}, but no hit of it holds the text {answer.question.answer!r}"
     return "  found", query, key, place
 
 
-def _other_hits(answer: "SearchAnswer") -> str:
-    from syncd.queries.retrieval import first_hits
-
+def other_hits(answer: "SearchAnswer") -> str:
+    """Return the first hits of other files, best first, for a question whose file was not found."""
     if not answer.hits:
         return "Nothing else was found either"
-    firsts = first_hits(answer.hits)
-    names = [f"{hit.rank}. {hit.key} ({hit.score:.2f})" for hit in firsts[:_HITS_SHOWN]]
-    return f"Instead came: {', '.join(names)}{', …' if len(firsts) > _HITS_SHOWN else ''}"
+    firsts: dict[str, str] = {}
+    for rank, hit in enumerate(answer.hits, 1):
+        firsts.setdefault(hit.key, f"{rank}. {hit.key} ({hit.score:.2f})")
+    more = ", …" if len(firsts) > _HITS_SHOWN else ""
+    return f"Instead came: {', '.join([*firsts.values()][:_HITS_SHOWN])}{more}"
 
 
 def print_comparison(compared: "Comparison", top: int) -> None:

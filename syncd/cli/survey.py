@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -10,12 +9,11 @@ from syncd.core.model import Item
 from syncd.core.names import Shard, same_source
 from syncd.local.walk import Tree
 from syncd.queries.forecast import FolderSurvey
+from syncd.queries.lookup import state_of
 from syncd.service.build import location
 from syncd.state.caches import StatCache
-from syncd.state.db import open_state_to_read
 from syncd.state.journal import Journal
 from syncd.state.ownership import is_bound
-from syncd.sync.guard import protect_look
 from syncd.text.documents import HTML, ending
 
 if TYPE_CHECKING:
@@ -28,14 +26,10 @@ _BATCH = 1000
 def survey_of(config: "Config", name: str, tree: Tree) -> FolderSurvey:
     """Walk the folder of a mirror and compare it with the state file."""
     shard = Shard.parse(config.mirrors[name].shard)
-    db = open_state_to_read(config.state_dir)
-    if db is None:
-        return survey(tree, shard, None, name)
-    with closing(db):
-        protect_look(tree, db, name)
-        section = config.mirrors[name]
+    section = config.mirrors[name]
+    with state_of(config, name, tree) as db:
         # The journal of a former target says nothing about what the next pass uploads.
-        ours = is_bound(db, name, location(config.cloudflare, section), section.key_prefix)
+        ours = db and is_bound(db, name, location(config.cloudflare, section), section.key_prefix)
         return survey(tree, shard, db if ours else None, name)
 
 

@@ -228,7 +228,7 @@ async def _verify(run: _Run) -> None:
 
 
 async def _ask(run: _Run, session: "Session", name: str, bar: ProgressLine | None) -> None:
-    from syncd.queries.measure import Measurement, ask_questions
+    from syncd.queries.retrieval import Measurement, ask_questions
 
     search = Measurement(run.search.questions[name], run.search.top, run.search.min_hit)
     run.verdicts[name].search = search

@@ -11,8 +11,7 @@ from typing import get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from syncd.config.file import CONFIG_VARIABLE, MCP_TOKEN_VARIABLE, home
-from syncd.config.places import PREFIX, KeyPlaces
+from syncd.config.file import CONFIG_VARIABLE, MCP_TOKEN_VARIABLE, PREFIX, KeyPlaces, home
 from syncd.config.schema import Config, MirrorConfig, known_keys, unknown_key
 from syncd.core.errors import ConfigError, ConfigFaults
 from syncd.core.keys import from_os, name_fault, normal

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from syncd.config.places import KeyPath, key_lines
+from syncd.config.file import KeyPath, key_lines
 from syncd.core.errors import ConfigError
 
 _VALUE = re.compile(r'"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|[^\s#,{}\[\]"\']+')

@@ -1,8 +1,13 @@
-"""The config file: where it lies, and its values. Imports nothing heavy, so that the completion of a shell is quick."""
+"""The config file: where it lies, its values, its faults, and the line of each key.
+
+This module imports nothing heavy, so that the completion of a shell is quick.
+"""
 
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +18,37 @@ from syncd.core.plain_text import decode
 CONFIG_VARIABLE = "SYNCD_CONFIG"
 MCP_TOKEN_VARIABLE = "SYNCD_MCP_TOKEN"  # noqa: S105 - the name of a variable
 """The variable with the token that clients of `syncd mcp --http` send."""
-MIRROR_VARIABLES = "SYNCD_MIRRORS__"
-"""The beginning of the variables that define mirrors."""
+PREFIX = "SYNCD_"
+"""The beginning of the variables that set keys of the config."""
+MIRROR_VARIABLES = f"{PREFIX}MIRRORS__"
+CLOUDFLARE_VARIABLES: Mapping[str, str] = {
+    "CLOUDFLARE_API_TOKEN": "api_token",
+    "CLOUDFLARE_ACCOUNT_ID": "account_id",
+    "CLOUDFLARE_EMAIL": "email",
+    "CLOUDFLARE_API_KEY": "api_key",
+    "CLOUDFLARE_API_BASE_URL": "base_url",
+}
+"""Variables of Cloudflare's own tools, and the keys of [cloudflare] that they set."""
+_EFFORT = 5_000_000
+"""Characters that are parsed at most. Our own limit; an array of many lines is parsed once for each line."""
+
+_EXPLAINED = (
+    ("Cannot overwrite", "the name stands here a second time; keep one of the two"),
+    ("Cannot mutate", "the name stands here a second time; keep one of the two"),
+    ("Invalid value", 'a text needs straight quotes, such as "docs" or "30s"; true and false are lower case'),
+    ("Expected newline", "one value, and no more: a text in quotes, such as \"30s\", or in '…' if it holds a quote"),
+    ("Invalid hex value", "a text with a backslash stands in '…', in place of \"…\""),
+    ("Unescaped", "a text with a backslash stands in '…', in place of \"…\""),
+    ("Illegal character '\\n'", 'the text has no closing "'),
+    ("Illegal character", "a control character stands in the text; write the text again"),
+    ("Expected '='", "a line is written key = value"),
+    ("Expected ']' at the end of a table", "a heading is [mirrors.NAME], in square brackets and without spaces"),
+    ("Invalid statement", "a line is written key = value, or a [heading], or a comment after #"),
+    ("Unclosed array", 'a list is ["a", "b"], with commas and a closing ]'),
+    ("Unclosed inline table", 'a table is { a = "b" }, on one line and with a closing }'),
+    ("Invalid initial character for a key", 'a key is letters, digits, - and _; a table { a = "b" } has one line'),
+)
+"""The begin of a message of tomllib, and an explanation with the remedy."""
 
 
 def config_path(flag: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
@@ -86,9 +120,7 @@ def file_values(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        from syncd.config.toml_faults import explain_toml
-
-        line, why = explain_toml(text, str(error))
+        line, why = _explain_toml(text, str(error))
         raise ConfigError(f"{path}:{line} is not valid TOML: {why}") from None
     except RecursionError:
         raise ConfigError(f"{path} is not valid TOML: it is nested too deeply") from None
@@ -105,3 +137,103 @@ def text_of(path: Path) -> str:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; let syncd read it") from None
+
+
+def _explain_toml(text: str, message: str) -> tuple[int, str]:
+    """Return the line of a syntax error, and an explanation that quotes no value. message: of tomllib."""
+    place = re.search(r" \(at (?:line ([0-9]+), column [0-9]+|end of document)\)$", message)
+    lines = text.rstrip().split("\n")
+    line = int(place[1]) if place and place[1] else len(lines)
+    cause = message[: place.start()] if place else message
+    if table := re.match(r"Cannot declare \((.*)\) twice", cause):
+        name = ".".join(part.strip(" '\"") for part in table[1].split(",") if part.strip())
+        return line, f"the section [{name}] stands here a second time; put all its keys under one heading"
+    known = next((why for begin, why in _EXPLAINED if cause.startswith(begin)), cause)
+    key = re.match(r"\s*([a-z_]{2,24})\s*[=:]", lines[line - 1]) if line <= len(lines) else None
+    return line, f"{key[1]}: {known}" if key else known
+
+
+# -- the places of keys, for error messages
+
+KeyPath = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPlace:
+    """The place of one key. key: the key that stands there, which for a value of [defaults] is the one in [defaults].
+
+    line: 0 if it is not known. where: the beginning of an error message.
+    """
+
+    key: KeyPath
+    where: str
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPlaces:
+    """The places of all keys. lines: {key: line} of the file. environ: the environment, which wins over the file."""
+
+    path: Path
+    lines: Mapping[KeyPath, int] = field(default_factory=dict)
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, key: KeyPath) -> KeyPlace:
+        """Return the place of a key, or of the nearest table around it."""
+        for length in range(len(key), 0, -1):
+            around = key[:length]
+            of_defaults = ("defaults", *around[2:]) if around[0] == "mirrors" and length > 2 else around
+            for candidate in (around, of_defaults):
+                named = key if length < len(key) else candidate
+                if variable := self._variable(candidate):
+                    return KeyPlace(named, f"environment variable {variable}")
+                if line := self.lines.get(candidate):
+                    return KeyPlace(named, f"{self.path}:{line}", line)
+        return KeyPlace(key, str(self.path))
+
+    def _variable(self, key: KeyPath) -> str | None:
+        wanted = f"{PREFIX}{'__'.join(key)}".upper()
+        if found := next((name for name in self.environ if name.upper() == wanted), None):
+            return found
+        ours = (name for name, option in CLOUDFLARE_VARIABLES.items() if key == ("cloudflare", option))
+        return next((name for name in ours if self.environ.get(name)), None)
+
+
+def key_lines(text: str) -> dict[KeyPath, int]:
+    """Return {key: line} of a valid TOML text with LF line ends. A statement of several lines has its first line.
+
+    The statements are found by the parser itself: lines are joined until it accepts them.
+    """
+    found: dict[KeyPath, int] = {}
+    table: KeyPath = ()
+    statement, begin, effort = "", 1, 0
+    for number, line in enumerate(text.split("\n"), 1):
+        statement = f"{statement}\n{line}" if statement else line
+        begin = begin if "\n" in statement else number
+        effort += len(statement)
+        if effort > _EFFORT:
+            break
+        try:
+            values = tomllib.loads(statement)
+        except (ValueError, RecursionError):
+            continue
+        if statement.lstrip().startswith("["):
+            table = max(_paths(values), key=len, default=())
+            inside: Sequence[KeyPath] = [()]
+        else:
+            inside = list(_paths(values))
+        for key in inside:
+            whole = (*table, *key)
+            for length in range(1, len(whole) + 1):
+                found.setdefault(whole[:length], begin)
+        statement = ""
+    return found
+
+
+def _paths(values: Mapping[str, Any]) -> Iterator[KeyPath]:
+    """Yield the path of each key in nested tables. In a list of tables, only the first one counts."""
+    for key, value in values.items():
+        yield (key,)
+        inner = value[0] if isinstance(value, list) and value else value
+        if isinstance(inner, dict):
+            yield from ((key, *path) for path in _paths(inner))

@@ -11,10 +11,22 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from syncd.config.daemon_sections import Notify, Web
 from syncd.config.instance_settings import ELSEWHERE, ConfigSection, InstanceSettingsSection
 from syncd.config.target_sections import AISearchSection, TargetSection
-from syncd.config.values import AccountId, Duration, LocalPath, MaxDelete, Patterns, QuotaText, Seconds, ShardText
+from syncd.config.values import (
+    AccountId,
+    AppriseUrl,
+    Duration,
+    ListenAddress,
+    LocalPath,
+    MaxDelete,
+    MetricsAddress,
+    Patterns,
+    QuotaText,
+    Seconds,
+    ShardText,
+    Webhook,
+)
 from syncd.core.errors import ConfigError
 from syncd.core.model import WatchSetting
 from syncd.core.requests import check_base_url
@@ -31,6 +43,8 @@ REMOVED = {
     "replace": "it was removed; changed files always replace their items in place",
 }
 """Keys of earlier versions, and the remedy in place of a suggestion."""
+MOST_URLS = 20
+"""Our own limit: each notice is sent to all of them at a time."""
 
 
 # -- sections
@@ -101,6 +115,54 @@ class Cloudflare(ConfigSection):
     retry_for: Seconds = 120.0
     """The time of trying one request before this pass gives it up and keeps it for later. syncd waits for a Retry-After
     of the remote, and does not count that time. Lower the value for cron jobs that must end soon.
+    """
+
+
+class Web(ConfigSection):
+    """Addresses at which `syncd run` serves its page and its metrics."""
+
+    listen: ListenAddress = ""
+    """The address at which `syncd run` serves the status page, /healthz, /livez, /readyz and /metrics. "" serves none.
+    Only loopback addresses are allowed, because the page requires no login. For access from another machine use ssh
+    -L, or a proxy that asks for a password.
+
+    Example: "127.0.0.1:8385"
+    """
+    metrics_listen: MetricsAddress = ""
+    """The address at which `syncd run` serves /metrics, /livez and /readyz alone, for Prometheus and the kubelet. Any
+    IP address is allowed, because there is no page, no action and no name of a file. "" serves nothing.
+
+    Example: "0.0.0.0:9385"
+    """
+
+    @model_validator(mode="after")
+    def _two_addresses(self) -> "Web":
+        if self.metrics_listen and self.metrics_listen == self.listen and not self.listen.endswith(":0"):
+            raise ValueError("metrics_listen: should be another address than listen, which serves the metrics too")
+        return self
+
+
+class Notify(ConfigSection):
+    """Notices of `syncd run` to people. Addresses are secrets, because everybody who knows one can post."""
+
+    webhook: Webhook = SecretStr("")
+    """The URL to which `syncd run` posts JSON. Slack, Mattermost and Discord show it. "" posts nothing. The URL must be
+    https, or http on loopback. It appears in no log, because everybody who knows it may write there. To try it:
+    `syncd notify --test`.
+
+    Example: "https://hooks.example.org/…"
+    """
+    urls: Annotated[list[AppriseUrl], Field(max_length=MOST_URLS)] = Field(default=[])
+    """Addresses of apprise for the same notices: mail, ntfy, PagerDuty and others. Needs pip install 'syncd[notify]'.
+    At most 20, because each notice goes to all of them at a time; they are secrets, too.
+
+    Example: ["mailtos://user:password@example.org"]
+    """
+    problems: Annotated[int, Field(ge=0)] = 10
+    """A notice is sent if more items of a mirror than this fail, are refused or skipped, or are stuck in the index.
+    Raise it if a mirror has known problems.
+
+    Unit: items
     """
 
 

@@ -25,8 +25,16 @@ from syncd.config.checks import (
     refuse_writable,
     variable_faults,
 )
-from syncd.config.file import config_path, file_values, home, text_of
-from syncd.config.places import CLOUDFLARE_VARIABLES, PREFIX, KeyPlaces, key_lines
+from syncd.config.file import (
+    CLOUDFLARE_VARIABLES,
+    PREFIX,
+    KeyPlaces,
+    config_path,
+    file_values,
+    home,
+    key_lines,
+    text_of,
+)
 from syncd.config.schema import AccountConfig, Config, permissions
 from syncd.core.errors import ConfigError, ConfigFaults
 from syncd.core.keys import from_os

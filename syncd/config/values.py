@@ -1,15 +1,18 @@
-"""The kinds of values in the config, such as durations, sizes and patterns. Makes no I/O."""
+"""The kinds of values in the config, such as durations, sizes, patterns and addresses. Makes no I/O."""
 
 import re
+from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints
 
 from syncd.core.globs import BadPattern, parse
 from syncd.core.keys import to_os
 from syncd.core.names import Shard
-from syncd.core.requests import parse_quota
+from syncd.core.requests import is_loopback, parse_quota
 
 _NUMBER = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([A-Za-z]*)")
 SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -58,6 +61,14 @@ def size(value: object) -> object:
     return parse_size(value) if isinstance(value, str) and value[-1:].isalpha() else value
 
 
+_LISTEN = (
+    'should be a loopback address and a port, such as "127.0.0.1:8385", "[::1]:8385" or "localhost:8385";'
+    " for access from another machine, use ssh -L or a proxy with a password"
+)
+_METRICS_LISTEN = 'should be an IP address and a port, such as "0.0.0.0:9385", "[::]:9385" or "127.0.0.1:9385"'
+_WEBHOOK = "should be an https:// address; plain http is allowed for loopback only"
+
+
 def local_path(value: Path) -> Path:
     """Return a path of this machine, with "~" as the home directory. Raises ValueError."""
     if "\0" in str(value):
@@ -100,6 +111,75 @@ def shard(value: str) -> str:
     return value
 
 
+# -- addresses
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """Return (address to bind, port) of a `web.listen`. Port 0 binds a free port. May raise ValueError."""
+    return _address(text, _loopback, _LISTEN)
+
+
+def metrics_address(text: str) -> tuple[str, int]:
+    """Return (address to bind, port) of a `web.metrics_listen`. Any address is allowed. May raise ValueError."""
+    return _address(text, lambda host: str(ip_address(host)), _METRICS_LISTEN)
+
+
+def _address(text: str, bound: Callable[[str], str], fault: str) -> tuple[str, int]:
+    """Return (address to bind, port). bound: returns the address of a host. Raises ValueError with the fault."""
+    try:
+        url = urlsplit(f"//{text}")
+        host, port = bound(url.hostname or ""), url.port
+    except ValueError:
+        raise ValueError(fault) from None
+    if port is None or url.netloc != text or "@" in text:
+        raise ValueError(fault)
+    return host, port
+
+
+def _loopback(host: str) -> str:
+    if not is_loopback(host):
+        raise ValueError(host)
+    return "127.0.0.1" if host == "localhost" else host
+
+
+def check_listen(value: str) -> str:
+    """Return a `web.listen`. Raises ValueError."""
+    if value:
+        listen_address(value)
+    return value
+
+
+def check_metrics_listen(value: str) -> str:
+    """Return a `web.metrics_listen`. Raises ValueError."""
+    if value:
+        metrics_address(value)
+    return value
+
+
+def check_webhook(value: SecretStr) -> SecretStr:
+    """Return the address of a webhook. Raises ValueError."""
+    text = value.get_secret_value()
+    if not text:
+        return value
+    try:
+        url = urlsplit(text)
+        host, _ = url.hostname, url.port
+    except ValueError:
+        raise ValueError(_WEBHOOK) from None
+    if not host or url.scheme not in ("http", "https") or (url.scheme == "http" and not is_loopback(host)):
+        raise ValueError(_WEBHOOK)
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("should contain only ASCII characters and no spaces")
+    return value
+
+
+def check_apprise_url(value: SecretStr) -> SecretStr:
+    """Return an address of apprise. Raises ValueError."""
+    if not re.match(r"[a-zA-Z0-9]+://", value.get_secret_value()):
+        raise ValueError("should be an address of apprise, such as mailtos://…, ntfys://… or pagerduty://…")
+    return value
+
+
 LocalPath = Annotated[Path, AfterValidator(local_path)]
 Patterns = Annotated[list[str], AfterValidator(patterns)]
 MaxDelete = Annotated[int | str, BeforeValidator(max_delete)]
@@ -111,3 +191,7 @@ Seconds = Annotated[Duration, Field(ge=0)]
 Size = Annotated[int, BeforeValidator(size), Field(ge=1)]
 """Bytes, as a number or a text such as "4MiB"."""
 AccountId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+ListenAddress = Annotated[str, AfterValidator(check_listen)]
+MetricsAddress = Annotated[str, AfterValidator(check_metrics_listen)]
+Webhook = Annotated[SecretStr, AfterValidator(check_webhook)]
+AppriseUrl = Annotated[SecretStr, AfterValidator(check_apprise_url)]

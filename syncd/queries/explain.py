@@ -3,7 +3,6 @@
 import sqlite3
 import time
 from collections.abc import Collection, Generator, Iterator
-from contextlib import closing, nullcontext
 
 from syncd.config.schema import Config, MirrorConfig
 from syncd.core.errors import FileChanged, Park
@@ -12,13 +11,12 @@ from syncd.core.model import ON_THE_WAY, Content, Delete, Excluded, Item, Local,
 from syncd.core.names import Shard, converter_of, same_source, shard_index, shown_checksum
 from syncd.core.plain_text import shown_size, utc_time
 from syncd.local.walk import Tree
-from syncd.state.db import open_state_to_read
+from syncd.queries.lookup import Found, state_of
 from syncd.state.deletions import last_delete
 from syncd.state.history import History, PastAction
 from syncd.state.journal import STUCK_S, Journal
 from syncd.state.queue import Queue
 from syncd.sync.deletes import replacements_of
-from syncd.sync.guard import protect_look
 from syncd.targets.ai_search.items import digests
 
 Facts = Iterator[tuple[str, str]]
@@ -26,25 +24,25 @@ FactsAndContent = Generator[tuple[str, str], None, Content | None]
 """Facts, then the present content of the file if it can be sent."""
 
 _ACTIONS_SHOWN = 10
+_PROBLEMS_SHOWN = 20
+"""The largest number of problems that are named for a directory."""
 
 
-def explain(config: Config, name: str, path: str, tree: Tree) -> Facts:
-    """Yield (name, value) pairs on the file at `path` (relative to the root) of mirror `name`. Sends no request.
+def explain(config: Config, found: Found, tree: Tree) -> Facts:
+    """Yield (name, value) pairs on a file or directory of a mirror, whose folder is `tree`. Sends no request."""
+    section = config.mirrors[found.mirror]
+    with state_of(config, found.mirror, tree) as db:
+        yield "mirror", f"{found.mirror}: {shown_path(section.path)} → {section.target.spec}"
+        if found.kind == "directory":
+            yield from _directory(config, found, tree, db)
+        else:
+            yield from _file(config, found, tree, db)
 
-    tree: the folder of the mirror.
-    """
-    db = open_state_to_read(config.state_dir)
-    with closing(db) if db else nullcontext():
-        yield from _explain(config, name, path, tree, db)
 
-
-def _explain(config: Config, name: str, path: str, tree: Tree, db: sqlite3.Connection | None) -> Facts:
-    section = config.mirrors[name]
-    if db:
-        protect_look(tree, db, name)
-    key = section.key_prefix + normal(path)
+def _file(config: Config, found: Found, tree: Tree, db: sqlite3.Connection | None) -> Facts:
+    name, section = found.mirror, config.mirrors[found.mirror]
+    key = section.key_prefix + normal(found.path)
     local = tree.look(key)
-    yield "mirror", f"{name}: {shown_path(section.path)} → {section.target.spec}"
     yield "key", shown(key)
     shard = Shard.parse(section.shard)
     held = local.key if local else key
@@ -218,3 +216,34 @@ def _past(record: Record | None, past: list[PastAction]) -> Facts:
         lines.append((record.written_at, "put or adopt done", "first seen in step"))
     for at, action, detail in sorted(lines):
         yield "history", f"{utc_time(at)}  {action}" + (f": {detail}" if detail else "")
+
+
+# -- a directory
+
+
+def _directory(config: Config, found: Found, tree: Tree, db: sqlite3.Connection | None) -> Facts:
+    folder = f"{found.path}/" if found.path else ""
+    yield "directory", shown(folder) or "the whole folder"
+    problems = {}
+    try:
+        rule = tree.excluded_by(folder) if folder else None
+    except OSError as error:
+        rule = f"nothing for now: an ignore file cannot be read: {error.strerror}"
+    if rule:
+        yield "rule", f"left out by {rule}"
+    else:
+        files = list(tree.walk(folder))
+        problems = {local.key: local for local in files if isinstance(local, Problem)}
+        yield "files", f"{len(files) - len(problems)} to mirror, {len(problems)} with a problem"
+    if db is None:
+        yield "status", "nothing is known yet; run: syncd reconcile"
+    else:
+        key, journal = config.mirrors[found.mirror].key_prefix + normal(folder), Journal(db, found.mirror)
+        counts = journal.count_below(key)
+        statuses = [f"{count} {status}" for status, count in counts.items() if status]
+        index = f"; index: {', '.join(statuses)}" if statuses else ""
+        yield "entries", f"{sum(counts.values())} in the target{index}"
+        problems |= {each.key: each for each in journal.problems.all() if each.key.startswith(shown(key))}
+    for problem in list(problems.values())[:_PROBLEMS_SHOWN]:
+        yield "problem", f"{problem.key}: {problem.kind}: {problem.message}"
+    yield "all", f"syncd ls -m {found.mirror}" + (f" --folder {shown(found.path)}" if found.path else "")

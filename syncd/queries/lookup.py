@@ -5,7 +5,7 @@ import os
 import posixpath
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,8 +22,15 @@ from syncd.state.history import PROBLEM, History
 from syncd.state.journal import Journal
 from syncd.sync.guard import protect_look
 
-FACTS_SHOWN = 20
-"""The largest number of problems that are named for a directory."""
+
+@contextmanager
+def state_of(config: Config, name: str, tree: Tree) -> Iterator[sqlite3.Connection | None]:
+    """Yield the state file, None if there is none. Close in `tree` the paths that a pass of the mirror would close."""
+    db = open_state_to_read(config.state_dir)
+    with closing(db) if db else nullcontext():
+        if db:
+            protect_look(tree, db, name)
+        yield db
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,50 +187,3 @@ def find_all(
 def folders_of(config: Config, names: Sequence[str]) -> str:
     """Return the folders of some mirrors for a message."""
     return ", ".join(shown_path(config.mirrors[name].path) for name in names)
-
-
-def explain_found(config: Config, found: Found, tree_of: Callable[[MirrorConfig], Tree]) -> Iterator[tuple[str, str]]:
-    """Yield (name, value) pairs on a file or directory of a mirror. tree_of: returns the folder of a mirror."""
-    from syncd.queries.explain import explain
-
-    explained = explain_directory if found.kind == "directory" else explain
-    return explained(config, found.mirror, found.path, tree_of(config.mirrors[found.mirror]))
-
-
-def explain_directory(config: Config, name: str, path: str, tree: Tree) -> Iterator[tuple[str, str]]:
-    """Yield (name, value) pairs on the directory at `path` (relative to the root) of mirror `name`.
-
-    tree: the folder of the mirror.
-    """
-    section = config.mirrors[name]
-    folder = f"{path}/" if path else ""
-    key = section.key_prefix + normal(folder)
-    db = open_state_to_read(config.state_dir)
-    with closing(db) if db else nullcontext():
-        journal = Journal(db, name) if db else None
-        if db and journal:
-            protect_look(tree, db, name)
-        yield "mirror", f"{name}: {shown_path(section.path)} → {section.target.spec}"
-        yield "directory", shown(folder) or "the whole folder"
-        problems = {}
-        try:
-            rule = tree.excluded_by(folder) if folder else None
-        except OSError as error:
-            rule = f"nothing for now: an ignore file cannot be read: {error.strerror}"
-        if rule:
-            yield "rule", f"left out by {rule}"
-        else:
-            found = list(tree.walk(folder))
-            problems = {local.key: local for local in found if isinstance(local, Problem)}
-            yield "files", f"{len(found) - len(problems)} to mirror, {len(problems)} with a problem"
-        if journal is None:
-            yield "status", "nothing is known yet; run: syncd reconcile"
-        else:
-            counts = journal.count_below(key)
-            statuses = [f"{count} {status}" for status, count in counts.items() if status]
-            index = f"; index: {', '.join(statuses)}" if statuses else ""
-            yield "entries", f"{sum(counts.values())} in the target{index}"
-            problems |= {each.key: each for each in journal.problems.all() if each.key.startswith(shown(key))}
-        for problem in list(problems.values())[:FACTS_SHOWN]:
-            yield "problem", f"{problem.key}: {problem.kind}: {problem.message}"
-        yield "all", f"syncd ls -m {name}" + (f" --folder {shown(path)}" if path else "")

@@ -1,6 +1,5 @@
 """read: a part of a local file of a mirror as text. Only a file that the mirror sends can be read."""
 
-from contextlib import closing, nullcontext
 from dataclasses import dataclass
 
 from syncd.config.schema import Config
@@ -9,8 +8,7 @@ from syncd.core.keys import normal, shown, shown_path, to_os
 from syncd.core.model import Content, Excluded, Item, Problem
 from syncd.core.plain_text import decode
 from syncd.local.walk import Tree
-from syncd.state.db import open_state_to_read
-from syncd.sync.guard import protect_look
+from syncd.queries.lookup import state_of
 
 MOST_BYTES = 256 * 1024
 """The largest part that is returned (our own limit): more than an agent can use at a time."""
@@ -89,11 +87,9 @@ def part_of(item: Item, content: Content, tree: Tree, wanted: Bytes | Lines) -> 
 def _readable(config: Config, name: str, path: str, tree: Tree) -> Item:
     """Return the file at `path` if the mirror sends it. Raises ConfigError with the reason if not."""
     key = config.mirrors[name].key_prefix + normal(path)
-    db = open_state_to_read(config.state_dir)
-    with closing(db) if db else nullcontext():
-        if db:
-            protect_look(tree, db, name)
-    match tree.look(key):
+    with state_of(config, name, tree):
+        local = tree.look(key)
+    match local:
         case Item() as item:
             return item
         case Problem(message=message):

@@ -14,8 +14,7 @@ from syncd.config.file import at_home
 from syncd.config.schema import Config
 from syncd.core.errors import ConfigError
 from syncd.core.keys import shown_path
-from syncd.queries.measure import Measurement
-from syncd.queries.retrieval import Comparison, Measured, Named, compare
+from syncd.queries.retrieval import Comparison, Measured, Measurement, Named, compare
 
 MOST_BYTES = 64 * 1024 * 1024
 """The largest file that is read (our own limit)."""

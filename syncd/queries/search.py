@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Iterable, Mapping
-from contextlib import closing, nullcontext
 from typing import Any, Literal
 
 from syncd.config.schema import Config, MirrorConfig
@@ -11,10 +10,9 @@ from syncd.core.keys import shown
 from syncd.core.model import Excluded, Item, Record
 from syncd.core.names import same_source
 from syncd.local.walk import Tree
+from syncd.queries.lookup import state_of
 from syncd.state.caches import StatCache
-from syncd.state.db import open_state_to_read
 from syncd.state.journal import Journal
-from syncd.sync.guard import protect_look
 from syncd.targets.base import Store, searchable
 
 Freshness = Literal["current", "indexing", "changed", "missing", "unknown"]
@@ -59,10 +57,7 @@ def freshness(config: Config, name: str, keys: Iterable[str], tree: Tree) -> dic
 
     tree: the folder of the mirror. A file that looks as it did when it was read last is not read again.
     """
-    db = open_state_to_read(config.state_dir)
-    with closing(db) if db else nullcontext():
-        if db:
-            protect_look(tree, db, name)
+    with state_of(config, name, tree) as db:
         found = {key: _freshness(db, name, key, tree) for key in dict.fromkeys(keys)}
     return {key: fresh for key, fresh in found.items() if fresh}
 

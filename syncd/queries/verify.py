@@ -18,7 +18,7 @@ from syncd.core.errors import (
 from syncd.core.model import HARMLESS, STORED_NOT_INDEXED, Action, Delete, Entry, Item, Put
 from syncd.core.names import same_source
 from syncd.core.plain_text import counted
-from syncd.queries.measure import Measurement
+from syncd.queries.retrieval import Measurement
 from syncd.sync import once
 from syncd.sync.mirror import Mirror, OnProgress, PassOptions, Result
 from syncd.sync.observe import changed

@@ -8,8 +8,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from syncd.config.daemon_sections import Web
-from syncd.config.schema import Config
+from syncd.config.schema import Config, Web
 from syncd.config.sources import login
 from syncd.core.errors import (
     EXIT_OK,

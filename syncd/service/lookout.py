@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping
 
 from syncd.cloudflare.gate import Gate
-from syncd.config.daemon_sections import Notify
+from syncd.config.schema import Notify
 from syncd.core.errors import StateHalt
 from syncd.core.keys import shown
 from syncd.core.model import HARMLESS

@@ -21,6 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from syncd.queries.explain import explain
+from syncd.queries.lookup import Found
 from syncd.service.build import build_tree
 from syncd.service.runtime import Runtime
 from syncd.state.queue import retry_problems
@@ -165,8 +166,8 @@ def _number(text: str | None, otherwise: int) -> int:
 
 async def _explain(runtime: Runtime, name: str, given: Mapping[str, str]) -> Told:
     config = runtime.session.config
-    path = given.get("key", "").removeprefix(config.mirrors[name].key_prefix)
-    facts = await asyncio.to_thread(lambda: list(explain(config, name, path, build_tree(config.mirrors[name]))))
+    file = Found(name, given.get("key", "").removeprefix(config.mirrors[name].key_prefix), "file")
+    facts = await asyncio.to_thread(lambda: list(explain(config, file, build_tree(config.mirrors[name]))))
     return 200, {"facts": [[fact, value] for fact, value in facts]}
 
 

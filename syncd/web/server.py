@@ -8,7 +8,8 @@ import structlog
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from syncd.config.daemon_sections import Web, listen_address, metrics_address
+from syncd.config.schema import Web
+from syncd.config.values import listen_address, metrics_address
 from syncd.service.runtime import Runtime
 from syncd.web.app import SecurityMiddleware, WebApp
 from syncd.web.history import RecentHistory

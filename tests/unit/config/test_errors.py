@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.config.checks import ignored_variables
-from syncd.config.places import key_lines
+from syncd.config.file import key_lines
 from syncd.config.sources import login
 from syncd.config.values import SIZE_FORM
 from syncd.core.errors import ConfigError

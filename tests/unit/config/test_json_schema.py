@@ -9,8 +9,8 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
+from syncd.cli.init import SCHEMA
 from syncd.cli.main import run
-from syncd.cli.schema import SCHEMA
 from syncd.core.errors import ConfigError
 from tests.unit.config.harness import ACCOUNT, MINIMAL, Place
 

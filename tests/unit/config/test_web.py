@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from syncd.config.daemon_sections import MOST_URLS, listen_address
+from syncd.config.schema import MOST_URLS
 from syncd.config.sources import secrets
+from syncd.config.values import listen_address
 from tests.unit.config.harness import Place, toml
 
 SECRET = "https://hooks.example.org/T0/s3cr3t-path"

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from syncd.cloudflare.gate import Budget, Gate
-from syncd.config.daemon_sections import Notify
+from syncd.config.schema import Notify
 from syncd.core.model import Problem, ProblemKind, Record
 from syncd.core.requests import Quota
 from syncd.service.lookout import (
