@@ -13,7 +13,6 @@ from syncd.core.keys import shown
 from syncd.core.model import HARMLESS
 from syncd.core.plain_text import counted, printable
 from syncd.queries.forecast import span
-from syncd.service.mirror_status import DEGRADED_LONG_S
 from syncd.service.outbox import Notice, Outbox, Topic, apprise, webhook
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import Meta
@@ -21,6 +20,8 @@ from syncd.state.directory import writable
 from syncd.state.journal import STUCK_S
 from syncd.sync.mirror import Mirror
 
+DEGRADED_LONG_S = 300.0
+"""Seconds for which a mirror may be degraded before people are told, and before the daemon counts as unhealthy."""
 COUNT_EVERY_S = 60.0
 """Seconds between two counts of the problems of a mirror."""
 BUDGET_LONG_S = 900.0
@@ -122,13 +123,13 @@ def of_state(worker: MirrorWorker) -> Conditions:
 
     A mirror that tries again after a halt has none until it is in step.
     """
-    status = worker.status
-    if status.state == "idle":
+    shown_now = worker.status.shown
+    if shown_now.state == "idle":
         return {"halted": None, "refused": None, "degraded": None}
-    if status.state == "halted":
-        return {"refused" if worker.policy.refused else "halted": status.detail or "see: syncd status"}
-    if (seconds := status.degraded_s()) >= DEGRADED_LONG_S:
-        return {"degraded": f"for {span(seconds)}: {status.detail}"}
+    if shown_now.state == "halted":
+        return {"refused" if worker.policy.refused else "halted": shown_now.detail or "see: syncd status"}
+    if (seconds := worker.status.degraded_s()) >= DEGRADED_LONG_S:
+        return {"degraded": f"for {span(seconds)}: {shown_now.detail}"}
     return {}
 
 

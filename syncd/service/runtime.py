@@ -11,20 +11,21 @@ import structlog
 
 from syncd.cloudflare.reach import find_fault
 from syncd.core.errors import ConfigError, StateBusy, StateDamaged, StateGone, StateHalt
-from syncd.core.keys import normal
+from syncd.core.keys import normal, shown
 from syncd.core.rules import IGNORE_FILE
 from syncd.local.walk import Tree
 from syncd.queries.forecast import span
 from syncd.service.build import Session
 from syncd.service.idle_look import LIMIT_S, IdleLook
-from syncd.service.lookout import Lookout
-from syncd.service.mirror_status import DEGRADED_LONG_S, MirrorStatus
+from syncd.service.lookout import DEGRADED_LONG_S, Lookout
 from syncd.service.notify import Notifier
 from syncd.service.trusted import keep_known_credentials
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import data_version
 from syncd.state.directory import FILE_NAME, writable
 from syncd.state.history import keep_contact, keep_presence
+from syncd.sync.mirror import Mirror
+from syncd.sync.mirror_status import MirrorStatus, Shown
 from syncd.watch.observer import Inbox, Watcher
 
 log = structlog.get_logger()
@@ -93,10 +94,10 @@ class Runtime:
 
 def _fault(name: str, status: MirrorStatus) -> str | None:
     """Return why a mirror cannot do its work, None if it can or if it may soon."""
-    if status.state == "halted":
-        return f"mirror {name} is halted: {status.detail}"
+    if status.shown.state == "halted":
+        return f"mirror {name} is halted: {status.shown.detail}"
     if (seconds := status.degraded_s()) >= DEGRADED_LONG_S:
-        return f"mirror {name} is degraded for {span(seconds)}: {status.detail}"
+        return f"mirror {name} is degraded for {span(seconds)}: {status.shown.detail}"
     return None
 
 
@@ -192,7 +193,7 @@ async def follow_credentials(runtime: Runtime) -> None:
         if login.credentials is not used:
             used = login.credentials
             for worker in runtime.workers.values():
-                if worker.status.state == "halted":
+                if worker.status.shown.state == "halted":
                     worker.request_full()
 
 
@@ -204,6 +205,7 @@ class Heartbeat:
         self._notifier = notifier
         self._lookout = lookout
         self._stored: dict[str, dict[str, str]] = {}
+        self._summaries = {name: (worker.status.shown, f"{name}: starting") for name, worker in runtime.workers.items()}
         self._summary = ""
         self._fed_at = self._kept_at = -math.inf
 
@@ -283,10 +285,23 @@ class Heartbeat:
         self._fed_at = now
 
     def _show_summary(self) -> None:
-        summary = "; ".join(worker.status.summary for worker in self._runtime.workers.values())
+        for name, worker in self._runtime.workers.items():
+            if self._summaries[name][0] is not (shown_now := worker.status.shown):
+                with contextlib.suppress(StateHalt), writable():
+                    self._summaries[name] = shown_now, summary_of(worker.mirror, shown_now)
+        summary = "; ".join(text for _, text in self._summaries.values())
         if summary != self._summary:
             self._summary = summary
             self._notifier.status(summary)
+
+
+def summary_of(mirror: Mirror, state: Shown) -> str:
+    """Return the part of a mirror of the status line."""
+    parts = [state.state, f"{mirror.journal.in_step()} in step"]
+    parts += [f"{state.remaining} to go"] if state.remaining else []
+    parts += [f"about {span(state.until - mirror.now())} left"] if state.until else []
+    why = f" ({shown(state.detail)})" if state.detail else ""
+    return f"{mirror.name}: {', '.join(parts)}{why}"
 
 
 def _check_state(session: Session) -> None:

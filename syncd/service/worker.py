@@ -18,13 +18,14 @@ from syncd.core.errors import Brake, PlanChanged, Retry, StateDamaged, StateHalt
 from syncd.core.keys import normal
 from syncd.core.model import Hint
 from syncd.core.requests import reporting_to
+from syncd.queries.forecast import Pace
 from syncd.service.error_policy import ErrorPolicy
-from syncd.service.mirror_status import MirrorStatus
 from syncd.state.db import directory_of
 from syncd.state.directory import FILE_NAME, writable
 from syncd.state.queue import Dirty
 from syncd.sync.index import IndexFollowup
 from syncd.sync.mirror import Hooks, Mirror, PassOptions, Result, Scope
+from syncd.sync.mirror_status import MirrorStatus
 from syncd.sync.observe import ScopeTooLarge
 from syncd.sync.once import Report
 from syncd.sync.reconcile import reconcile
@@ -92,12 +93,13 @@ class MirrorWorker:
     def __init__(self, mirror: Mirror, interval: float, gate: Gate) -> None:
         self.mirror = mirror
         self._clock = asyncio.get_running_loop().time
-        self.status = MirrorStatus(mirror, gate, self._clock)
+        self.status = MirrorStatus(mirror)
         self.policy = ErrorPolicy(interval, refused=mirror.absences.count() > 0)
         self.full_at = math.inf
         self.index = IndexFollowup(mirror, self._clock)
         self._interval = interval
         self._gate = gate
+        self._pace = Pace(mirror.target.requests, gate.seconds_for, gate.own_time)
         self._wake = asyncio.Event()
         self._moved_at = self._clock()
         self._options = PassOptions(delete_after=mirror.settings.delete_after)
@@ -228,8 +230,8 @@ class MirrorWorker:
 
     async def _serve_job(self, job: "RequestedPass") -> None:
         """Make a pass that a person asked for. A full pass counts as one of this loop."""
-        before = self.status.state, self.status.detail
-        self.status.start_pass(self._clock(), hidden=False)
+        before = self.status.shown.state, self.status.shown.detail
+        self.status.start_pass()
         try:
             report = await job.make()
         except SyncdError as error:
@@ -262,7 +264,7 @@ class MirrorWorker:
 
     async def _pass(self, scope: Scope) -> bool:
         """Make a pass. Return whether it held deletes back."""
-        self.status.start_pass(self._clock(), hidden=self._hides_progress(moved=False))
+        self.status.start_pass(hidden=self._hides_progress(moved=False))
         # The rows of a partial pass stay due until its end, so serving pending rows meanwhile would serve them twice.
         hooks = Hooks(on_progress=self._on_progress, longest_wait_s=LONGEST_WAIT_S)
         if scope.everything:
@@ -284,10 +286,10 @@ class MirrorWorker:
         self._moved_at = self._clock()
         self._result = result
         hidden = self._hides_progress(moved=result.done.total() > 0)
-        self.status.update_pass(result, self._moved_at, hidden=hidden)
+        self.status.update_pass(result, self._pace.look(result), hidden=hidden)
 
     def _hides_progress(self, *, moved: bool) -> bool:
-        return self.policy.hides_progress(halted=self.status.state == "halted", moved=moved)
+        return self.policy.hides_progress(halted=self.status.shown.state == "halted", moved=moved)
 
     async def _serve_pending(self) -> None:
         """Serve settled keys and poll the index while a full pass is under way."""

@@ -1,33 +1,20 @@
 """Runs one full pass of a mirror to its end: reads files again that change meanwhile, and can wait for the index."""
 
 import asyncio
-import contextlib
 import math
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from functools import partial
 
-from syncd.core.errors import (
-    EXIT_OK,
-    EXIT_PROBLEMS,
-    Brake,
-    DiskRetry,
-    Halt,
-    PlanChanged,
-    RootHalt,
-    StateHalt,
-    SyncdError,
-)
+from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, Brake, DiskRetry, Halt, PlanChanged, RootHalt, SyncdError
 from syncd.core.model import HARMLESS, Problem
-from syncd.core.requests import Contact, Trouble, is_watched, reporting_to
 from syncd.state.db import directory_of
 from syncd.state.directory import FILE_NAME, when_free, writable
-from syncd.state.history import State, keep_contact, set_state
 from syncd.state.queue import Dirty
 from syncd.sync import index
 from syncd.sync.mirror import Hooks, Mirror, OnProgress, PassOptions, Result, Scope
+from syncd.sync.mirror_status import MirrorStatus
 from syncd.sync.observe import ScopeTooLarge
 from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Usage
@@ -88,18 +75,6 @@ class Report:
         return list(mirror.journal.problems.all(self.results[0].pass_id)) if self.results else []
 
 
-class HasState(Protocol):
-    """The state of a mirror in the daemon."""
-
-    @property
-    def state(self) -> State:
-        """The present state."""
-
-    @property
-    def detail(self) -> str | None:
-        """The reason of the state."""
-
-
 async def run(
     mirror: Mirror, options: PassOptions, on_progress: OnProgress, report: Report, *, bulk: bool = False
 ) -> None:
@@ -107,44 +82,21 @@ async def run(
 
     bulk: the requests leave room for the edits of a daemon with the same budget.
     """
-    progress = Progress(mirror, dry_run=options.dry_run or options.approved is not None)
+    status = MirrorStatus(mirror)
+    # An approved plan may turn out to have changed, and then nothing was done.
+    is_shown = not options.dry_run and options.approved is None
 
     def report_progress(result: Result) -> None:
         report.add(result)
-        progress.update(result)
+        if is_shown:
+            status.update_pass(result)
         on_progress(result)
 
-    progress.store(0)
     hooks = Hooks(on_progress=report_progress, bulk=bulk)
-
-    async def run_passes() -> None:
-        report.results.clear()
-        refusal = await _catch_refusal(_full_pass(mirror, options, hooks))
-        if options.dry_run:
-            return
-        later = replace(options, approved=None)
-        await _retry_disk(mirror, later, hooks)
-        refusal = await _catch_refusal(_serve_pending(mirror, later, hooks, report)) or refusal
-        if refusal:
-            raise refusal
-        if report.results[0].held_back:
-            # Only a full pass finds the orphans among the deletes that were held back.
-            await reconcile(mirror, Scope(), later, hooks)
-        await _reindex(mirror)
-        if report.results[0].audited and report.results[0].unsettled:
-            # This pass made no listing, which would have shown the state of the index.
-            await index.poll(mirror)
-            index.halt_if_full(mirror)
-        await index.halt_if_standing(mirror)
-
-    try:
-        async with watched(mirror, progress):
-            await _run_steps(mirror, run_passes, report)
-    except asyncio.CancelledError:
-        progress.store(remaining(report.results[-1]) if report.results else 0)
-        raise
+    async with status.watched() if is_shown else nullcontext():
+        await _run_steps(mirror, partial(_make_passes, mirror, options, hooks, report), report)
     if not options.dry_run and not isinstance(report.error, PlanChanged):
-        _store_result(mirror, report.error)
+        _show_result(status, report.error)
 
 
 async def serve_due(mirror: Mirror) -> Report:
@@ -159,7 +111,7 @@ async def serve_due(mirror: Mirror) -> Report:
         await _reindex(mirror)
 
     await _run_steps(mirror, serve, report)
-    _store_result(mirror, report.error)
+    _show_result(MirrorStatus(mirror), report.error)
     return report
 
 
@@ -175,7 +127,7 @@ async def wait_until_indexed(mirror: Mirror, report: Report, seconds: float) -> 
     note_unindexed(mirror, report)
 
 
-async def wait_for_followup(mirror: Mirror, report: Report, seconds: float, status: HasState) -> None:
+async def wait_for_followup(mirror: Mirror, report: Report, seconds: float, status: MirrorStatus) -> None:
     """Wait as `wait_until_indexed` does while the daemon polls the index.
 
     A halt of the mirror ends the wait and is stored in the report.
@@ -185,8 +137,8 @@ async def wait_for_followup(mirror: Mirror, report: Report, seconds: float, stat
     while True:
         if report.error or not _is_worth_waiting(mirror, end - clock()):
             break
-        if status.state == "halted":
-            report.error = Halt(f"{status.detail or 'the mirror is halted'}; not all is searchable yet")
+        if status.shown.state == "halted":
+            report.error = Halt(f"{status.shown.detail or 'the mirror is halted'}; not all is searchable yet")
             break
         await asyncio.sleep(index.FIRST_POLL_S / 2)
     note_unindexed(mirror, report)
@@ -209,6 +161,28 @@ async def _run_steps(mirror: Mirror, steps: Callable[[], Awaitable[None]], repor
     except SyncdError as error:
         report.error = error
     report.count_problems(mirror)
+
+
+async def _make_passes(mirror: Mirror, options: PassOptions, hooks: Hooks, report: Report) -> None:
+    """Make a full pass, and passes over the keys that had to wait."""
+    report.results.clear()
+    refusal = await _catch_refusal(_full_pass(mirror, options, hooks))
+    if options.dry_run:
+        return
+    later = replace(options, approved=None)
+    await _retry_disk(mirror, later, hooks)
+    refusal = await _catch_refusal(_serve_pending(mirror, later, hooks, report)) or refusal
+    if refusal:
+        raise refusal
+    if report.results[0].held_back:
+        # Only a full pass finds the orphans among the deletes that were held back.
+        await reconcile(mirror, Scope(), later, hooks)
+    await _reindex(mirror)
+    if report.results[0].audited and report.results[0].unsettled:
+        # This pass made no listing, which would have shown the state of the index.
+        await index.poll(mirror)
+        index.halt_if_full(mirror)
+    await index.halt_if_standing(mirror)
 
 
 async def _full_pass(mirror: Mirror, options: PassOptions, hooks: Hooks) -> None:
@@ -300,89 +274,8 @@ def _is_worth_waiting(mirror: Mirror, left_s: float) -> bool:
     return left_s > 0 and bool(may_succeed)
 
 
-def _store_result(mirror: Mirror, error: SyncdError | None) -> None:
-    """Store how a pass has ended."""
+def _show_result(status: MirrorStatus, error: SyncdError | None) -> None:
     if error is None:
-        store_state(mirror, "idle")
+        status.set("idle")
     else:
-        store_state(mirror, "halted" if isinstance(error, (Halt, Brake)) else "degraded", str(error))
-
-
-# -- the stored state of the pass
-
-PROGRESS_EVERY_S = 1.0
-"""Seconds between two updates of the stored progress."""
-
-
-class Progress:
-    """Stores that a pass is under way, how many actions are left, and whether its requests succeed."""
-
-    def __init__(self, mirror: Mirror, *, dry_run: bool) -> None:
-        self._mirror = mirror
-        self._dry_run = dry_run
-        self._next_at = -math.inf
-        self._left = 0
-        self._trouble: Trouble | None = None
-
-    def update(self, result: Result) -> None:
-        """Store how many actions are left, at most once in PROGRESS_EVERY_S."""
-        if time.monotonic() >= self._next_at:
-            self.store(remaining(result))
-
-    def store(self, left: int) -> None:
-        """Store the number of actions that are left."""
-        self._left = max(0, left)
-        self._next_at = time.monotonic() + PROGRESS_EVERY_S
-        self._store()
-
-    async def follow(self, contact: Contact, clock: Callable[[], float]) -> None:
-        """Store that requests do not succeed at present, and that they do again, until cancelled."""
-        while True:
-            await asyncio.sleep(PROGRESS_EVERY_S)
-            if (trouble := contact.trouble()) != self._trouble:
-                self._trouble = trouble
-                next_at = trouble.next_at if trouble else None
-                self._store(None if next_at is None else round(self._mirror.now() + next_at - clock()))
-
-    def end(self, contact: Contact) -> None:
-        """Store when the remote last answered."""
-        self._trouble = None
-        if not self._dry_run:
-            with contextlib.suppress(StateHalt), writable():
-                keep_contact(self._mirror.meta, contact.answered_at)
-
-    def _store(self, next_try: float | None = None) -> None:
-        if self._dry_run:
-            return
-        state: State = "degraded" if self._trouble else "syncing"
-        reason = self._trouble.reason if self._trouble else None
-        store_state(self._mirror, state, reason, remaining=self._left, next_try=next_try, under_way=True)
-
-
-@asynccontextmanager
-async def watched(mirror: Mirror, progress: Progress) -> AsyncIterator[None]:
-    """Store the trouble that the requests of this block meet, unless the daemon shows it already."""
-    if is_watched():
-        yield
-        return
-    clock = asyncio.get_running_loop().time
-    contact = Contact(clock, mirror.now)
-    with reporting_to(contact):
-        following = asyncio.create_task(progress.follow(contact, clock))
-        try:
-            yield
-        finally:
-            following.cancel()
-            progress.end(contact)
-
-
-def remaining(result: Result) -> int:
-    """Return the number of planned actions that are not done."""
-    return result.tables.plan.counts.total() - result.done.total()
-
-
-def store_state(mirror: Mirror, state: State, message: str | None = None, **more: Any) -> None:
-    """Store the state of a mirror, if the state file can be written. If it cannot, the report has the error."""
-    with contextlib.suppress(StateHalt), writable():
-        stored = mirror.journal.stored() if more.get("remaining") else None
-        set_state(mirror.meta, state, message, since=mirror.now(), stored=stored, **more)
+        status.set("halted" if isinstance(error, (Halt, Brake)) else "degraded", str(error))

@@ -91,7 +91,7 @@ class RecentHistory:
     def note_states(self, runtime: Runtime) -> None:
         """Note the error of each mirror that is in trouble."""
         for name, worker in runtime.workers.items():
-            status = worker.status
+            status = worker.status.shown
             error = status.detail if status.state in ("degraded", "halted") else None
             last = self.errors.get(name)
             # The halt of an earlier process keeps its time.

@@ -16,6 +16,7 @@ from syncd.service.lookout import (
     BUDGET_LONG_S,
     BUDGET_PAUSE_S,
     COUNT_EVERY_S,
+    DEGRADED_LONG_S,
     Conditions,
     Lookout,
     Waits,
@@ -23,7 +24,6 @@ from syncd.service.lookout import (
     of_problems,
     of_state,
 )
-from syncd.service.mirror_status import DEGRADED_LONG_S
 from syncd.service.outbox import Topic
 from syncd.service.worker import MirrorWorker
 from syncd.state.journal import STUCK_S

@@ -101,7 +101,7 @@ async def run_mirror(core: Core, seconds: float, interval: float, hints: list[Hi
 
 
 def shown(worker: MirrorWorker) -> str:
-    return worker.status.state
+    return worker.status.shown.state
 
 
 @pytest.mark.parametrize("interval", [1.0, 3600.0])
@@ -153,7 +153,7 @@ def test_a_paused_instance_is_looked_at_every_few_minutes_and_the_mirror_then_go
         worker.request_full()
         await run_worker(worker, core, 3000, [Hint("a.md", subtree=False)], 10)
         assert shown(worker) == "halted"
-        assert "paused" in (worker.status.detail or "")
+        assert "paused" in (worker.status.shown.detail or "")
         remote.paused = False
         await run_worker(worker, core, PAUSED_PAUSE_S + 20, every_s=10)
         assert shown(worker) == "idle"
@@ -250,7 +250,7 @@ def test_a_halt_of_the_last_process_is_shown_during_the_next_pass(core: Core, mo
     remove(core, 0, 40)
     simulate(run_mirror(core, 3, 3600.0, []))
     states: list[object] = []
-    monkeypatch.setattr("syncd.service.mirror_status.set_state", lambda _meta, state, *_, **__: states.append(state))
+    monkeypatch.setattr("syncd.sync.mirror_status.set_state", lambda _meta, state, *_, **__: states.append(state))
     core.restart()
     simulate(run_mirror(core, 3, 3600.0, []))
     assert set(states) == {"halted"}

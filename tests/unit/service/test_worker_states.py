@@ -28,7 +28,7 @@ async def worker(make_worker: Callable[[], MirrorWorker]) -> MirrorWorker:
 
 
 def shown(worker: MirrorWorker) -> tuple[str, str | None]:
-    return worker.status.state, worker.status.detail
+    return worker.status.shown.state, worker.status.shown.detail
 
 
 async def make_pass(core: Core, worker: MirrorWorker) -> list[tuple[str, str | None]]:
@@ -131,7 +131,7 @@ async def test_a_cancellation_that_was_not_requested_does_not_end_the_loop(
     task = asyncio.create_task(worker.run())
     await served.wait()
     await asyncio.sleep(0)
-    assert (task.done(), worker.status.state) == (False, "degraded")
+    assert (task.done(), worker.status.shown.state) == (False, "degraded")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

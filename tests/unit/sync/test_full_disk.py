@@ -74,7 +74,7 @@ async def test_the_daemon_pauses_until_there_is_room(core: Core, monkeypatch: py
     worker.request_full()
     serving = asyncio.create_task(worker.run())
     async with asyncio.timeout(30):
-        while "degraded" not in worker.status.summary:
+        while worker.status.shown.state != "degraded":
             assert not serving.done()
             await asyncio.sleep(0.01)
         worker.hint([Hint(f"{'hinted ' * 15}{number}", subtree=False) for number in range(FILES)])

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -38,10 +37,7 @@ class Time:
 def time(core: Core, monkeypatch: pytest.MonkeyPatch) -> Time:
     made = Time(core)
     loop = SimpleNamespace(time=core.clock)
-    fake = SimpleNamespace(sleep=made.sleep, get_running_loop=lambda: loop, CancelledError=asyncio.CancelledError)
-    monkeypatch.setattr(once, "asyncio", fake)
-    # The progress of the pass has a task that sleeps in real time.
-    monkeypatch.setattr(once, "watched", lambda *_: nullcontext())
+    monkeypatch.setattr(once, "asyncio", SimpleNamespace(sleep=made.sleep, get_running_loop=lambda: loop))
     return made
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from syncd.core.errors import Brake, RootHalt
 from syncd.core.model import HARMLESS, ActionEvent, Delete, Problem, ProblemKind
+from syncd.service.runtime import summary_of
 from syncd.service.worker import STALL_S
 from syncd.web.app import FILES, HEADERS
 from syncd.web.problems import TITLES
@@ -322,7 +323,7 @@ async def test_a_running_pass_shows_its_remaining_items_and_time(room: Room) -> 
     worker.status.set("syncing", remaining=1234, left_s=360.0)
     shown = (await first_message(room))["state"]["mirrors"][0]
     assert (shown["remaining"], shown["until"]) == (1234, room.clock.now + 360)
-    assert worker.status.summary == "docs: syncing, 0 in step, 1234 to go, about 6 min left"
+    assert summary_of(worker.mirror, worker.status.shown) == "docs: syncing, 0 in step, 1234 to go, about 6 min left"
     worker.status.set("idle")
     shown = (await first_message(room))["state"]["mirrors"][0]
     assert (shown["remaining"], shown["until"]) == (0, None)

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from syncd.service.mirror_status import DEGRADED_LONG_S
+from syncd.service.lookout import DEGRADED_LONG_S
 from syncd.web.probes import RENDERED_S, Probes
 from syncd.web.view import StatusCache
 from tests.unit.web.harness import Clock, Room, open_web_room

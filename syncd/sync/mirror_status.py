@@ -1,29 +1,30 @@
-"""The state of a mirror that the daemon shows: the state of its loop, or the trouble of its present requests."""
+"""The state of a mirror that people see: the state of its passes, or the trouble of its present requests."""
 
+import asyncio
+import contextlib
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
 
-from syncd.cloudflare.gate import Gate
 from syncd.core.errors import StateHalt
-from syncd.core.keys import shown
-from syncd.core.requests import Contact
-from syncd.queries.forecast import Pace, span
+from syncd.core.requests import Contact, is_watched, reporting_to
 from syncd.state.directory import writable
 from syncd.state.history import State, keep_contact, set_state, stored_state
 from syncd.sync.mirror import Mirror, Result
 
-DEGRADED_LONG_S = 300.0
-"""Seconds for which a mirror may be degraded before the daemon counts as unhealthy."""
 PROGRESS_EVERY_S = 2.0
 """Seconds between two reports of a pass under way. Each report counts all records."""
+LOOK_EVERY_S = 1.0
+"""Seconds between two looks at the requests of a command. The daemon looks as often."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A state. until: the expected end of the pass. next_try: when a degraded mirror tries again.
+    """A state. detail: why the mirror is halted or degraded. remaining: the number of actions that are not done yet.
 
-    Both are seconds since the epoch, None if unknown. remaining: the number of planned actions that are not done yet.
+    until: the expected end of the pass. next_try: when a degraded mirror tries again. Both are seconds since the epoch,
+    None if unknown.
     """
 
     state: State
@@ -37,36 +38,24 @@ class MirrorStatus:
     """The current state of a mirror, which is also stored in the state file.
 
     While requests fail, or get no answer, the mirror is shown as degraded, and as before when one succeeds (`look`).
-    A halt of an earlier process is shown until a pass of this process replaces it.
+    A halt of an earlier process is shown until a pass of this process replaces it. Times of the steady clock are those
+    of the event loop.
 
-    gate: estimates the time that is left. contact: receives the outcomes of the mirror's requests. clock: steady.
-    shown: the state as it is shown. summary: the mirror's part of the status line.
-    since: when the state began, seconds since the epoch.
-    fault: why the state could not be stored.
+    contact: receives the outcomes of the mirror's requests. shown: the state as it is shown. since: when it began,
+    seconds since the epoch. fault: why the state could not be stored.
     """
 
-    def __init__(self, mirror: Mirror, gate: Gate, clock: Callable[[], float]) -> None:
+    def __init__(self, mirror: Mirror) -> None:
         stored = stored_state(mirror.meta)
         halted = stored.get("state") == "halted"
-        self.summary = f"{mirror.name}: starting"
+        self._mirror = mirror
+        self._clock = asyncio.get_running_loop().time
+        self._next_report_at = -math.inf
+        self._remaining = 0
+        self.contact = Contact(self._clock, mirror.now)
+        self.shown = self._own = Shown("halted", stored.get("detail")) if halted else Shown("idle")
         self.since = mirror.now()
         self.fault: str | None = None
-        self.contact = Contact(clock, mirror.now)
-        self.shown = self._own = Shown("halted", stored.get("detail")) if halted else Shown("idle")
-        self._mirror = mirror
-        self._clock = clock
-        self._pace = Pace(mirror.target.requests, gate.seconds_for, gate.own_time)
-        self._next_report_at = -math.inf
-
-    @property
-    def state(self) -> State:
-        """The state that is shown."""
-        return self.shown.state
-
-    @property
-    def detail(self) -> str | None:
-        """Why the mirror is halted or degraded."""
-        return self.shown.detail
 
     @property
     def at_rest(self) -> bool:
@@ -75,7 +64,7 @@ class MirrorStatus:
 
     def degraded_s(self) -> float:
         """Return for how many seconds the mirror has been degraded, 0 if it is not."""
-        return max(0.0, self._mirror.now() - self.since) if self.state == "degraded" else 0.0
+        return max(0.0, self._mirror.now() - self.since) if self.shown.state == "degraded" else 0.0
 
     def set(
         self,
@@ -86,13 +75,13 @@ class MirrorStatus:
         left_s: float | None = None,
         retry_at: float | None = None,
     ) -> None:
-        """Change the state of the loop and store it.
+        """Change the state of the passes and store it.
 
         left_s: seconds until the pass under way is done. retry_at: the next try, by the steady clock.
         """
         until = None if left_s is None else round(self._mirror.now() + left_s)
         self._own = Shown(state, detail, remaining, until, self._epoch(retry_at))
-        self._show(self._with_trouble(), left_s)
+        self._show(self._with_trouble())
 
     def look(self) -> None:
         """Show a new trouble of requests, or the end of a trouble. Call it about every second."""
@@ -100,48 +89,67 @@ class MirrorStatus:
         if shown_now != self.shown or self.fault:
             self._show(shown_now)
 
-    def start_pass(self, now: float, *, hidden: bool) -> None:
-        """Show that a pass begins, unless an error is still shown (hidden). now: seconds of the steady clock."""
+    def start_pass(self, *, hidden: bool = False) -> None:
+        """Show that a pass begins, unless an error is still shown (hidden)."""
+        self._remaining = 0
         if not hidden:
-            self._next_report_at = now + PROGRESS_EVERY_S
+            self._next_report_at = self._clock() + PROGRESS_EVERY_S
             self.set("syncing")
 
-    def update_pass(self, result: Result, now: float, *, hidden: bool) -> None:
+    def update_pass(self, result: Result, left_s: float | None = None, *, hidden: bool = False) -> None:
         """Show the rest of the pass every PROGRESS_EVERY_S seconds, unless an error is still shown (hidden)."""
-        left_s = self._pace.look(result)
-        if now >= self._next_report_at and not hidden:
-            self._next_report_at = now + PROGRESS_EVERY_S
-            remaining = result.tables.plan.counts.total() - result.done.total()
-            self.set("syncing", remaining=remaining, left_s=left_s)
+        self._remaining = max(0, result.tables.plan.counts.total() - result.done.total())
+        if self._clock() >= self._next_report_at and not hidden:
+            self._next_report_at = self._clock() + PROGRESS_EVERY_S
+            self.set("syncing", remaining=self._remaining, left_s=left_s)
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Show that a command makes a pass in this block, and the trouble that its requests meet.
+
+        In the daemon, the status of its loop shows the trouble.
+        """
+        self.start_pass()
+        try:
+            if is_watched():
+                yield
+                return
+            with reporting_to(self.contact):
+                looking = asyncio.create_task(self._keep_looking())
+                try:
+                    yield
+                finally:
+                    looking.cancel()
+                    with contextlib.suppress(StateHalt), writable():
+                        keep_contact(self._mirror.meta, self.contact.answered_at)
+        except asyncio.CancelledError:
+            self.set("syncing", remaining=self._remaining)
+            raise
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            self.look()
 
     def _with_trouble(self) -> Shown:
-        """Return the state of the loop, or degraded if its requests do not succeed at present."""
+        """Return the state of the passes, or degraded if their requests do not succeed at present."""
         trouble = self.contact.trouble() if self._own.state in ("idle", "syncing") else None
         if trouble is None:
             return self._own
         return Shown("degraded", trouble.reason, self._own.remaining, None, self._epoch(trouble.next_at))
 
-    def _show(self, now: Shown, left_s: float | None = None) -> None:
+    def _show(self, now: Shown) -> None:
         turned = now.state != self.shown.state
         if turned:
             self.since = self._mirror.now()
         self.shown = now
         try:
             with writable():
-                parts = [now.state, f"{self._mirror.journal.in_step()} in step"]
-                parts += [f"{now.remaining} to go"] if now.remaining else []
-                parts += [f"about {span(left_s)} left"] if left_s else []
-                why = f" ({shown(now.detail)})" if now.detail else ""
-                self.summary = f"{self._mirror.name}: {', '.join(parts)}{why}"
                 set_state(
                     self._mirror.meta,
-                    now.state,
-                    now.detail,
-                    remaining=now.remaining,
+                    **asdict(now),
                     stored=self._mirror.journal.stored() if now.remaining else None,
-                    until=now.until,
                     since=self.since,
-                    next_try=now.next_try,
                     under_way=self._own.state == "syncing",
                 )
                 if turned:
