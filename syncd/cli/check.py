@@ -30,7 +30,7 @@ from syncd.core.plain_text import LEAST_SECRET, counted
 if TYPE_CHECKING:
     import sqlite3
 
-    from syncd.cloudflare.ai_search_models import TokenStatus
+    from syncd.cloudflare.ai_search import TokenStatus
     from syncd.cloudflare.gate import Gate
     from syncd.config.schema import Config, MirrorConfig
     from syncd.core.names import Forms

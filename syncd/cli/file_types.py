@@ -34,7 +34,7 @@ class TypeClass:
 def type_classes() -> dict[str, list[TypeClass]]:
     """Return the classes of each kind of target."""
     from syncd.cloudflare.file_types import GROUPS
-    from syncd.cloudflare.kv_models import VALUE_LIMIT
+    from syncd.cloudflare.kv_bodies import VALUE_LIMIT
     from syncd.config.target_sections import VECTORIZE_MAX_FILE_SIZE
     from syncd.text.documents import HTML, MARKDOWN, PLAIN
 

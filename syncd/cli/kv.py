@@ -355,7 +355,7 @@ def _parse_metadata(given: str | None) -> dict[str, Any] | None:
 
 def _read_value(file: Path) -> bytes:
     """Return the content of a file, up to one byte more than KV takes."""
-    from syncd.cloudflare.kv_models import VALUE_LIMIT
+    from syncd.cloudflare.kv_bodies import VALUE_LIMIT
 
     try:
         if str(file) == "-":

@@ -1,31 +1,44 @@
-"""The AI Search API of one instance: one method for each endpoint.
+"""The AI Search API of one instance: the models of its answers, and one method for each endpoint.
 
-Every method except `upload` repeats failed requests and raises the errors of Transport.attempts.
+Every method except `upload` repeats failed requests and raises the errors of Transport.attempts. Times are ISO 8601
+texts of the remote; sizes are bytes.
 """
 
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, TypeVar, Unpack, get_args
 
-from tenacity import AsyncRetrying
+from pydantic import AliasPath, Field, PlainValidator
 
-from syncd.cloudflare.ai_search_models import (
-    FoundChunk,
-    ItemPage,
-    ListParams,
-    LogEntry,
-    Namespace,
-    Stats,
-    StoredItem,
-    TokenStatus,
-    search_hits,
+from syncd.cloudflare.decoding import (
+    PAGES_LIMIT,
+    Flag,
+    NumberOrZero,
+    OptionalInt,
+    OptionalRemoteMetadata,
+    OptionalText,
+    Page,
+    RemoteMetadata,
+    Text,
+    TextOrEmpty,
+    as_object,
+    decode,
+    decode_page,
+    decode_rows,
+    endless_listing,
+    listed_total,
+    object_of,
+    rows_by_number,
+    rows_of,
 )
-from syncd.cloudflare.decoding import decode, decode_rows, parse_whole_number
 from syncd.cloudflare.request import Request, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
 from syncd.core.errors import Halt, Park, Retry
+from syncd.core.model import IndexStatus
 from syncd.core.probe_answers import Quoting
 
 if TYPE_CHECKING:
@@ -35,18 +48,106 @@ BUILTIN = "builtin"
 """source_id of uploaded items. A key is unique only within a source."""
 PER_PAGE = 50
 """Maximum number of items of one page (items list: per_page)."""
-PAGES_LIMIT = 100_000
-"""Maximum pages of one listing. An instance holds up to 1,000,000 files, and a server may return 10 of them a page."""
 DOWNLOAD_LIMIT = 64 * 1024 * 1024
 """Largest download, bytes. AI Search accepts files of at most 10 MiB (limits, 2026-10)."""
-
-_UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters and bytes that are not UTF-8
-_T = TypeVar("_T")
 
 EDIT = "Account / AI Search: Edit"
 """The permission for every request but searches (REST API: create an API token)."""
 RUN = "Account / AI Search: Run"
 """The permission for searches. Edit alone does not search, and Run alone does not write."""
+
+_request = partial(Request, permission=EDIT)
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters and bytes that are not UTF-8
+_T = TypeVar("_T")
+_STATUSES: Mapping[str, IndexStatus] = {status: status for status in get_args(IndexStatus)}
+
+
+class ListParams(TypedDict, total=False):
+    """The query of one listing page. per_page: at most 50. key and search need a server of July 2026."""
+
+    page: int
+    per_page: int
+    key: str
+    search: str
+    source: str
+    status: IndexStatus
+    sort_by: Literal["status", "modified_at"]
+
+
+def _status(value: object) -> IndexStatus | None:
+    return _STATUSES.get(value) if isinstance(value, str) else None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItem:
+    """One stored file.
+
+    status: None if syncd does not know the status. source_id: "builtin" for an uploaded file. metadata: None if the
+    remote does not show metadata, which servers before July 2026 do not.
+    """
+
+    id: Text
+    key: Text
+    status: Annotated[IndexStatus | None, PlainValidator(_status)] = None
+    checksum: OptionalText = None
+    file_size: OptionalInt = None
+    source_id: OptionalText = None
+    next_action: OptionalText = None
+    error: OptionalText = None
+    created_at: OptionalText = None
+    last_seen_at: OptionalText = None
+    metadata: OptionalRemoteMetadata = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One step in the indexing of an item."""
+
+    action: Text
+    timestamp: OptionalText = None
+    message: OptionalText = None
+    error_type: Annotated[OptionalText, Field(validation_alias="errorType")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Items by index status. degraded: the remote cannot count, and the counts are None."""
+
+    queued: OptionalInt = None
+    running: OptionalInt = None
+    completed: OptionalInt = None
+    error: OptionalInt = None
+    skipped: OptionalInt = None
+    outdated: OptionalInt = None
+    degraded: Flag = False
+
+
+@dataclass(frozen=True, slots=True)
+class FoundChunk:
+    """One chunk that matches a search. key: None if the remote does not name the item. score: higher is better."""
+
+    id: Text
+    score: NumberOrZero = 0.0
+    text: TextOrEmpty = ""
+    key: Annotated[OptionalText, Field(validation_alias=AliasPath("item", "key"))] = None
+    metadata: Annotated[RemoteMetadata, Field(validation_alias=AliasPath("item", "metadata"))] = field(
+        default_factory=dict
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """One AI Search namespace."""
+
+    name: Text
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStatus:
+    """The state of a token, without its permissions. status: active, disabled or expired. kind: who owns the token."""
+
+    status: Text
+    kind: Literal["user", "account"]
 
 
 class Misnamed(Park):
@@ -75,15 +176,14 @@ class AISearch:
 
     # items
 
-    async def list_items(self, **params: Unpack[ListParams]) -> ItemPage:
+    async def list_items(self, **params: Unpack[ListParams]) -> Page[StoredItem]:
         """Return one page. page counts from 1; per_page is 50 by default."""
-        query = {name: str(value) for name, value in {"per_page": PER_PAGE, **params}.items()}
         # A proxy may refuse the key in the address.
         probe = self._instance if "key" in params or "search" in params else None
-        request = Request("GET", self._items, params=query, permission=EDIT, probe=probe)
-        return await self.transport.ask(request, ItemPage.parse)
+        query: dict[str, Any] = {"per_page": PER_PAGE, **params}
+        return await self.transport.ask(_request("GET", self._items, params=query, probe=probe), _item_page)
 
-    async def iter_pages(self, **params: Unpack[ListParams]) -> AsyncIterator[ItemPage]:
+    async def iter_pages(self, **params: Unpack[ListParams]) -> AsyncIterator[Page[StoredItem]]:
         """Yield the pages of a listing. The listing ends at total_count, at an empty page, or at a repeated page.
 
         An empty page is yielded only if it is the first one, because its total_count may count rows that it omits.
@@ -97,17 +197,17 @@ class AISearch:
         for number in range(first, first + PAGES_LIMIT):
             query["page"] = number
             page = await self.list_items(**query)
-            empty = not (page.items or page.faults)
-            if (empty and number > first) or (page.items and page.items == previous):
+            empty = not (page.rows or page.faults)
+            if (empty and number > first) or (page.rows and page.rows == previous):
                 return
             yield page
             if empty:
                 return
-            previous = page.items
-            seen += len(page.items) + len(page.faults)
+            previous = page.rows
+            seen += len(page.rows) + len(page.faults)
             if first == 1 and page.total_count is not None and seen >= page.total_count:
                 return
-        raise Retry(f"unexpected answer: the listing does not end after {PAGES_LIMIT} pages")
+        raise endless_listing()
 
     async def find(self, key: str) -> StoredItem | None:
         """Return the uploaded item of this key.
@@ -118,13 +218,13 @@ class AISearch:
         page = await self.list_items(key=key, source=BUILTIN)
         if (found := _uploaded(page, key)) is not None:
             return found
-        if all(item.key == key for item in page.items):
+        if all(item.key == key for item in page.rows):
             return None  # the server knows `key=`, and has no such item
         searched = True
         async for page in self.iter_pages(search=key, source=BUILTIN):
             if (found := _uploaded(page, key)) is not None:
                 return found
-            searched = searched and all(key.lower() in item.key.lower() for item in page.items)
+            searched = searched and all(key.lower() in item.key.lower() for item in page.rows)
         if not searched:
             return None  # the server ignores `search=`: the pages were the whole listing
         async for page in self.iter_pages(source=BUILTIN, sort_by="modified_at"):
@@ -139,7 +239,7 @@ class AISearch:
         content_type: str,
         metadata: Mapping[str, str] | None = None,
     ) -> StoredItem:
-        """Store content under a key with one request. The caller loops over `attempts()` and looks the key up between.
+        """Store content under a key with one request. The caller repeats it and looks the key up between.
 
         The remote overwrites an existing key or raises Conflict. Metadata values are texts, because the remote has
         refused numbers. After an ambiguous Retry the item may exist. Raises Park("invalid_key") for a key that is no
@@ -151,20 +251,16 @@ class AISearch:
             form["metadata"] = json.dumps(dict(metadata), ensure_ascii=False, separators=(",", ":"))
         form["wait_for_completion"] = "false"
         file = key, content, content_type
-        request = Request("POST", self._items, form=form, file=file, quoting=self.quoting, permission=EDIT)
+        request = _request("POST", self._items, form=form, file=file, quoting=self.quoting)
         item = _item(await self.transport.once(request))
         if item.key != key:
             raise Misnamed(f"the remote stored it as {item.key!r}: rename the file", item)
         return item
 
-    def attempts(self, **fields: str) -> AsyncRetrying:
-        """Return the retry loop for `upload`, see Transport.attempts. fields: logged with each retry."""
-        return self.transport.attempts(safe=True, **fields)
-
     async def create_or_update(self, key: str) -> StoredItem:
         """Index the stored content of a key again, without an upload."""
         body = {"key": key, "next_action": "INDEX", "wait_for_completion": False}
-        return await self.transport.ask(Request("PUT", self._items, json=body, permission=EDIT), _item)
+        return await self.transport.ask(_request("PUT", self._items, json=body), _item)
 
     async def get(self, item_id: str) -> StoredItem:
         """Return one item. Raises NotFound if it does not exist."""
@@ -173,29 +269,29 @@ class AISearch:
     async def sync(self, item_id: str) -> StoredItem:
         """Index an item again without an upload. Raises NotFound if it does not exist."""
         body = {"next_action": "INDEX", "wait_for_completion": False}
-        return await self.transport.ask(Request("PATCH", self._item(item_id), json=body, permission=EDIT), _item)
+        return await self.transport.ask(_request("PATCH", self._item(item_id), json=body), _item)
 
     async def delete(self, item_id: str) -> None:
         """Delete an item and its chunks.
 
         Raises NotFound if the item does not exist. After a lost answer this means success.
         """
-        await self.transport.request(Request("DELETE", self._item(item_id), permission=EDIT))
+        await self.transport.request(_request("DELETE", self._item(item_id)))
 
     async def download(self, item_id: str, max_bytes: int = DOWNLOAD_LIMIT) -> bytes:
         """Return the stored bytes of an uploaded item. Raises Park("too_large") for more than max_bytes."""
-        request = Request("GET", self._item(item_id) + "/download", permission=EDIT, probe=self._instance)
+        request = _request("GET", self._item(item_id) + "/download", probe=self._instance)
         return await self.transport.fetch(request, max_bytes)
 
     async def logs(self, item_id: str, limit: int) -> tuple[LogEntry, ...]:
         """Return the latest entries in the indexing log of an item. limit: 1 to 100."""
-        return await self._get(self._item(item_id) + "/logs", _rows(LogEntry, "log entry"), {"limit": str(limit)})
+        return await self._get(self._item(item_id) + "/logs", rows_of(LogEntry, "log entry"), {"limit": limit})
 
     # the instance
 
     async def stats(self) -> Stats:
         """Return the number of items by status."""
-        return await self._get(self._instance + "/stats", _one(Stats, "stats"))
+        return await self._get(self._instance + "/stats", object_of(Stats, "stats"))
 
     async def search(
         self,
@@ -236,42 +332,32 @@ class AISearch:
         of InstanceSettings. A setting that is left out gets the default of the service.
         """
         body = {"id": self.instance, **(settings or {}), **_declared(custom_metadata)}
-        request = Request("POST", self._namespace + "/instances", json=body, permission=EDIT)
+        request = _request("POST", self._namespace + "/instances", json=body)
         return await self.transport.ask(request, _instance)
 
     async def list_instances(self) -> "tuple[Instance, ...]":
         """Return the first PER_PAGE instances of the namespace."""
-        params = {"page": "1", "per_page": str(PER_PAGE)}
-        return await self._get(self._namespace + "/instances", _instances, params)
+        return await self._get(self._namespace + "/instances", _instances, {"page": 1, "per_page": PER_PAGE})
 
     # namespaces and token
 
-    async def create_namespace(self) -> Namespace:
+    async def create_namespace(self) -> None:
         """Create this namespace."""
         body = {"name": self.namespace}
-        request = Request("POST", self._base + "/namespaces", json=body, permission=EDIT)
-        return await self.transport.ask(request, _namespace)
+        await self.transport.request(_request("POST", self._base + "/namespaces", json=body))
 
-    async def list_namespaces(self, page: int = 1) -> tuple[Namespace, ...]:
+    async def list_namespaces(self, page: int = 1) -> Page[Namespace]:
         """Return one page of the namespaces of the account. An empty page is the end."""
-        params = {"page": str(page), "per_page": str(PER_PAGE)}
-        return await self._get(self._base + "/namespaces", _rows(Namespace, "namespace"), params)
+        return await self._get(self._base + "/namespaces", _namespace_page, {"page": page, "per_page": PER_PAGE})
 
     async def namespace_names(self) -> tuple[str, ...]:
-        """Return the names of all namespaces of the account. The listing ends at a page without a new name."""
-        names: dict[str, None] = {}
-        for page in range(1, PAGES_LIMIT):
-            fresh = {namespace.name: None for namespace in await self.list_namespaces(page)}
-            if fresh.keys() <= names.keys():
-                break
-            names |= fresh
-        return tuple(names)
+        """Return the names of all namespaces of the account."""
+        return tuple([row.name async for row in rows_by_number(self.list_namespaces, lambda row: row.name)])
 
     async def count_instances(self, namespace: str) -> int | None:
         """Return the number of instances of a namespace, None if the remote does not give it."""
         url = self._base + "/namespaces" + path(namespace) + "/instances"
-        params = {"page": "1", "per_page": "1"}
-        return await self._get(url, lambda answer: parse_whole_number(answer.result_info.get("total_count")), params)
+        return await self._get(url, listed_total, {"page": 1, "per_page": 1})
 
     async def verify_token(self) -> TokenStatus | None:
         """Return the state of the token, which a user or the account owns. None: the credentials are a global key."""
@@ -285,10 +371,13 @@ class AISearch:
 
     async def _verify(self, kind: Literal["user", "account"], url: str) -> TokenStatus:
         # Every token may read its own state, so this request shows nothing of its permissions.
-        return await self.transport.ask(Request("GET", url), lambda answer: TokenStatus.parse(answer, kind))
+        def parse(answer: Answer) -> TokenStatus:
+            return decode(TokenStatus, {**as_object(answer.result, "token"), "kind": kind}, "token")
 
-    async def _get(self, url: str, parse: Callable[[Answer], _T], params: Mapping[str, str] | None = None) -> _T:
-        return await self.transport.ask(Request("GET", url, params=params or {}, permission=EDIT), parse)
+        return await self.transport.ask(Request("GET", url), parse)
+
+    async def _get(self, url: str, parse: Callable[[Answer], _T], params: Mapping[str, int] = {}) -> _T:
+        return await self.transport.ask(_request("GET", url, params=params), parse)
 
     def _item(self, item_id: str) -> str:
         return self._items + path(item_id)
@@ -300,16 +389,15 @@ def _same(item: StoredItem, item_id: str) -> StoredItem:
     return item
 
 
-def _one(kind: type[_T], name: str) -> Callable[[Answer], _T]:
-    return lambda answer: decode(kind, answer.result, name)
+_item = object_of(StoredItem, "item")
 
 
-def _rows(kind: type[_T], name: str) -> Callable[[Answer], tuple[_T, ...]]:
-    return lambda answer: decode_rows(kind, answer.result, name)
+def _item_page(answer: Answer) -> Page[StoredItem]:
+    return decode_page(StoredItem, answer.result, "item", total_count=listed_total(answer))
 
 
-_item = _one(StoredItem, "item")
-_namespace = _one(Namespace, "namespace")
+def _namespace_page(answer: Answer) -> Page[Namespace]:
+    return Page(decode_rows(Namespace, answer.result, "namespace"), total_count=listed_total(answer))
 
 
 # The models of instances are imported late: they are many, and few passes need them.
@@ -334,11 +422,19 @@ def _declared(custom_metadata: Mapping[str, str] | None) -> dict[str, Any]:
     return {"custom_metadata": rows} if rows else {}
 
 
-def _uploaded(page: ItemPage, key: str) -> StoredItem | None:
-    return next((item for item in page.items if item.key == key and item.source_id == BUILTIN), None)
+def _uploaded(page: Page[StoredItem], key: str) -> StoredItem | None:
+    return next((item for item in page.rows if item.key == key and item.source_id == BUILTIN), None)
 
 
 def _check_key(key: str) -> None:
     """Raise Park for a key that a header of a multipart body cannot contain."""
     if _UNWRITABLE.search(key):
         raise Park("invalid_key", "the key holds control characters or is not valid UTF-8: rename the file")
+
+
+def search_hits(answer: Answer) -> tuple[FoundChunk, ...]:
+    """Decode the hits of a search. Raises Retry for an answer without a list: no hits are an empty list."""
+    chunks = as_object(answer.result, "search result").get("chunks")
+    if not isinstance(chunks, list):
+        raise Retry("unexpected answer: the search result has no list of chunks")
+    return decode_rows(FoundChunk, chunks, "chunk")

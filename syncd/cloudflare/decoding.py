@@ -5,14 +5,16 @@ encoded as UTF-8, and every number fits in 64 bits.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from types import GenericAlias
-from typing import Annotated, Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
 
+from syncd.cloudflare.response import Answer
 from syncd.core.errors import Park, Retry
 
 CURSOR_LIMIT = 8000
@@ -27,10 +29,17 @@ NUMBER_LIMIT = 2**53
 T = TypeVar("T")
 
 
-class Rows(NamedTuple, Generic[T]):
-    """The readable rows of one page. faults: one message for each row that cannot be decoded."""
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a listing. rows: those that can be decoded. faults: one message for each other row.
+
+    cursor: the cursor of the next page, None at the end. An empty page may have a next page. total_count: rows of the
+    whole listing, None if the remote does not give it.
+    """
 
     rows: tuple[T, ...]
+    cursor: str | None = None
+    total_count: int | None = None
     faults: tuple[str, ...] = ()
 
 
@@ -44,20 +53,44 @@ def decode(kind: type[T], value: object, name: str) -> T:
 
 def decode_rows(kind: type[T], value: object, name: str) -> tuple[T, ...]:
     """Decode a list of objects. Raises Retry if the value is no list or one row is wrong."""
-    found = decode_page(kind, value, name)
-    if found.faults:
-        raise unexpected(found.faults[0])
-    return found.rows
+    page = decode_page(kind, value, name)
+    if page.faults:
+        raise unexpected(page.faults[0])
+    return page.rows
 
 
-def decode_page(kind: type[T], value: object, name: str) -> Rows[T]:
-    """Decode the readable rows of a list. Raises Retry if the value is no list."""
+def decode_page(
+    kind: type[T], value: object, name: str, *, cursor: str | None = None, total_count: int | None = None
+) -> Page[T]:
+    """Decode the rows of a page. Raises Retry if the value is no list."""
     if not isinstance(value, list):
         raise unexpected(f"the list of {name}s is no list")
     try:
-        return Rows(tuple(_validate(kind, value)))
+        return Page(tuple(_validate(kind, value)), cursor, total_count)
     except ValidationError:
-        return _decode_each(kind, value, name)
+        pass
+    rows, faults = [], []
+    for row in value:
+        try:
+            rows.append(_decode_object(kind, row, name))
+        except _ShapeError as error:
+            faults.append(str(error))
+    return Page(tuple(rows), cursor, total_count, tuple(faults))
+
+
+def object_of(kind: type[T], name: str) -> Callable[[Answer], T]:
+    """Return a function that decodes the object of an answer, see `decode`."""
+    return lambda answer: decode(kind, answer.result, name)
+
+
+def rows_of(kind: type[T], name: str) -> Callable[[Answer], tuple[T, ...]]:
+    """Return a function that decodes the list of an answer, see `decode_rows`."""
+    return lambda answer: decode_rows(kind, answer.result, name)
+
+
+def listed_total(answer: Answer) -> int | None:
+    """Return the number of rows of the whole listing, None if the remote does not give it."""
+    return parse_whole_number(answer.result_info.get("total_count"))
 
 
 def as_object(value: object, name: str) -> dict[str, Any]:
@@ -119,16 +152,6 @@ def _describe(error: ValidationError, name: str) -> str:
     if first["type"] == "string_unicode" and isinstance(value, str):
         return f"{name} has a {field!r} that is not valid Unicode: {encodable(value)[:SHOWN]!r}"
     return f"{name} has a wrong {field!r}: {first['msg']}"
-
-
-def _decode_each(kind: type[T], values: list[Any], name: str) -> Rows[T]:
-    rows, faults = [], []
-    for value in values:
-        try:
-            rows.append(_decode_object(kind, value, name))
-        except _ShapeError as error:
-            faults.append(str(error))
-    return Rows(tuple(rows), tuple(faults))
 
 
 def _validate(kind: type[T], values: list[Any]) -> list[T]:
@@ -235,31 +258,24 @@ HEAD_START = 5
 """Turns of the event loop for sending the next request, before the caller processes the current page."""
 LISTINGS = 3
 """Attempts to list if the remote refuses a later cursor: snapshots expire, and servers forget them."""
+PAGES_LIMIT = 100_000
+"""Maximum pages of one listing. A namespace holds 100,000,000 keys, an index 20,000,000 vectors, an instance 1,000,000
+files, and a server may return fewer rows a page than it is asked for."""
 
 
 class CursorRefused(Retry):
     """The remote refused its own cursor. A listing from the start may succeed."""
 
 
-class CursorPage(Protocol):
-    """One page. cursor: the cursor of the next page, None at the end."""
-
-    @property
-    def cursor(self) -> str | None: ...
-
-
-_P = TypeVar("_P", bound=CursorPage)
-
-
-async def pages(ask: Callable[[str | None], Awaitable[_P]], limit: int) -> AsyncGenerator[_P, None]:
+async def pages(ask: Callable[[str | None], Awaitable[Page[T]]]) -> AsyncGenerator[Page[T], None]:
     """Yield pages, from ask(None) to the page without a cursor.
 
     The generator requests one page ahead and raises an error of that request in place of the page. A caller that stops
     early closes the generator, which cancels the request. Raises CursorRefused if the remote refuses a later page.
-    Raises Retry for a repeated cursor or more than `limit` pages, because such a listing may never end.
+    Raises Retry for a repeated cursor or more than PAGES_LIMIT pages, because such a listing may never end.
     """
 
-    async def ask_next(cursor: str | None) -> _P:
+    async def ask_next(cursor: str | None) -> Page[T]:
         try:
             return await ask(cursor)
         except Park as error:
@@ -268,7 +284,7 @@ async def pages(ask: Callable[[str | None], Awaitable[_P]], limit: int) -> Async
 
     cursors: set[str] = set()
     page = await ask(None)
-    while page.cursor is not None and page.cursor not in cursors and len(cursors) < limit - 1:
+    while page.cursor is not None and page.cursor not in cursors and len(cursors) < PAGES_LIMIT - 1:
         cursors.add(page.cursor)
         request = asyncio.create_task(ask_next(page.cursor))
         try:
@@ -283,4 +299,26 @@ async def pages(ask: Callable[[str | None], Awaitable[_P]], limit: int) -> Async
     if page.cursor in cursors:
         raise Retry("unexpected answer: the listing gives a cursor it gave before")
     if page.cursor is not None:
-        raise Retry(f"unexpected answer: the listing does not end after {limit} pages")
+        raise endless_listing()
+
+
+async def rows_by_number(ask: Callable[[int], Awaitable[Page[T]]], id_of: Callable[[T], str]) -> AsyncIterator[T]:
+    """Yield each row of a listing once. ask: requests a page by its number, from 1.
+
+    The listing ends at total_count, or at a page without a new row. Raises Retry after PAGES_LIMIT pages.
+    """
+    seen: set[str] = set()
+    for number in range(1, PAGES_LIMIT + 1):
+        page = await ask(number)
+        fresh = {id_of(row): row for row in page.rows if id_of(row) not in seen}
+        for row in fresh.values():
+            yield row
+        seen.update(fresh)
+        if not fresh or (page.total_count is not None and len(seen) >= page.total_count):
+            return
+    raise endless_listing()
+
+
+def endless_listing() -> Retry:
+    """Return the error of a listing that has more than PAGES_LIMIT pages."""
+    return Retry(f"unexpected answer: the listing does not end after {PAGES_LIMIT} pages")

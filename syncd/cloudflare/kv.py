@@ -1,34 +1,42 @@
-"""The Workers KV API: one method for each endpoint, and the search for a namespace by its id or title.
+"""The Workers KV API: the models of its answers, one method for each endpoint, and the search for a namespace.
 
 Every method repeats failed requests and raises the errors of Transport.attempts. A missing namespace (10013) raises
-TargetMissing, a missing key (10009) raises NotFound.
+TargetMissing, a missing key (10009) raises NotFound. Expirations are Unix seconds, None if the remote gives none.
 """
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from syncd.cloudflare.decoding import decode, pages
-from syncd.cloudflare.kv_models import (
+from syncd.cloudflare.decoding import (
+    OptionalInt,
+    OptionalText,
+    Page,
+    Text,
+    as_object,
+    decode_page,
+    decode_rows,
+    listed_total,
+    object_of,
+    pages,
+    parse_cursor,
+    rows_by_number,
+    unexpected,
+)
+from syncd.cloudflare.kv_bodies import (
     BULK_PAIRS_LIMIT,
     VALUE_LIMIT,
     BulkBody,
-    BulkResult,
-    KeyPage,
-    KVNamespaceInfo,
-    KVNamespacePage,
-    ListedKey,
-    bulk_values,
     check_key,
     check_text,
     check_ttl,
     check_value,
-    compact_json,
     encode_metadata,
 )
-from syncd.cloudflare.request import Method, Request, Stream, path
+from syncd.cloudflare.request import Body, Method, Request, compact_json, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
 from syncd.core.errors import Halt, NotFound, Park, Retry, TargetMissing, TooMuch
@@ -39,8 +47,6 @@ LIST_LIMIT_MIN, LIST_LIMIT = 10, 1000
 """Smallest and largest page of keys (KV API: list limit)."""
 BULK_GET_LIMIT = 100
 """Maximum number of keys of one bulk get (KV API)."""
-PAGES_LIMIT = 100_000
-"""Maximum number of pages of one listing, enough for a hundred million keys."""
 BULK_SLOW_S = 60.0
 """Additional seconds for a bulk request. Cloudflare's edge answers 524 after 100 s: the caller then sends less."""
 
@@ -52,8 +58,26 @@ NAMESPACE_ID = re.compile(r"[0-9a-f]{32}")
 TITLES_SHOWN = 20
 """Titles that an error names. The error counts the others."""
 
-_EDIT = "Account / Workers KV Storage:Edit"
+_request = partial(Request, permission="Account / Workers KV Storage:Edit")
 _JSON = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class KVNamespaceInfo:
+    """One KV namespace. jurisdiction: where the data is stored (eu, fedramp, us), None without a restriction."""
+
+    id: Text
+    title: Text
+    jurisdiction: OptionalText = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedKey:
+    """One row of a key listing. metadata: any JSON value, None if there is none."""
+
+    name: Text
+    metadata: Any = None
+    expiration: OptionalInt = None
 
 
 class KV:
@@ -63,28 +87,18 @@ class KV:
         self.transport = transport
         self._base = _namespaces(transport)
 
-    async def list_namespaces(self, page: int = 1) -> KVNamespacePage:
+    async def list_namespaces(self, page: int = 1) -> Page[KVNamespaceInfo]:
         """Return one page, counted from 1. A page past the end is empty."""
-        query = {"page": page, "per_page": NAMESPACES_PER_PAGE}
-        request = Request("GET", self._base, params=_params(query), permission=_EDIT)
-        return await self.transport.ask(request, KVNamespacePage.parse)
+        request = _request("GET", self._base, params={"page": page, "per_page": NAMESPACES_PER_PAGE})
+        return await self.transport.ask(request, _namespace_page)
 
-    async def iter_namespaces(self) -> AsyncIterator[KVNamespaceInfo]:
-        """Yield each namespace once. The listing ends at total_count, or at a page without a new namespace."""
-        seen: set[str] = set()
-        for number in range(1, PAGES_LIMIT + 1):
-            page = await self.list_namespaces(number)
-            fresh = [namespace for namespace in page.namespaces if namespace.id not in seen]
-            for namespace in fresh:
-                yield namespace
-            seen.update(namespace.id for namespace in fresh)
-            if not fresh or (page.total_count is not None and len(seen) >= page.total_count):
-                return
-        raise Retry(f"unexpected answer: the listing does not end after {PAGES_LIMIT} pages")
+    def iter_namespaces(self) -> AsyncIterator[KVNamespaceInfo]:
+        """Yield each namespace once."""
+        return rows_by_number(self.list_namespaces, lambda namespace: namespace.id)
 
     async def get_namespace(self, namespace_id: str) -> KVNamespaceInfo:
         """Return one namespace. Raises TargetMissing if it does not exist."""
-        return await self.transport.ask(Request("GET", self._base + path(namespace_id), permission=_EDIT), _info)
+        return await self.transport.ask(_request("GET", self._base + path(namespace_id)), _info)
 
     async def create_namespace(self, title: str, jurisdiction: str | None = None) -> KVNamespaceInfo:
         """Create a namespace. Raises Conflict if the title exists. After an ambiguous Retry the namespace may exist.
@@ -92,11 +106,11 @@ class KV:
         jurisdiction: eu, fedramp or us, where the data is stored. It can never be changed (KV API).
         """
         body = {"title": title} | ({"jurisdiction": jurisdiction} if jurisdiction else {})
-        return await self.transport.ask(Request("POST", self._base, json=body, permission=_EDIT), _info)
+        return await self.transport.ask(_request("POST", self._base, json=body), _info)
 
     async def rename_namespace(self, namespace_id: str, title: str) -> KVNamespaceInfo:
         """Change the title of a namespace. Raises TargetMissing, or Conflict if the title exists."""
-        request = Request("PUT", self._base + path(namespace_id), json={"title": title}, permission=_EDIT)
+        request = _request("PUT", self._base + path(namespace_id), json={"title": title})
 
         def parse(answer: Answer) -> KVNamespaceInfo:
             # Older servers answer {} after a successful change.
@@ -109,7 +123,7 @@ class KV:
 
         Raises TargetMissing if the namespace does not exist. After a lost answer this means success.
         """
-        await self.transport.request(Request("DELETE", self._base + path(namespace_id), permission=_EDIT))
+        await self.transport.request(_request("DELETE", self._base + path(namespace_id)))
 
 
 class KVNamespace:
@@ -130,24 +144,25 @@ class KVNamespace:
 
     # many keys
 
-    async def bulk_write(self, body: BulkBody) -> BulkResult:
+    async def bulk_write(self, body: BulkBody) -> tuple[str, ...]:
         """Write the pairs of the body, replacing values, metadata and expirations. An empty body sends no request.
 
-        The result names failed keys, both after a success and after an error of the remote. Raises TooMuch if the
-        remote refuses (413) or does not finish (524) more than one pair; the caller then sends the pairs in two halves.
+        Returns the failed keys, after a success and after an error of the remote: it did not write them to every copy.
+        A bulk is not atomic; the caller sends these keys again. Raises TooMuch if the remote refuses (413) or does not
+        finish (524) more than one pair; the caller then sends the pairs in two halves.
         """
         if not body:
-            return BulkResult()
-        return await self._change("PUT", "/bulk", body, len(body))
+            return ()
+        return await self._change("PUT", "/bulk", Body(body.pieces()), len(body))
 
-    async def bulk_delete(self, keys: Sequence[str]) -> BulkResult:
+    async def bulk_delete(self, keys: Sequence[str]) -> tuple[str, ...]:
         """Delete up to BULK_PAIRS_LIMIT keys; more raise ValueError. Absent keys count as deleted. No keys: no request.
 
         Failed keys and TooMuch as in bulk_write.
         """
         _check_keys(keys, BULK_PAIRS_LIMIT)
         if not keys:
-            return BulkResult()
+            return ()
         return await self._change("POST", "/bulk/delete", compact_json(list(keys)), len(keys))
 
     async def bulk_get(self, keys: Sequence[str]) -> Mapping[str, Any]:
@@ -160,11 +175,11 @@ class KVNamespace:
             return {}
         body = {"keys": list(keys), "type": "text", "withMetadata": False}
         url = self._base + "/bulk/get"
-        request = Request("POST", url, json=body, permission=_EDIT, reads=True, slow_s=BULK_SLOW_S)
-        found = await self.transport.ask(request, bulk_values, partial(_too_much, len(keys)))
+        request = _request("POST", url, json=body, reads=True, slow_s=BULK_SLOW_S)
+        found = await self.transport.ask(request, _bulk_values, partial(_too_much, len(keys)))
         return {key: found.get(key) for key in keys}
 
-    async def list_keys(self, prefix: str = "", limit: int = LIST_LIMIT, cursor: str | None = None) -> KeyPage:
+    async def list_keys(self, prefix: str = "", limit: int = LIST_LIMIT, cursor: str | None = None) -> Page[ListedKey]:
         """Return one page of the keys that start with prefix. A limit outside of 10 to 1000 raises ValueError.
 
         A listing may lag behind writes by 60 s and more (KV: consistency).
@@ -172,9 +187,8 @@ class KVNamespace:
         check_text(prefix)
         if not LIST_LIMIT_MIN <= limit <= LIST_LIMIT:
             raise ValueError(f"limit must be {LIST_LIMIT_MIN} to {LIST_LIMIT}")
-        params = _params({"limit": limit, "prefix": prefix or None, "cursor": cursor or None})
-        request = Request("GET", self._base + "/keys", params=params, permission=_EDIT)
-        return await self.transport.ask(request, KeyPage.parse)
+        params = {"limit": limit, "prefix": prefix or None, "cursor": cursor or None}
+        return await self.transport.ask(_request("GET", self._base + "/keys", params=params), _key_page)
 
     async def iter_keys(self, prefix: str = "", limit: int = LIST_LIMIT) -> AsyncGenerator[ListedKey, None]:
         """Yield each key that starts with prefix, in pages of `limit`. Raises Retry if the listing does not end."""
@@ -186,22 +200,22 @@ class KVNamespace:
     async def key_pages(self, prefix: str = "", limit: int = LIST_LIMIT) -> AsyncGenerator[list[ListedKey], None]:
         """Yield the keys by page. A step of an asynchronous generator takes longer than the decision on one key."""
         self.faults = []
-        async with aclosing(pages(lambda cursor: self.list_keys(prefix, limit, cursor), PAGES_LIMIT)) as listing:
+        async with aclosing(pages(lambda cursor: self.list_keys(prefix, limit, cursor))) as listing:
             async for page in listing:
                 self.faults += page.faults
                 # A key outside of the prefix must not reach the planner, which could delete it.
-                yield [key for key in page.keys if key.name.startswith(prefix)]
+                yield [key for key in page.rows if key.name.startswith(prefix)]
 
     # one key
 
     async def read_metadata(self, key: str) -> Any:
         """Return the metadata of a key, any JSON value, None if the key has none. Raises NotFound for an absent key."""
-        request = Request("GET", self._of("metadata", key), permission=_EDIT, probe=self._base)
+        request = _request("GET", self._of("metadata", key), probe=self._base)
         return (await self.transport.request(request)).result
 
     async def read_value(self, key: str, max_bytes: int = VALUE_LIMIT) -> bytes:
         """Return the stored bytes. Raises NotFound for an absent key, Park("too_large") for more than max_bytes."""
-        request = Request("GET", self._of("values", key), permission=_EDIT, probe=self._base)
+        request = _request("GET", self._of("values", key), probe=self._base)
         return await self.transport.fetch(request, max_bytes)
 
     async def write_value(
@@ -216,29 +230,23 @@ class KVNamespace:
         expiration_ttl: seconds from now, at least 60, else ValueError. Raises Park("too_large") for more than 25 MiB,
         Park("refused") for more than 1024 bytes of metadata.
         """
-        url = self._of("values", key)
+        put = partial(_request, "PUT", self._of("values", key), probe=self._base)
         check_value(value)
         check_ttl(expiration_ttl)
-        params = _params({"expiration_ttl": expiration_ttl})
+        params = {"expiration_ttl": expiration_ttl}
         if metadata is None:
-            headers = {"Content-Type": "application/octet-stream"}
-            request = Request(
-                "PUT", url, params=params, content=value, headers=headers, permission=_EDIT, probe=self._base
-            )
+            request = put(params=params, content=value, headers={"Content-Type": "application/octet-stream"})
         else:
             form = {"metadata": encode_metadata(metadata).decode()}
             # The part has a file name: a server reads a part without one as text, which changes binary values.
-            file = ("value", value, "application/octet-stream")
-            request = Request(
-                "PUT", url, params=params, form=form, file=file, part="value", permission=_EDIT, probe=self._base
-            )
+            request = put(params=params, form=form, file=("value", value, "application/octet-stream"), part="value")
         await self.transport.request(request)
 
     async def delete_value(self, key: str) -> None:
         """Delete one key. An absent key is no error."""
         try:
             url = self._of("values", key)
-            await self.transport.request(Request("DELETE", url, permission=_EDIT, probe=self._base))
+            await self.transport.request(_request("DELETE", url, probe=self._base))
         except NotFound as error:
             if error.code != KEY_NOT_FOUND:
                 raise
@@ -247,18 +255,17 @@ class KVNamespace:
         check_key(key, in_url=True)
         return f"{self._base}/{resource}{path(key)}"
 
-    async def _change(self, method: Method, url: str, content: bytes | Stream, count: int) -> BulkResult:
-        request = Request(
+    async def _change(self, method: Method, url: str, content: bytes | Body, count: int) -> tuple[str, ...]:
+        request = _request(
             method,
             self._base + url,
             content=content,
             headers=_JSON,
-            permission=_EDIT,
             safe=True,
             slow_s=BULK_SLOW_S,
-            is_partial=BulkResult.is_partial,
+            is_partial=_names_failed_keys,
         )
-        return await self.transport.ask(request, BulkResult.parse, partial(_too_much, count))
+        return await self.transport.ask(request, _failed_keys, partial(_too_much, count))
 
 
 async def find_by_id(kv: KV, namespace_id: str, *, hint: str = "") -> str:
@@ -318,12 +325,38 @@ def _namespaces(transport: Transport) -> str:
     return path("accounts", transport.account_id, "storage", "kv", "namespaces")
 
 
-def _info(answer: Answer) -> KVNamespaceInfo:
-    return decode(KVNamespaceInfo, answer.result, "namespace")
+_info = object_of(KVNamespaceInfo, "namespace")
 
 
-def _params(params: Mapping[str, object]) -> dict[str, str]:
-    return {name: str(value) for name, value in params.items() if value is not None}
+def _namespace_page(answer: Answer) -> Page[KVNamespaceInfo]:
+    return Page(decode_rows(KVNamespaceInfo, answer.result, "namespace"), total_count=listed_total(answer))
+
+
+def _key_page(answer: Answer) -> Page[ListedKey]:
+    info = answer.result_info
+    older = info.get("cursors")  # the place of the cursor in older versions of the API
+    cursor = parse_cursor(info.get("cursor")) or parse_cursor(older.get("after") if isinstance(older, dict) else None)
+    return decode_page(ListedKey, answer.result, "key", cursor=cursor)
+
+
+def _failed_keys(answer: Answer) -> tuple[str, ...]:
+    if answer.result is None:
+        return ()
+    failed = as_object(answer.result, "bulk result").get("unsuccessful_keys") or []
+    if not isinstance(failed, list) or not all(isinstance(key, str) for key in failed):
+        raise unexpected("unsuccessful_keys is no list of keys")
+    return tuple(failed)
+
+
+def _names_failed_keys(result: object) -> bool:
+    """Whether the result of an error names the keys that failed, which means that the others succeeded."""
+    return isinstance(result, dict) and isinstance(failed := result.get("unsuccessful_keys"), list) and bool(failed)
+
+
+def _bulk_values(answer: Answer) -> Mapping[str, Any]:
+    """Return the values of a bulk get by key, without the keys whose value is null."""
+    values = as_object(as_object(answer.result, "bulk get").get("values"), "values of a bulk get")
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _check_keys(keys: Sequence[str], most: int) -> None:

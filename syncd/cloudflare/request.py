@@ -1,10 +1,11 @@
 """One request as a value, and the HTTP message that it becomes."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from secrets import token_hex
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 from urllib.parse import quote
 
 import httpx
@@ -14,8 +15,8 @@ from syncd.core.probe_answers import Quoting
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
-ONE_PIECE = 256 * 1024
-"""Largest body, in bytes, that is joined before it is sent. Each piece of a body costs a write."""
+BLOCK = 256 * 1024
+"""Bytes of small pieces that are joined before they are sent, because each block of a body costs a write."""
 
 _HEADERS = {
     "User-Agent": f"syncd/{__version__}",
@@ -24,19 +25,30 @@ _HEADERS = {
     "Connection": "keep-alive",
 }
 
+# One encoder is shared, because a pass encodes three values for each file.
+_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 # Parsing a URL costs as much as sending it, and all uploads of a pass have the same one.
 _url = lru_cache(maxsize=128)(httpx.URL)
 
 
-class Stream(Protocol):
-    """A body that is sent in pieces, so that memory holds it once. Each iteration begins at its start."""
+class Body:
+    """The pieces of a body. They are sent in blocks, so that memory holds them once. size: bytes of all pieces."""
 
-    @property
-    def size(self) -> int:
-        """Exact number of bytes of the whole body."""
-        ...
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        self.pieces = pieces
+        self.size = sum(map(len, pieces))
 
-    def __iter__(self) -> Iterator[bytes]: ...
+    async def blocks(self) -> AsyncIterator[bytes]:
+        """Yield the pieces. Small ones are joined, up to BLOCK bytes."""
+        block: list[bytes] = []
+        size = 0
+        for piece in self.pieces:
+            if block and size + len(piece) > BLOCK:
+                yield b"".join(block)
+                block, size = [], 0
+            block.append(piece)
+            size += len(piece)
+        yield b"".join(block)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +68,7 @@ class Request:
     path: str
     params: Mapping[str, str | int | None] = field(default_factory=dict)
     json: Any = field(default=None, repr=False)
-    content: bytes | Stream | None = field(default=None, repr=False)
+    content: bytes | Body | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     form: Mapping[str, str] = field(default_factory=dict, repr=False)
     file: tuple[str, bytes, str] | None = field(default=None, repr=False)
@@ -96,6 +108,11 @@ class Request:
         return Request(self.method, self.path, permission=self.permission, reads=self.reads)
 
 
+def compact_json(value: object) -> bytes:
+    """Encode JSON in UTF-8 without spaces. Raises ValueError for NaN and for text that is not valid Unicode."""
+    return _json(value).encode()
+
+
 def path(*segments: str) -> str:
     """Return `/a/b%2Fc` for ("a", "b/c"): all characters but letters, digits and `_.-~` are percent-encoded.
 
@@ -107,21 +124,14 @@ def path(*segments: str) -> str:
     return "".join("/" + quote(segment, safe="") for segment in segments)
 
 
-class _MultipartForm:
-    """A multipart body: plain parts first, then a file. A Stream of three pieces: memory holds the file once."""
-
-    def __init__(self, fields: Mapping[str, str], part: str, file: tuple[str, bytes, str], quoting: Quoting) -> None:
-        name, self._content, kind = file
-        boundary = token_hex(16)
-        begin = f"--{boundary}\r\nContent-Disposition: form-data; name="
-        head = "".join(f'{begin}"{field}"\r\n\r\n{value}\r\n' for field, value in fields.items())
-        head += f'{begin}"{part}"; filename="{_quoted(name, quoting)}"\r\nContent-Type: {kind}\r\n\r\n'
-        self._head, self._tail = head.encode(), f"\r\n--{boundary}--\r\n".encode()
-        self.content_type = f"multipart/form-data; boundary={boundary}"
-        self.size = len(self._head) + len(self._content) + len(self._tail)
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from (self._head, self._content, self._tail)
+def _multipart(request: Request, name: str, content: bytes, kind: str) -> tuple[Body, str]:
+    """Return a body of the plain parts of a request and a file, and its content type."""
+    boundary = token_hex(16)
+    begin = f"--{boundary}\r\nContent-Disposition: form-data; name="
+    head = "".join(f'{begin}"{field}"\r\n\r\n{value}\r\n' for field, value in request.form.items())
+    head += f'{begin}"{request.part}"; filename="{_quoted(name, request.quoting)}"\r\nContent-Type: {kind}\r\n\r\n'
+    body = Body([head.encode(), content, f"\r\n--{boundary}--\r\n".encode()])
+    return body, f"multipart/form-data; boundary={boundary}"
 
 
 def _quoted(name: str, quoting: Quoting) -> str:
@@ -138,15 +148,14 @@ def build(request: Request, base_url: str, login: Mapping[str, str], extensions:
     """Return the HTTP message of a request. login: the headers of the credentials. extensions: those of httpx."""
     body, headers = request.content, {**_HEADERS, **login, **request.headers}
     if request.file:
-        body = form = _MultipartForm(request.form, request.part, request.file, request.quoting)
-        headers["Content-Type"] = form.content_type
+        body, headers["Content-Type"] = _multipart(request, *request.file)
     content: bytes | AsyncIterator[bytes] | None
-    if body is None or isinstance(body, bytes):
+    if not isinstance(body, Body):
         content = body
-    elif body.size <= ONE_PIECE:
-        content = b"".join(body)
+    elif body.size <= BLOCK:
+        content = b"".join(body.pieces)
     else:
-        content, headers["Content-Length"] = _pieces(body), str(body.size)
+        content, headers["Content-Length"] = body.blocks(), str(body.size)
     return httpx.Request(
         request.method,
         _url(base_url + request.path),
@@ -156,8 +165,3 @@ def build(request: Request, base_url: str, login: Mapping[str, str], extensions:
         headers=headers,
         extensions=dict(extensions),
     )
-
-
-async def _pieces(body: Stream) -> AsyncIterator[bytes]:
-    for piece in body:
-        yield piece

@@ -1,33 +1,55 @@
-"""The Vectorize API, version 2: one method for each endpoint.
+"""The Vectorize API, version 2: the lines of an upsert, the models of the answers, and one method for each endpoint.
 
 Every method repeats failed requests and raises the errors of Transport.attempts. A missing index raises TargetMissing.
 The remote processes writes later. A write returns an id, which `info` shows after the remote has processed the write.
+None in a model means that the remote does not give the value.
 """
 
+import math
+from array import array
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from functools import partial
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from typing import Annotated, Any, TypeVar
 
-from syncd.cloudflare.decoding import decode, decode_rows, pages
-from syncd.cloudflare.request import Request, path
+from pydantic import Field
+
+from syncd.cloudflare.decoding import (
+    NonemptyText,
+    Number,
+    OptionalInt,
+    OptionalTime,
+    Page,
+    RemoteMetadata,
+    Text,
+    as_object,
+    decode_page,
+    decode_rows,
+    object_of,
+    pages,
+    parse_cursor,
+    parse_flag,
+    parse_list,
+    parse_nonempty_text,
+    rows_of,
+    unexpected,
+)
+from syncd.cloudflare.request import Body, Request, compact_json, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
-from syncd.cloudflare.vectorize_models import (
-    DIMENSIONS_LIMIT,
-    IndexDetails,
-    IndexInfo,
-    Match,
-    StoredVector,
-    VectorLines,
-    VectorPage,
-    check_id,
-    metadata_indexes,
-    mutation_id,
-    query_matches,
-)
 from syncd.core.errors import NotFound, Park, Retry, TargetMissing, TooMuch
 
+ID_LIMIT = 64
+"""Longest id of a vector, bytes of UTF-8 (Vectorize limits)."""
+METADATA_LIMIT = 10 * 1024
+"""Largest metadata of one vector, bytes of its compact JSON (Vectorize limits)."""
+DIMENSIONS_LIMIT = 1536
+"""Maximum number of values of one vector (Vectorize limits)."""
+VECTORS_LIMIT = 5000
+"""Maximum number of vectors of one upsert over HTTP (Vectorize limits)."""
+BODY_LIMIT = 100_000_000
+"""Largest body of an upsert, bytes: 100 decimal megabytes (Vectorize limits)."""
 DELETE_LIMIT = 100
 """Maximum number of ids of one delete (error 40007, undocumented)."""
 GET_LIMIT = 20
@@ -36,8 +58,6 @@ LIST_LIMIT = 1000
 """Maximum number of ids of one page (Vectorize limits)."""
 FULL_QUERY_LIMIT = 50
 """Maximum number of matches of one query with all metadata (Vectorize limits)."""
-PAGES_LIMIT = 100_000
-"""Maximum pages of one listing. An index holds up to 20,000,000 vectors, and a server may return 200 of them a page."""
 WRITE_SLOW_S = 60.0
 """Additional seconds for a write. Cloudflare's edge answers 524 after 100 s, which tells the caller to send less."""
 
@@ -46,10 +66,137 @@ TOO_MANY_VECTORS = 40006
 NO_METADATA_INDEX = 40005
 """Error code of a missing metadata index. Any other 404 means a missing index."""
 
-_EDIT = "Account / Vectorize:Edit"
+_request = partial(Request, permission="Account / Vectorize:Edit")
 _NDJSON = {"Content-Type": "application/x-ndjson"}
 _GATEWAY_TIMEOUTS = frozenset({504, 524})
 _T = TypeVar("_T")
+
+
+# -- lines
+
+
+def encode_line(
+    id: str,  # noqa: A002 - the name in the API
+    values: Sequence[float],
+    metadata: Mapping[str, Any] | None = None,
+) -> bytes:
+    """Encode one vector as a line with its newline. Each value decodes to the same float32, which Vectorize stores.
+
+    Raises Park("refused") for an id or metadata that Vectorize does not accept. Raises ValueError unless the values are
+    1 to DIMENSIONS_LIMIT finite float32, and for metadata that is no JSON.
+    """
+    check_id(id)
+    line = b'{"id":' + compact_json(id) + b',"values":' + _encode_values(values)
+    if metadata is not None:
+        line += b',"metadata":' + _encode_metadata(metadata)
+    return line + b"}\n"
+
+
+def check_id(vector_id: str) -> None:
+    """Raise Park("refused") for an id that is empty, over ID_LIMIT or not valid Unicode."""
+    try:
+        size = len(vector_id.encode())
+    except UnicodeEncodeError:
+        raise Park("refused", "the id of a vector is not valid UTF-8") from None
+    if not 1 <= size <= ID_LIMIT:
+        raise Park("refused", f"the id of a vector has {size} bytes, Vectorize takes 1 to {ID_LIMIT}")
+
+
+def _encode_values(values: Sequence[float]) -> bytes:
+    if not 1 <= len(values) <= DIMENSIONS_LIMIT:
+        raise ValueError(f"a vector has 1 to {DIMENSIONS_LIMIT} values, not {len(values)}")
+    stored = array("f", values)
+    if not math.isfinite(sum(stored)):  # the sum of float32 values stays in the range of a double
+        raise ValueError("a vector holds a value that is no finite float32")
+    return _template(len(stored)) % tuple(stored)
+
+
+@lru_cache(maxsize=8)
+def _template(count: int) -> bytes:
+    """Return the format of `count` values. Nine digits identify every float32. Bytes are a third faster than text."""
+    return b"[" + b",".join([b"%.9g"] * count) + b"]"
+
+
+def _encode_metadata(metadata: Mapping[str, Any]) -> bytes:
+    _check_names(metadata)
+    try:
+        encoded = compact_json(dict(metadata))
+    except UnicodeEncodeError:
+        raise Park("refused", "the metadata is not valid UTF-8: rename the file") from None
+    if len(encoded) > METADATA_LIMIT:
+        message = f"the metadata of a vector has {len(encoded)} bytes, Vectorize takes {METADATA_LIMIT}"
+        raise Park("refused", f"{message}: set a smaller chunk_size, or less metadata")
+    return encoded
+
+
+def _check_names(value: object) -> None:
+    """Check the names of metadata, also of nested objects (Vectorize: metadata filtering)."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            if not name or "." in name or '"' in name or name.startswith("$"):
+                raise Park(
+                    "refused",
+                    f'Vectorize refuses the metadata name {name!r}: no name has a "." or a quote, or starts with "$"',
+                )
+            _check_names(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_names(inner)
+
+
+# -- models
+
+
+@dataclass(frozen=True, slots=True)
+class IndexDetails:
+    """One index."""
+
+    name: Text
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """The progress of an index.
+
+    processed_up_to_mutation: the id of the last processed write. processed_up_to: the time of that write.
+    """
+
+    dimensions: OptionalInt = None
+    vector_count: Annotated[OptionalInt, Field(validation_alias="vectorCount")] = None
+    processed_up_to_mutation: Annotated[NonemptyText, Field(validation_alias="processedUpToMutation")] = None
+    processed_up_to: Annotated[OptionalTime, Field(validation_alias="processedUpToDatetime")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVector:
+    """One stored vector. metadata: {} if the vector has none."""
+
+    id: Text
+    metadata: RemoteMetadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One vector that a query finds. score: by the metric of the index."""
+
+    id: Text
+    score: Number
+    metadata: RemoteMetadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedVector:
+    """One row of a listing."""
+
+    id: Text
+
+
+@dataclass(frozen=True, slots=True)
+class _MetadataIndex:
+    name: Annotated[Text, Field(validation_alias="propertyName")]
+
+
+# -- clients
 
 
 class Vectorize:
@@ -59,10 +206,10 @@ class Vectorize:
         self.transport = transport
         self._base = _indexes(transport)
 
-    async def list_indexes(self) -> list[IndexDetails]:
+    async def list_indexes(self) -> tuple[IndexDetails, ...]:
         """Return all indexes. The listing has no pages."""
-        request = Request("GET", self._base, permission=_EDIT)
-        return await self.transport.ask(request, lambda answer: list(decode_rows(IndexDetails, answer.result, "index")))
+        request = _request("GET", self._base)
+        return await self.transport.ask(request, rows_of(IndexDetails, "index"))
 
     async def create_index(self, name: str, dimensions: int) -> None:
         """Create an index. Raises Conflict if the name exists. After an ambiguous Retry the index may exist.
@@ -72,14 +219,14 @@ class Vectorize:
         if not 1 <= dimensions <= DIMENSIONS_LIMIT:
             raise ValueError(f"an index has 1 to {DIMENSIONS_LIMIT} dimensions")
         body = {"name": name, "config": {"dimensions": dimensions, "metric": "cosine"}}
-        await self.transport.request(Request("POST", self._base, json=body, permission=_EDIT))
+        await self.transport.request(_request("POST", self._base, json=body))
 
     async def delete_index(self, name: str) -> None:
         """Delete an index with its vectors.
 
         Raises TargetMissing if the index does not exist. After a lost answer this means success.
         """
-        request = Request("DELETE", self._base + path(name), permission=_EDIT)
+        request = _request("DELETE", self._base + path(name))
         await self.transport.ask(request, lambda _: None, partial(_of_index, name))
 
 
@@ -99,20 +246,23 @@ class VectorizeIndex:
 
     async def info(self) -> IndexInfo:
         """Return the size of the index and the id of the last processed write."""
-        return await self._ask(
-            Request("GET", self._base + "/info", permission=_EDIT),
-            lambda answer: decode(IndexInfo, answer.result, "index info"),
-        )
+        return await self._ask(_request("GET", self._base + "/info"), object_of(IndexInfo, "index info"))
 
     # vectors
 
-    async def upsert(self, lines: VectorLines) -> str | None:
-        """Write the vectors and replace existing vectors with the same ids. No lines: no request and no id."""
+    async def upsert(self, lines: Sequence[bytes]) -> str | None:
+        """Write the vectors of lines of `encode_line`, and replace existing vectors with the same ids.
+
+        More than VECTORS_LIMIT lines or BODY_LIMIT bytes raise ValueError. No lines: no request and no id.
+        """
         if not lines:
             return None
+        body = Body(lines)
+        if len(lines) > VECTORS_LIMIT or body.size > BODY_LIMIT:
+            raise ValueError(f"an upsert holds at most {VECTORS_LIMIT} lines and {BODY_LIMIT} bytes")
         url = self._base + "/upsert"
-        request = Request("POST", url, content=lines, headers=_NDJSON, permission=_EDIT, safe=True, slow_s=WRITE_SLOW_S)
-        return await self._ask(request, mutation_id, len(lines))
+        request = _request("POST", url, content=body, headers=_NDJSON, safe=True, slow_s=WRITE_SLOW_S)
+        return await self._ask(request, _mutation_id, len(lines))
 
     async def delete_by_ids(self, ids: Sequence[str]) -> str | None:
         """Delete up to DELETE_LIMIT vectors; more raise ValueError. Absent ids are no error. No ids: no request."""
@@ -121,26 +271,24 @@ class VectorizeIndex:
             return None
         url = self._base + "/delete_by_ids"
         body = {"ids": list(ids)}
-        request = Request("POST", url, json=body, permission=_EDIT, safe=True, slow_s=WRITE_SLOW_S)
-        return await self._ask(request, mutation_id, len(ids))
+        request = _request("POST", url, json=body, safe=True, slow_s=WRITE_SLOW_S)
+        return await self._ask(request, _mutation_id, len(ids))
 
-    async def get_by_ids(self, ids: Sequence[str]) -> list[StoredVector]:
+    async def get_by_ids(self, ids: Sequence[str]) -> tuple[StoredVector, ...]:
         """Return the existing vectors of up to GET_LIMIT ids; more raise ValueError. No ids: no request."""
         _check_ids(ids, GET_LIMIT)
         if not ids:
-            return []
+            return ()
         url = self._base + "/get_by_ids"
-        request = Request("POST", url, json={"ids": list(ids)}, permission=_EDIT, reads=True)
-        vectors = await self._ask(request, lambda answer: decode_rows(StoredVector, answer.result, "vector"), len(ids))
-        return list(vectors)
+        request = _request("POST", url, json={"ids": list(ids)}, reads=True)
+        return await self._ask(request, rows_of(StoredVector, "vector"), len(ids))
 
-    async def list_vectors(self, count: int = LIST_LIMIT, cursor: str | None = None) -> VectorPage:
+    async def list_vectors(self, count: int = LIST_LIMIT, cursor: str | None = None) -> Page[ListedVector]:
         """Return one page of ids. Without a cursor a new snapshot begins. count: 1 to LIST_LIMIT, else ValueError."""
         if not 1 <= count <= LIST_LIMIT:
             raise ValueError(f"count must be 1 to {LIST_LIMIT}")
-        params = {"count": str(count)} | ({"cursor": cursor} if cursor else {})
-        request = Request("GET", self._base + "/list", params=params, permission=_EDIT)
-        return await self._ask(request, VectorPage.parse)
+        request = _request("GET", self._base + "/list", params={"count": count, "cursor": cursor})
+        return await self._ask(request, _page)
 
     async def iter_ids(self) -> AsyncIterator[str]:
         """Yield the ids of one snapshot. The listing ends at a page without a cursor.
@@ -149,15 +297,15 @@ class VectorizeIndex:
         cursor or more than PAGES_LIMIT pages. After both errors the caller lists again from the start.
         """
         self.faults = []
-        async with aclosing(pages(lambda cursor: self.list_vectors(LIST_LIMIT, cursor), PAGES_LIMIT)) as listing:
+        async with aclosing(pages(lambda cursor: self.list_vectors(LIST_LIMIT, cursor))) as listing:
             async for page in listing:
                 self.faults += page.faults
-                for vector_id in page.ids:
-                    yield vector_id
+                for vector in page.rows:
+                    yield vector.id
 
     async def query(
         self, vector: Sequence[float], top_k: int, conditions: Mapping[str, Any] | None = None
-    ) -> list[Match]:
+    ) -> tuple[Match, ...]:
         """Return the top_k nearest vectors with all their metadata, the best first.
 
         top_k over FULL_QUERY_LIMIT raises ValueError. conditions: in the syntax of Vectorize, on fields that have a
@@ -168,23 +316,51 @@ class VectorizeIndex:
         body: dict[str, Any] = {"vector": list(vector), "topK": top_k, "returnMetadata": "all", "returnValues": False}
         if conditions:
             body["filter"] = dict(conditions)
-        request = Request("POST", self._base + "/query", json=body, permission=_EDIT, reads=True)
-        return await self._ask(request, query_matches)
+        request = _request("POST", self._base + "/query", json=body, reads=True)
+        return await self._ask(request, _matches)
 
     # metadata indexes
 
     async def create_metadata_index(self, name: str) -> str | None:
         """Let queries filter later vectors by a metadata field of texts. An existing metadata index is no error."""
         url, body = self._base + "/metadata_index/create", {"propertyName": name, "indexType": "string"}
-        return await self._ask(Request("POST", url, json=body, permission=_EDIT, safe=True), mutation_id)
+        return await self._ask(_request("POST", url, json=body, safe=True), _mutation_id)
 
     async def list_metadata_indexes(self) -> list[str]:
         """Return the names of the metadata fields that queries can filter by."""
-        request = Request("GET", self._base + "/metadata_index/list", permission=_EDIT)
-        return await self._ask(request, metadata_indexes)
+        request = _request("GET", self._base + "/metadata_index/list")
+        return await self._ask(request, _metadata_indexes)
 
     async def _ask(self, request: Request, parse: Callable[[Answer], _T], count: int = 1) -> _T:
         return await self.transport.ask(request, parse, partial(_of_index, self.name, count))
+
+
+def _matches(answer: Answer) -> tuple[Match, ...]:
+    return decode_rows(Match, parse_list(as_object(answer.result, "query result").get("matches")), "match")
+
+
+def _page(answer: Answer) -> Page[ListedVector]:
+    """Decode a page of ids. Raises Retry for a truncated page without a cursor."""
+    page = as_object(answer.result, "vector page")
+    truncated = parse_flag(page.get("isTruncated"))
+    cursor = None if truncated is False else parse_cursor(page.get("nextCursor"))
+    if truncated and cursor is None:
+        # A part of a listing must not pass for the whole listing.
+        raise unexpected("the listing is truncated, but has no cursor")
+    return decode_page(ListedVector, page.get("vectors"), "vector", cursor=cursor)
+
+
+def _metadata_indexes(answer: Answer) -> list[str]:
+    """Return the names of the fields that have a metadata index."""
+    rows = parse_list(as_object(answer.result, "metadata indexes").get("metadataIndexes"))
+    return [index.name for index in decode_rows(_MetadataIndex, rows, "metadata index")]
+
+
+def _mutation_id(answer: Answer) -> str | None:
+    """Decode the id of an accepted write, which the remote processes later."""
+    if answer.result is None:
+        return None
+    return parse_nonempty_text(as_object(answer.result, "mutation").get("mutationId"))
 
 
 @contextmanager

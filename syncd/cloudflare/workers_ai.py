@@ -10,7 +10,7 @@ from syncd.cloudflare.decoding import as_object, parse_list, unexpected
 from syncd.cloudflare.request import Request, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
-from syncd.cloudflare.vectorize_models import DIMENSIONS_LIMIT
+from syncd.cloudflare.vectorize import DIMENSIONS_LIMIT
 from syncd.core.errors import Halt, NotFound, Park, TooMuch
 
 TEXTS_LIMIT = 100

@@ -10,7 +10,8 @@ from itertools import count
 import pytest
 
 from syncd.cloudflare.kv import KVNamespace
-from syncd.cloudflare.kv_models import METADATA_LIMIT, VALUE_LIMIT, BulkBody, Pair, compact_json, encode_pair
+from syncd.cloudflare.kv_bodies import METADATA_LIMIT, VALUE_LIMIT, BulkBody, Pair, encode_pair
+from syncd.cloudflare.request import compact_json
 from syncd.core.errors import NotFound, Park
 from syncd.targets.base import Target
 from syncd.targets.kv.writing import BULK_VALUE, send_bulk
@@ -124,7 +125,7 @@ class TestKVTargetOnWorkerd(FilesContract):
         assert len(compact_json(metadata)) == METADATA_LIMIT
         body = BulkBody()
         body.add(encode_pair("bulk", b"", metadata=metadata))
-        assert not (await namespace.bulk_write(body)).unsuccessful_keys
+        assert not await namespace.bulk_write(body)
         await namespace.write_value("single", b"", metadata)
         assert {key.name: key.metadata async for key in namespace.iter_keys()} == {"bulk": metadata, "single": metadata}
         assert await namespace.read_metadata("bulk") == metadata

@@ -262,7 +262,7 @@ def is_leftover(name: str, now: float) -> bool:
 async def remove_leftovers(lab: Lab, now: float) -> None:
     """Remove the scratch stores of earlier runs that were killed."""
     kv, vectorize = KV(lab.transport), Vectorize(lab.transport)
-    for namespace in await lab.ai_search().list_namespaces():
+    for namespace in (await lab.ai_search().list_namespaces()).rows:
         if is_leftover(namespace.name, now):
             await remove_namespace(lab.transport, namespace.name)
             lab.removed += 1

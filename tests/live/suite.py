@@ -66,7 +66,7 @@ async def test_the_listing_of_items_shows_an_upload(lab: Lab, instance: AISearch
     written_at = time.monotonic()
 
     async def is_shown() -> bool:
-        return any(row.id == item.id for row in (await instance.list_items(sort_by="modified_at")).items)
+        return any(row.id == item.id for row in (await instance.list_items(sort_by="modified_at")).rows)
 
     async def is_gone() -> bool:
         return not await is_shown()
@@ -85,7 +85,7 @@ async def test_the_listing_of_keys_shows_a_write(lab: Lab) -> None:
     written_at = time.monotonic()
 
     async def is_shown() -> bool:
-        return bool((await values.list_keys()).keys)
+        return bool((await values.list_keys()).rows)
 
     lab.wire.lags["keys"] = await lag_of(is_shown, written_at)
     await lab.clean(before)

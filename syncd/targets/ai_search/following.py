@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from syncd.cloudflare.ai_search import BUILTIN, PER_PAGE, AISearch
-from syncd.cloudflare.ai_search_models import LogEntry, Stats, StoredItem
+from syncd.cloudflare.ai_search import BUILTIN, PER_PAGE, AISearch, LogEntry, Stats, StoredItem
 from syncd.core.errors import NotFound, Park, Retry, Unreachable
 from syncd.core.model import Entry, IndexStatus
 from syncd.targets.ai_search.items import ItemReader, entry_of
@@ -115,7 +114,7 @@ class IndexFollower:
         if pages <= 0:
             return found
         async for page in self._items.pages():
-            found |= {item.id: entry_of(item) for item in page.items if item.id in refs}
+            found |= {item.id: entry_of(item) for item in page.rows if item.id in refs}
             pages -= 1
             if pages == 0 or len(found) == len(refs):
                 break
@@ -209,13 +208,13 @@ class StatusLists:
         seen: dict[str, StoredItem] = {}
         totals: set[int | None] = set()
         async for page in self._api.iter_pages(source=BUILTIN, status=status, sort_by="modified_at"):
-            if any(item.status != status for item in page.items):
+            if any(item.status != status for item in page.rows):
                 raise Park("failed", "the service does not list by status")
-            if page.items or page.total_count:
+            if page.rows or page.total_count:
                 totals.add(page.total_count)
-            seen |= {item.id: item for item in page.items}
+            seen |= {item.id: item for item in page.rows}
             pages -= 1
-            if pages == 0 or (until_none_of and not any(item.id in until_none_of for item in page.items)):
+            if pages == 0 or (until_none_of and not any(item.id in until_none_of for item in page.rows)):
                 break
         # Rows move up when items leave the list. A total that never changed proves that no row was missed.
         return seen, not totals or totals == {len(seen)}

@@ -7,9 +7,8 @@ from typing import Any
 
 import structlog
 
-from syncd.cloudflare.ai_search import BUILTIN, AISearch
-from syncd.cloudflare.ai_search_models import ItemPage, StoredItem
-from syncd.cloudflare.decoding import parse_time
+from syncd.cloudflare.ai_search import BUILTIN, AISearch, StoredItem
+from syncd.cloudflare.decoding import Page, parse_time
 from syncd.core.errors import NotFound
 from syncd.core.keys import prefix_of
 from syncd.core.model import Content, Entry, Stored
@@ -138,7 +137,7 @@ class ItemReader:
             count.begin()
             async for page in self.pages():
                 self.unreadable_rows += [] if reading else page.faults
-                for item in page.items:
+                for item in page.rows:
                     if item.id in seen or not is_present(item):
                         pass
                     elif is_probe_name(item.key):
@@ -160,10 +159,10 @@ class ItemReader:
     async def newest(self) -> AsyncIterator[NewestPage]:
         """Yield the pages of the listing with the rows of all owners, the latest change first."""
         async for page in self.pages():
-            rows = [Newest(await self._entry(item), _created_at(item), is_present(item)) for item in page.items]
+            rows = [Newest(await self._entry(item), _created_at(item), is_present(item)) for item in page.rows]
             yield NewestPage(rows, page.total_count)
 
-    async def pages(self) -> AsyncIterator[ItemPage]:
+    async def pages(self) -> AsyncIterator[Page[StoredItem]]:
         """Yield the pages of the listing, the latest change first."""
         with refusals_halt(INSTANCE):
             async for page in self._api.iter_pages(source=BUILTIN, sort_by="modified_at"):
@@ -256,15 +255,15 @@ class _RowCount:
         """Start a reading from the top."""
         self._at_start, self._fell = None, False
 
-    def add(self, page: ItemPage) -> None:
+    def add(self, page: Page[StoredItem]) -> None:
         """Count the rows of the next page."""
-        self._empty = self._empty and not (page.items or page.faults)
+        self._empty = self._empty and not (page.rows or page.faults)
         if self.total is not None and page.total_count is not None and page.total_count < self.total:
             self._seen = set()
             self._fell = True
         self.total = page.total_count
         self._at_start = page.total_count if self._at_start is None else self._at_start
-        for item in page.items:
+        for item in page.rows:
             created = _created_at(item)
             self._newest = None if created is None or self._newest is None else max(self._newest, created)
             self._seen.add(item.id)

@@ -15,8 +15,7 @@ from hashlib import sha256
 
 import structlog
 
-from syncd.cloudflare.ai_search import BUILTIN, AISearch, Misnamed
-from syncd.cloudflare.ai_search_models import StoredItem
+from syncd.cloudflare.ai_search import BUILTIN, AISearch, Misnamed, StoredItem
 from syncd.core.errors import Conflict, NotFound, Park, SyncdError
 from syncd.core.probe_answers import NO_ANSWERS, PROBE_STEM, Offer, ProbeAnswers, Quoting, checksum_kind, is_probe_name
 from syncd.targets.ai_search.items import INSTANCE, OWNER, PREFIX, SHA256, ItemWritePolicy
@@ -245,7 +244,7 @@ class ItemProbe:
         A server that ignores `search` shows the newest items first.
         """
         page = await self._api.list_items(search=PROBE_STEM, source=BUILTIN, sort_by="modified_at")
-        rows = [row for row in page.items if row.source_id == BUILTIN and row.next_action != "DELETE"]
+        rows = [row for row in page.rows if row.source_id == BUILTIN and row.next_action != "DELETE"]
         ours = [row for row in rows if self._hex in row.key]
         sight.leftovers = {row.id for row in rows if row not in ours and is_leftover(row, self._policy.owner)}
         return ours

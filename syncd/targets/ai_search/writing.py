@@ -8,8 +8,7 @@ from typing import get_args
 
 import structlog
 
-from syncd.cloudflare.ai_search import AISearch, Misnamed
-from syncd.cloudflare.ai_search_models import StoredItem
+from syncd.cloudflare.ai_search import AISearch, Misnamed, StoredItem
 from syncd.cloudflare.file_types import LARGE_WITH_OCR, MAX_FILE_SIZE, content_type, extension
 from syncd.core.errors import Conflict, NotFound, Park, Retry, file_error
 from syncd.core.keys import shown
@@ -106,7 +105,7 @@ class ItemWriter:
         foreign item.
         """
         look_first = put.ref is None and not self._items.listed_whole
-        async for attempt in self._api.attempts(key=put.key):
+        async for attempt in self._api.transport.attempts(key=put.key):
             with attempt:
                 found = await self._items.find(put.key) if look_first else None
                 if found:

@@ -14,8 +14,8 @@ from typing import Any
 import structlog
 
 from syncd.cloudflare.decoding import LISTINGS, CursorRefused, encodable
-from syncd.cloudflare.kv import BULK_GET_LIMIT, KV, LIST_LIMIT, KVNamespace, find_by_id, find_by_title
-from syncd.cloudflare.kv_models import METADATA_LIMIT, VALUE_LIMIT, KVNamespaceInfo
+from syncd.cloudflare.kv import BULK_GET_LIMIT, KV, LIST_LIMIT, KVNamespace, KVNamespaceInfo, find_by_id, find_by_title
+from syncd.cloudflare.kv_bodies import METADATA_LIMIT, VALUE_LIMIT
 from syncd.core.errors import Conflict, NotFound, Park, SyncdError, TargetMissing, TooMuch
 from syncd.core.keys import prefix_of
 from syncd.core.model import Content, Delete, Entry, Put

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from syncd.cloudflare.kv import KVNamespace
-from syncd.cloudflare.kv_models import METADATA_LIMIT, VALUE_LIMIT, BulkBody, BulkResult, Pair, encode_pair
+from syncd.cloudflare.kv_bodies import METADATA_LIMIT, VALUE_LIMIT, BulkBody, Pair, encode_pair
 from syncd.core.errors import Halt, NotFound, Park, Retry, SyncdError, Unreachable, file_error, unexpected_error
 from syncd.core.model import Content, Delete, Put, Stored
 from syncd.core.names import FULL_KEY_FIELD
@@ -47,7 +47,7 @@ class NotStored(Retry):
 
 
 async def send_bulk(
-    keys: Sequence[str], send: Callable[[Sequence[str]], Awaitable[BulkResult]], sleep: Sleep, tries: int = TRIES
+    keys: Sequence[str], send: Callable[[Sequence[str]], Awaitable[Sequence[str]]], sleep: Sleep, tries: int = TRIES
 ) -> dict[str, SyncdError]:
     """Send a bulk request for all keys, and return the error of each key that failed. Raises Halt and Unreachable.
 
@@ -60,7 +60,7 @@ async def send_bulk(
         for attempt in range(tries):
             if attempt:
                 await sleep(KEY_REST_S)
-            unsuccessful = frozenset((await send(part)).unsuccessful_keys)
+            unsuccessful = frozenset(await send(part))
             part = [key for key in part if key in unsuccessful]
             if not part:
                 break

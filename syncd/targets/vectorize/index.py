@@ -20,8 +20,7 @@ from typing import TypeVar
 import structlog
 
 from syncd.cloudflare.decoding import LISTINGS, CursorRefused
-from syncd.cloudflare.vectorize import DELETE_LIMIT, GET_LIMIT, VectorizeIndex
-from syncd.cloudflare.vectorize_models import StoredVector, VectorLines
+from syncd.cloudflare.vectorize import DELETE_LIMIT, GET_LIMIT, StoredVector, VectorizeIndex
 from syncd.core.errors import Halt, SyncdError, TargetMissing, Unreachable
 from syncd.state.caches import Embeddings, IndexChange
 from syncd.targets.base import in_halves
@@ -275,11 +274,8 @@ class VectorStore:
         failed: dict[str, SyncdError] = {}
 
         async def send(part: Sequence[EncodedVector]) -> None:
-            body = VectorLines()
-            for vector in part:
-                body.add(vector.line)
             probe = self._new_id([vector.id for vector in part])
-            self.mutations.record(await self.api.upsert(body), probe, removes=probe is None)
+            self.mutations.record(await self.api.upsert([vector.line for vector in part]), probe, removes=probe is None)
 
         async for part, answer in in_halves(vectors, send):
             if isinstance(answer, SyncdError):
@@ -318,7 +314,7 @@ class PendingMutations:
     """
 
     def __init__(
-        self, api: VectorizeIndex, cache: Embeddings, read: Callable[[Sequence[str]], Awaitable[list[StoredVector]]]
+        self, api: VectorizeIndex, cache: Embeddings, read: Callable[[Sequence[str]], Awaitable[Sequence[StoredVector]]]
     ) -> None:
         self.clock: Callable[[], float] = time.time
         self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import structlog
 
-from syncd.cloudflare.vectorize_models import METADATA_LIMIT, encode_line
+from syncd.cloudflare.vectorize import METADATA_LIMIT, encode_line
 from syncd.cloudflare.workers_ai import MODELS, TEXTS_LIMIT, TEXTS_LIMITS, Pooling, Vector, WorkersAI
 from syncd.core.errors import Halt, Park, Retry, SyncdError, file_error
 from syncd.core.model import Content, Delete, Put, Stored

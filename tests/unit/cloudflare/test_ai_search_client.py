@@ -6,8 +6,7 @@ import httpx
 import pytest
 
 from syncd.cloudflare import ai_search as ai_search_module
-from syncd.cloudflare.ai_search import AISearch
-from syncd.cloudflare.ai_search_models import StoredItem
+from syncd.cloudflare.ai_search import AISearch, StoredItem
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.transport import Transport
 from syncd.core.errors import Halt, NotFound, Park, Retry, Unreachable
@@ -166,8 +165,10 @@ async def test_only_what_writes_counts_as_changing(
 async def test_answers_come_back_as_values(remote: Remote, client: AISearch) -> None:
     remote.says(ok(row(), page=1))
     assert (await client.get("i1")).key == "a.md"
-    remote.says(ok([row(), row("b.md", "i2")], total_count=7))
-    assert [item.id for item in (await client.list_items()).items] == ["i1", "i2"]
+    remote.says(ok([row(), row("b.md", "i2")], total_count=7, page=2, per_page=5, count=1), ok([]))
+    page = await client.list_items()
+    assert ([item.id for item in page.rows], page.total_count) == (["i1", "i2"], 7)
+    assert (await client.list_items()).total_count is None
     remote.says(ok({"chunks": [{"id": "c", "score": 0.7, "text": "t", "item": {"key": "a.md"}}]}))
     assert (await client.search("q"))[0].key == "a.md"
     remote.says(httpx.Response(200, content=b"\x00raw"))
@@ -227,7 +228,7 @@ def listing(keys: list[str], honours: set[str], per_page: int = 2) -> Callable[[
 
 
 async def ids(client: AISearch) -> list[str]:
-    return [item.id async for page in client.iter_pages(source="builtin") for item in page.items]
+    return [item.id async for page in client.iter_pages(source="builtin") for item in page.rows]
 
 
 @pytest.mark.parametrize(("count", "requests"), [(0, 1), (1, 1), (2, 1), (3, 2), (4, 2), (5, 3)])
@@ -259,7 +260,7 @@ async def test_a_listing_that_never_ends_is_an_error(
 
 async def test_a_listing_can_begin_at_a_later_page(remote: Remote, client: AISearch) -> None:
     remote.says(listing([f"{n}.md" for n in range(4)], set()))
-    assert [len(page.items) async for page in client.iter_pages(page=2)] == [2]
+    assert [len(page.rows) async for page in client.iter_pages(page=2)] == [2]
 
 
 # find

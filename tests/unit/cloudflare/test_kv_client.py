@@ -8,12 +8,9 @@ import httpx
 import pytest
 from starlette.requests import Request as ServerRequest
 
-from syncd.cloudflare.kv import KV, KVNamespace
-from syncd.cloudflare.kv_models import (
+from syncd.cloudflare.kv import KV, KVNamespace, KVNamespaceInfo, ListedKey
+from syncd.cloudflare.kv_bodies import (
     BulkBody,
-    BulkResult,
-    KVNamespaceInfo,
-    ListedKey,
     encode_pair,
 )
 from syncd.core.errors import Conflict, Halt, NotFound, Park, Retry, TargetMissing, Unreachable
@@ -173,7 +170,7 @@ async def test_a_namespace_comes_back_as_a_value(remote: Remote, kv: KV) -> None
     assert await kv.get_namespace(ID) == KVNamespaceInfo(ID, "docs")
     remote.says(ok([INFO, {"id": "b", "title": "two", "jurisdiction": "eu"}], total_count=7))
     page = await kv.list_namespaces()
-    assert page.namespaces[1] == KVNamespaceInfo("b", "two", "eu")
+    assert page.rows[1] == KVNamespaceInfo("b", "two", "eu")
     assert page.total_count == 7
 
 
@@ -369,15 +366,15 @@ async def test_a_bulk_delete_is_limited(remote: Remote, docs: KVNamespace, count
     remote.says(ok({"successful_key_count": count, "unsuccessful_keys": []}))
     keys = [str(n) for n in range(count)]
     if fits:
-        assert await docs.bulk_delete(keys) == BulkResult()
+        assert await docs.bulk_delete(keys) == ()
         return
     with pytest.raises(ValueError, match="at most 10000"):
         await docs.bulk_delete(keys)
 
 
 async def test_nothing_to_do_is_not_sent(remote: Remote, docs: KVNamespace) -> None:
-    assert await docs.bulk_write(BulkBody()) == BulkResult()
-    assert await docs.bulk_delete([]) == BulkResult()
+    assert await docs.bulk_write(BulkBody()) == ()
+    assert await docs.bulk_delete([]) == ()
     assert await docs.bulk_get([]) == {}
     assert not remote.requests
 
@@ -386,5 +383,5 @@ async def test_listed_keys_come_back_as_values(remote: Remote, docs: KVNamespace
     rows = [{"name": "a", "expiration": 5, "metadata": {"m": 1}}, {"name": "b\n"}, {"name": "c", "metadata": "text"}]
     remote.says(ok(rows, count=3, cursor=""))
     page = await docs.list_keys()
-    assert page.keys == (ListedKey("a", {"m": 1}, 5), ListedKey("b\n"), ListedKey("c", "text"))
+    assert page.rows == (ListedKey("a", {"m": 1}, 5), ListedKey("b\n"), ListedKey("c", "text"))
     assert page.cursor is None

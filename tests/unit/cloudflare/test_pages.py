@@ -6,14 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from syncd.cloudflare.decoding import pages
+from syncd.cloudflare import decoding
+from syncd.cloudflare.decoding import Page, pages
 from syncd.core.errors import Halt, Retry
-
-
-@dataclass(frozen=True)
-class Leaf:
-    number: int
-    cursor: str | None
 
 
 @dataclass
@@ -27,7 +22,7 @@ class Book:
     cancelled: list[int] = field(default_factory=list)
     sticks: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def ask(self, cursor: str | None) -> Leaf:
+    async def ask(self, cursor: str | None) -> Page[int]:
         number = int(cursor or 0)
         self.asked.append(number)
         if number == self.stuck:
@@ -38,11 +33,11 @@ class Book:
                 self.cancelled.append(number)
         if number == self.broken:
             raise Halt("torn out")
-        return Leaf(number, str(number + 1) if number + 1 < self.length else None)
+        return Page((number,), str(number + 1) if number + 1 < self.length else None)
 
 
-async def read(book: Book, most: int = 100) -> list[int]:
-    return [leaf.number async for leaf in pages(book.ask, most)]
+async def read(book: Book) -> list[int]:
+    return [number async for page in pages(book.ask) for number in page.rows]
 
 
 def asking() -> list[str]:
@@ -60,14 +55,14 @@ async def test_every_page_comes_once_and_in_order(length: int) -> None:
 
 async def test_the_next_page_is_on_its_way_while_one_is_read_and_no_other() -> None:
     book = Book(5)
-    async with aclosing(pages(book.ask, 100)) as found:
-        async for leaf in found:
-            assert book.asked == list(range(min(leaf.number + 2, 5)))
+    async with aclosing(pages(book.ask)) as found:
+        async for page in found:
+            assert book.asked == list(range(min(page.rows[0] + 2, 5)))
 
 
 async def test_what_a_page_asked_ahead_raises_comes_after_the_pages_before_it() -> None:
-    found = pages(Book(5, broken=2).ask, 100)
-    assert [(await anext(found)).number for _ in range(2)] == [0, 1]
+    found = pages(Book(5, broken=2).ask)
+    assert [(await anext(found)).rows for _ in range(2)] == [(0,), (1,)]
     with pytest.raises(Halt, match="torn out"):
         await anext(found)
     assert not asking()
@@ -75,8 +70,8 @@ async def test_what_a_page_asked_ahead_raises_comes_after_the_pages_before_it() 
 
 async def test_whoever_stops_early_takes_the_request_back() -> None:
     book = Book(5, stuck=1)
-    async with aclosing(pages(book.ask, 100)) as found:
-        assert (await anext(found)).number == 0
+    async with aclosing(pages(book.ask)) as found:
+        assert (await anext(found)).rows == (0,)
         assert asking()
     assert book.cancelled == [1]
     assert not asking()
@@ -84,8 +79,8 @@ async def test_whoever_stops_early_takes_the_request_back() -> None:
 
 async def test_a_page_that_failed_and_nobody_waits_for_is_no_noise(caplog: pytest.LogCaptureFixture) -> None:
     book = Book(5, broken=1)
-    async with aclosing(pages(book.ask, 100)) as found:
-        assert (await anext(found)).number == 0
+    async with aclosing(pages(book.ask)) as found:
+        assert (await anext(found)).rows == (0,)
     assert not asking()
     assert not caplog.records
 
@@ -102,11 +97,12 @@ async def test_cancelling_the_reader_cancels_the_request() -> None:
 
 
 @pytest.mark.parametrize(("most", "ends"), [(2, False), (3, True), (4, True)])
-async def test_a_listing_has_at_most_so_many_pages(most: int, ends: bool) -> None:
+async def test_a_listing_has_at_most_so_many_pages(monkeypatch: pytest.MonkeyPatch, most: int, ends: bool) -> None:
+    monkeypatch.setattr(decoding, "PAGES_LIMIT", most)
     book = Book(3)
     if ends:
-        assert await read(book, most) == [0, 1, 2]
+        assert await read(book) == [0, 1, 2]
     else:
         with pytest.raises(Retry, match="does not end"):
-            await read(book, most)
+            await read(book)
     assert len(book.asked) == min(most, 3)

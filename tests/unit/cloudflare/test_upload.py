@@ -156,7 +156,7 @@ async def test_a_lost_upload_that_landed_is_found_and_not_sent_twice(
 
     async def careful() -> str:
         unsure = False
-        async for attempt in client.attempts(key="a.md"):
+        async for attempt in client.transport.attempts(key="a.md"):
             with attempt:
                 if unsure and (found := await client.find("a.md")):
                     return found.id

@@ -8,13 +8,14 @@ from urllib.parse import parse_qsl
 import httpx
 import pytest
 
-from syncd.cloudflare.vectorize import Vectorize, VectorizeIndex
-from syncd.cloudflare.vectorize_models import (
+from syncd.cloudflare.decoding import Page
+from syncd.cloudflare.vectorize import (
     IndexInfo,
+    ListedVector,
     Match,
     StoredVector,
-    VectorLines,
-    VectorPage,
+    Vectorize,
+    VectorizeIndex,
     encode_line,
 )
 from syncd.core.errors import Conflict, Halt, NotFound, Retry, TargetMissing
@@ -40,11 +41,8 @@ def docs(remote: Remote) -> VectorizeIndex:
     return VectorizeIndex(remote.transport(), NAME)
 
 
-def lines() -> VectorLines:
-    body = VectorLines()
-    body.add(encode_line("a", [1.0]))
-    body.add(encode_line("b", [0.5]))
-    return body
+def lines() -> list[bytes]:
+    return [encode_line("a", [1.0]), encode_line("b", [0.5])]
 
 
 def asked(request: httpx.Request) -> tuple[str, str, dict[str, str]]:
@@ -288,42 +286,42 @@ async def test_a_write_gives_the_id_of_its_mutation_if_it_has_one(
 
 
 async def test_nothing_to_do_is_no_request(remote: Remote, docs: VectorizeIndex) -> None:
-    assert await docs.upsert(VectorLines()) is None
+    assert await docs.upsert([]) is None
     assert await docs.delete_by_ids([]) is None
-    assert await docs.get_by_ids([]) == []
+    assert await docs.get_by_ids([]) == ()
     assert not remote.requests
 
 
 async def test_vectors_come_back_as_values(remote: Remote, docs: VectorizeIndex) -> None:
     full = {"id": "a", "values": [1, 0.5], "metadata": {"n": 1}, "namespace": "ns"}
     remote.says(ok([full, {"id": "b"}, {"id": "c", "values": None, "metadata": None}]))
-    assert await docs.get_by_ids(["a", "b", "c", "d"]) == [
+    assert await docs.get_by_ids(["a", "b", "c", "d"]) == (
         StoredVector("a", {"n": 1}),
         StoredVector("b"),
         StoredVector("c"),
-    ]
+    )
 
 
 async def test_matches_come_back_as_values(remote: Remote, docs: VectorizeIndex) -> None:
     full = {"id": "a", "score": 0.75, "values": [1], "metadata": {"n": 1}, "namespace": "ns"}
     remote.says(ok({"count": 2, "matches": [full, {"id": "b", "score": 0}]}), ok({"count": 0}))
-    assert await docs.query([1.0], 2) == [Match("a", 0.75, {"n": 1}), Match("b", 0.0)]
-    assert await docs.query([1.0], 2) == []
+    assert await docs.query([1.0], 2) == (Match("a", 0.75, {"n": 1}), Match("b", 0.0))
+    assert await docs.query([1.0], 2) == ()
 
 
 async def test_a_match_without_a_score_is_asked_for_again(
     remote: Remote, docs: VectorizeIndex, time: VirtualTime
 ) -> None:
     remote.says(ok({"matches": [{"id": "a"}]}), ok({"matches": [{"id": "a", "score": 1}]}))
-    assert await time.run(docs.query([1.0], 2)) == [Match("a", 1.0)]
+    assert await time.run(docs.query([1.0], 2)) == (Match("a", 1.0),)
 
 
 async def test_a_page_comes_back_as_a_value(remote: Remote, docs: VectorizeIndex) -> None:
     rows = [{"id": "a"}, {"id": "b"}]
     remote.says(ok({"vectors": rows, "isTruncated": True, "nextCursor": "c", "totalCount": 3}))
-    assert await docs.list_vectors() == VectorPage(("a", "b"), "c")
+    assert await docs.list_vectors() == Page((ListedVector("a"), ListedVector("b")), "c")
     remote.says(ok({"vectors": []}))
-    assert await docs.list_vectors() == VectorPage(())
+    assert await docs.list_vectors() == Page(())
 
 
 # metadata indexes

@@ -8,18 +8,19 @@ from typing import Any
 
 import pytest
 
-from syncd.cloudflare import kv_models
-from syncd.cloudflare.vectorize_models import (
+from syncd.cloudflare.request import BLOCK, Body
+from syncd.cloudflare.vectorize import (
     BODY_LIMIT,
     DIMENSIONS_LIMIT,
     ID_LIMIT,
     METADATA_LIMIT,
     VECTORS_LIMIT,
-    VectorLines,
+    VectorizeIndex,
     check_id,
     encode_line,
 )
 from syncd.core.errors import Park
+from tests.unit.cloudflare.harness import Remote, ok
 
 
 def refusal(**given: Any) -> Park:
@@ -121,73 +122,32 @@ def test_metadata_that_is_no_json_is_a_mistake() -> None:
 # bodies
 
 
-def test_a_body_knows_its_size_and_can_be_sent_twice() -> None:
-    body = VectorLines()
-    assert (len(body), body.size, list(body)) == (0, 0, [])
-    lines = [encode_line(name, [1]) for name in "abc"]
-    for line in lines:
-        body.add(line)
-    assert (len(body), body.size) == (3, sum(map(len, lines)))
-    assert b"".join(body) == b"".join(body) == b"".join(lines)
+@pytest.mark.parametrize("count", [1, 3, 100])
+async def test_a_body_goes_out_in_blocks_and_not_as_a_whole(count: int) -> None:
+    body = Body([encode_line(str(number), [0.1] * 768, {"text": "x" * 2000}) for number in range(count)])
+    for _ in range(2):
+        blocks = [block async for block in body.blocks()]
+        assert b"".join(blocks) == b"".join(body.pieces)
+        assert sum(map(len, blocks)) == body.size
+        assert len(blocks) == -(-body.size // BLOCK)
+        assert max(map(len, blocks)) <= BLOCK
 
 
-def test_a_body_goes_out_in_blocks_and_not_as_a_whole() -> None:
-    body = VectorLines()
-    for number in range(100):
-        body.add(encode_line(str(number), [0.1] * 768, {"text": "x" * 2000}))
-    pieces = list(body)
-    assert sum(map(len, pieces)) == body.size
-    assert len(pieces) > 4
-    assert max(map(len, pieces)) < kv_models.BLOCK + 12_000
+async def test_a_piece_over_the_size_of_a_block_is_not_copied() -> None:
+    large = b"x" * (BLOCK + 1)
+    blocks = [block async for block in Body([b"a", large, b"b", b"c"]).blocks()]
+    assert blocks == [b"a", large, b"bc"]
+    assert blocks[1] is large
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3])
-def test_lines_are_limited_in_number(limit: int) -> None:
-    body = VectorLines(max_lines=limit)
-    line = encode_line("a", [1])
-    for _ in range(limit):
-        assert body.fits(line)
-        body.add(line)
-    assert not body.fits(line)
-    with pytest.raises(ValueError, match=f"{limit} lines"):
-        body.add(line)
-    assert len(body) == limit
+@pytest.mark.parametrize(("count", "size"), [(VECTORS_LIMIT + 1, 1), (1, BODY_LIMIT + 1)])
+async def test_no_upsert_is_larger_than_the_api_takes(remote: Remote, count: int, size: int) -> None:
+    with pytest.raises(ValueError, match="at most 5000 lines and 100000000 bytes"):
+        await VectorizeIndex(remote.transport(), "docs").upsert([bytes(size)] * count)
+    assert not remote.requests
 
 
-def test_a_full_body_takes_no_line_more() -> None:
-    body = VectorLines()
-    line = encode_line("a", [1])
-    for _ in range(VECTORS_LIMIT):
-        body.add(line)
-    with pytest.raises(ValueError, match="5000 lines"):
-        body.add(line)
-
-
-@pytest.mark.parametrize(("step", "fits"), [(-1, False), (0, True), (1, True)])
-def test_lines_are_limited_in_bytes(step: int, *, fits: bool) -> None:
-    line = encode_line("a", [1])
-    body = VectorLines(max_bytes=2 * len(line) + step)
-    body.add(line)
-    assert body.fits(line) is fits
-    if fits:
-        body.add(line)
-        assert body.size == 2 * len(line)
-        return
-    with pytest.raises(ValueError, match="bytes"):
-        body.add(line)
-    assert body.size == len(line)
-
-
-@pytest.mark.parametrize(
-    "limits",
-    [{"max_lines": 0}, {"max_lines": VECTORS_LIMIT + 1}, {"max_bytes": 0}, {"max_bytes": BODY_LIMIT + 1}],
-)
-def test_no_body_is_larger_than_the_api_takes(limits: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="1 to 5000"):
-        VectorLines(**limits)
-
-
-@pytest.mark.parametrize("line", [b"", b"\n", b"{}", b"{}\n{}\n", b"{\n}\n"])
-def test_what_is_not_one_line_is_a_mistake(line: bytes) -> None:
-    with pytest.raises(ValueError, match="newline"):
-        VectorLines().add(line)
+@pytest.mark.parametrize("count", [VECTORS_LIMIT - 1, VECTORS_LIMIT])
+async def test_the_largest_number_of_lines_is_sent(remote: Remote, count: int) -> None:
+    remote.says(ok({"mutationId": "m"}))
+    assert await VectorizeIndex(remote.transport(), "docs").upsert([encode_line("a", [1])] * count) == "m"

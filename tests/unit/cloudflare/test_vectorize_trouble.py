@@ -6,9 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from syncd.cloudflare import vectorize as vectorize_module
-from syncd.cloudflare.vectorize import DELETE_LIMIT, GET_LIMIT, LIST_LIMIT, VectorizeIndex
-from syncd.cloudflare.vectorize_models import VectorLines, encode_line
+from syncd.cloudflare import decoding
+from syncd.cloudflare.vectorize import DELETE_LIMIT, GET_LIMIT, LIST_LIMIT, VectorizeIndex, encode_line
 from syncd.core.errors import Halt, Park, Retry, TargetMissing, TooMuch
 from tests.unit.cloudflare.harness import Remote, VirtualTime, bad, html, ok, sent_json
 
@@ -18,11 +17,8 @@ def docs(remote: Remote) -> VectorizeIndex:
     return VectorizeIndex(remote.transport(), "docs")
 
 
-def lines(*ids: str) -> VectorLines:
-    body = VectorLines()
-    for each in ids:
-        body.add(encode_line(each, [1.0]))
-    return body
+def lines(*ids: str) -> list[bytes]:
+    return [encode_line(each, [1.0]) for each in ids]
 
 
 # listings
@@ -99,7 +95,7 @@ async def test_a_cursor_that_comes_again_does_not_trap_us(
 async def test_a_listing_that_never_ends_is_an_error(
     remote: Remote, docs: VectorizeIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vectorize_module, "PAGES_LIMIT", 3)
+    monkeypatch.setattr(decoding, "PAGES_LIMIT", 3)
     remote.says(lambda request: page(nextCursor=dict(request.url.params).get("cursor", "") + "x"))
     with pytest.raises(Retry, match="does not end"):
         await ids(docs)

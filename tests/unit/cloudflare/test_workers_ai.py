@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from syncd.cloudflare import transport as transport_module
-from syncd.cloudflare.vectorize_models import DIMENSIONS_LIMIT
+from syncd.cloudflare.vectorize import DIMENSIONS_LIMIT
 from syncd.cloudflare.workers_ai import MODELS, TEXTS_LIMIT, Pooling, WorkersAI
 from syncd.core.errors import Halt, Park, Retry, TooMuch
 from tests.unit.cloudflare.harness import ACCOUNT, BASE, Remote, VirtualTime, bad, html, ok, sent_json

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from syncd.cloudflare.kv_models import BulkBody, BulkResult
+from syncd.cloudflare.kv_bodies import BulkBody
 from syncd.core.errors import Halt, SyncdError
 from syncd.core.model import Content, Delete, Put
 from syncd.targets.base import Done, Outcome
@@ -39,12 +39,12 @@ class Remote:
         self.times: dict[str, list[float]] = defaultdict(list)
         self.under_way = self.most_under_way = self.held = self.cancelled = 0
 
-    async def bulk_write(self, body: BulkBody) -> BulkResult:
+    async def bulk_write(self, body: BulkBody) -> tuple[str, ...]:
         keys = list(body.keys)
         async with self._request(keys, body.size):
             unstored = await self.answer(keys)
             self.values |= {pair.key: b"".join(pair.pieces) for pair in body.pairs if pair.key not in unstored}
-            return BulkResult(tuple(unstored))
+            return tuple(unstored)
 
     async def write_value(self, key: str, value: bytes, marks: Any, *, expiration_ttl: int | None) -> None:
         del marks, expiration_ttl

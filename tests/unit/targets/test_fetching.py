@@ -7,8 +7,7 @@ from typing import cast
 
 import pytest
 
-from syncd.cloudflare.kv import KV, KVNamespace, find_by_id_or_title, find_by_title
-from syncd.cloudflare.kv_models import KVNamespaceInfo
+from syncd.cloudflare.kv import KV, KVNamespace, KVNamespaceInfo, find_by_id_or_title, find_by_title
 from syncd.core.errors import Halt, NotFound, Park, Retry, SyncdError, TargetMissing, TooMuch
 from syncd.core.model import Entry
 from syncd.targets.kv.target import BULK_GET_BYTES, fetch_values

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.cloudflare.vectorize_models import ID_LIMIT
+from syncd.cloudflare.vectorize import ID_LIMIT
 from syncd.targets.vectorize.index import (
     CHUNKS_LIMIT,
     HeldVectors,

@@ -1,28 +1,13 @@
-"""The bodies of Workers KV requests, each encoded once and of exact size, and the models of its answers.
-
-Expirations are Unix seconds, None if the remote gives none.
-"""
+"""The bodies of Workers KV requests, each encoded once and of exact size, and the limits of keys and values."""
 
 import binascii
 import codecs
-import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from syncd.cloudflare.decoding import (
-    OptionalInt,
-    OptionalText,
-    Text,
-    as_object,
-    decode_page,
-    decode_rows,
-    parse_cursor,
-    parse_whole_number,
-    unexpected,
-)
-from syncd.cloudflare.response import Answer
+from syncd.cloudflare.request import compact_json
 from syncd.core.errors import Park
 from syncd.core.plain_text import over_limit
 from syncd.core.problems import KV_KEY_BYTES
@@ -39,14 +24,9 @@ TTL_MIN_S = 60
 """Shortest expiration_ttl, s (KV API)."""
 
 BLOCK = 192 * 1024
-"""Bytes of a block. The number is divisible by 3, so the base64 of the blocks is the base64 of the value."""
+"""Bytes of a value that are encoded at a time. The number is divisible by 3, so that base64 can be joined."""
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-# One encoder is shared, because a pass encodes three values for each file.
-_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-
-
-# -- bodies
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +62,7 @@ def encode_pair(
 
 
 class BulkBody:
-    """The JSON array of a bulk write, built pair by pair. The body is a Stream, which requests can send repeatedly.
+    """The JSON array of a bulk write, built pair by pair.
 
     max_pairs, max_bytes: limits of the body, at most the limits of the API. size: exact bytes of the encoded array. A
     caller adds no pair during a request.
@@ -123,8 +103,12 @@ class BulkBody:
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def __iter__(self) -> Iterator[bytes]:
-        return in_blocks(self._pieces())
+    def pieces(self) -> list[bytes]:
+        """Return the encoded array in pieces."""
+        pieces = [b"["]
+        for number, pair in enumerate(self._pairs.values()):
+            pieces += (b",", *pair.pieces) if number else pair.pieces
+        return [*pieces, b"]"]
 
     def only(self, keys: Collection[str]) -> Self:
         """Return a body with the pairs of these keys, without copying bytes. Unknown keys are ignored."""
@@ -134,28 +118,6 @@ class BulkBody:
             if key in wanted:
                 body.add(pair)
         return body
-
-    def _pieces(self) -> Iterator[bytes]:
-        before = b"["
-        for pair in self._pairs.values():
-            yield before
-            yield from pair.pieces
-            before = b","
-        yield b"]" if self._pairs else b"[]"
-
-
-def in_blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the same bytes in larger blocks."""
-    block: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        block.append(piece)
-        size += len(piece)
-        if size >= BLOCK:
-            yield b"".join(block)
-            block, size = [], 0
-    if block:
-        yield b"".join(block)
 
 
 def check_key(key: str, *, in_url: bool = False) -> None:
@@ -199,11 +161,6 @@ def encode_metadata(metadata: Mapping[str, Any]) -> bytes:
     return encoded
 
 
-def compact_json(value: object) -> bytes:
-    """Encode JSON in UTF-8 without spaces. Raises ValueError for NaN and for text that is not valid Unicode."""
-    return _json(value).encode()
-
-
 def _as_text(value: bytes, max_size: int) -> list[bytes] | None:
     """Return the content of a JSON string for the value, None if the value is not UTF-8 or the content too long.
 
@@ -227,94 +184,3 @@ def _as_text(value: bytes, max_size: int) -> list[bytes] | None:
 def _as_base64(value: bytes) -> list[bytes]:
     starts = range(0, len(value), BLOCK)
     return [binascii.b2a_base64(value[start : start + BLOCK], newline=False) for start in starts]
-
-
-# -- answers
-
-
-@dataclass(frozen=True, slots=True)
-class KVNamespaceInfo:
-    """One KV namespace. jurisdiction: where the data is stored (eu, fedramp, us), None without a restriction."""
-
-    id: Text
-    title: Text
-    jurisdiction: OptionalText = None
-
-
-@dataclass(frozen=True, slots=True)
-class KVNamespacePage:
-    """One page of namespaces. total_count: namespaces of the account, None if the remote does not give it."""
-
-    namespaces: tuple[KVNamespaceInfo, ...]
-    total_count: int | None = None
-
-    @classmethod
-    def parse(cls, answer: Answer) -> Self:
-        """Decode the page of an answer."""
-        total_count = parse_whole_number(answer.result_info.get("total_count"))
-        return cls(decode_rows(KVNamespaceInfo, answer.result, "namespace"), total_count)
-
-
-@dataclass(frozen=True, slots=True)
-class ListedKey:
-    """One row of a key listing. metadata: any JSON value, None if there is none."""
-
-    name: Text
-    metadata: Any = None
-    expiration: OptionalInt = None
-
-
-@dataclass(frozen=True, slots=True)
-class KeyPage:
-    """One page of keys in UTF-8 order, and the cursor of the next page, None at the end.
-
-    An empty page may have a next page, because the remote skips deleted keys. faults: messages about unreadable rows.
-    """
-
-    keys: tuple[ListedKey, ...]
-    cursor: str | None = None
-    faults: tuple[str, ...] = ()
-
-    @classmethod
-    def parse(cls, answer: Answer) -> Self:
-        """Decode the page of an answer."""
-        info = answer.result_info
-        older = info.get("cursors")  # the place of the cursor in older versions of the API
-        cursor = parse_cursor(info.get("cursor")) or parse_cursor(
-            older.get("after") if isinstance(older, dict) else None
-        )
-        found = decode_page(ListedKey, answer.result, "key")
-        return cls(found.rows, cursor, found.faults)
-
-
-@dataclass(frozen=True, slots=True)
-class BulkResult:
-    """The result of a bulk write or delete. A bulk is not atomic.
-
-    unsuccessful_keys: the keys that the remote did not write to, or delete from, every copy. The caller sends these
-    keys again.
-    """
-
-    unsuccessful_keys: tuple[str, ...] = ()
-
-    @classmethod
-    def parse(cls, answer: Answer) -> Self:
-        """Decode the answer to a bulk request."""
-        if answer.result is None:
-            return cls()
-        result = as_object(answer.result, "bulk result")
-        failed = result.get("unsuccessful_keys") or []
-        if not isinstance(failed, list) or not all(isinstance(key, str) for key in failed):
-            raise unexpected("unsuccessful_keys is no list of keys")
-        return cls(tuple(failed))
-
-    @staticmethod
-    def is_partial(result: object) -> bool:
-        """Whether the result of an error names the keys that failed, which means that the others succeeded."""
-        return isinstance(result, dict) and isinstance(failed := result.get("unsuccessful_keys"), list) and bool(failed)
-
-
-def bulk_values(answer: Answer) -> Mapping[str, Any]:
-    """Return the values of a bulk get by key, without the keys whose value is null."""
-    values = as_object(as_object(answer.result, "bulk get").get("values"), "values of a bulk get")
-    return {key: value for key, value in values.items() if value is not None}
