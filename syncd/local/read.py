@@ -1,8 +1,7 @@
 """Reads the root, its directories and its files, and resolves symbolic links to files inside the folder.
 
-A file is opened component by component. If a link replaces a directory in the meantime, the open fails. `resolve_link`
-resolves a link name by name from the root, and never outside the root. No other function of this module follows a
-symbolic link below the root.
+A file is opened component by component. If a link replaces a directory in the meantime, the open fails. `follow_link`
+resolves a link name by name from the root, and never outside the root.
 """
 
 import errno
@@ -14,7 +13,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from syncd.core.errors import DiskRetry, FileChanged, IgnoreFileError, Park, RootHalt
 from syncd.core.keys import directories_above, from_os, normal, shown, shown_path, to_bytes
@@ -38,8 +36,6 @@ NON_NAMES = frozenset({"", ".", ".."})
 _OPEN = os.O_RDONLY | os.O_CLOEXEC
 MAX_HOPS = 32
 """Links in one chain (our own limit; the kernel follows 40)."""
-MAX_DEPTH = 64
-"""Directories that are open at the same time (our own limit)."""
 
 
 def root_identity(path: Path) -> Identity | None:
@@ -135,7 +131,7 @@ class Disk:
         """
         key = self.prefix + normal(path)
         try:
-            with self._open_file(path) as descriptor:
+            with self._open_file(self._target(path)) as descriptor:
                 before = os.fstat(descriptor)
                 if not stat.S_ISREG(before.st_mode):
                     raise FileChanged(f"{shown(path)} is no regular file any more")
@@ -176,14 +172,15 @@ class Disk:
 
     def _names_in(self, folder: str) -> list[str]:
         try:
-            return [from_os(name) for name in os.listdir(self._place(folder))]  # noqa: PTH208
+            return [from_os(name) for name in os.listdir(disk_path(self.root, folder))]  # noqa: PTH208
         except OSError as error:
             if error.errno in GONE:
                 return []
             raise
 
-    def _place(self, path: str) -> bytes:
-        return os.path.join(os.fsencode(self.root), to_bytes(path))  # noqa: PTH118 - bytes, which no locale changes
+    def _target(self, path: str) -> str:
+        """Return the path of the file to read for `path`. `Tree` follows links. Raises OSError."""
+        return path
 
     @contextmanager
     def _open_file(self, path: str) -> Iterator[int]:
@@ -223,102 +220,59 @@ def read_up_to(descriptor: int, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-class LinkTarget(NamedTuple):
-    """The target of a link. folder: descriptor of its directory. name: its name there. path: below the root."""
-
-    folder: int
-    name: bytes
-    path: str
-
-
 class LinkEscapes(OSError):
-    """The link leads out of the folder, in a circle, or through a directory that a link has replaced."""
+    """The link leads out of the folder, in a circle, to a directory, or to an excluded path."""
 
     def __init__(self, why: str) -> None:
         super().__init__(errno.ELOOP, why)
 
 
-@contextmanager
-def resolve_link(root: Path, path: str, places: list[str]) -> Iterator[LinkTarget]:
-    """Resolve the link at `path` name by name, so that a concurrent replacement cannot lead elsewhere.
+def follow_link(root: Path, path: str, places: list[str]) -> str:
+    """Return the path below the root of the file that the link at `path` leads to; `path` itself if it is no link.
 
-    places: receives every path below the root that the link leads through, and its target. The directories above the
-    link must not be links. Raises LinkEscapes if the link does not end inside the folder, and any other OSError.
+    The caller opens the result component by component, so that a link that replaces a directory in the meantime leads
+    nowhere. places: receives every path below the root that the link leads through, and its target. Raises LinkEscapes
+    if the link does not end inside the folder, and any other OSError.
     """
-    walker = _Walker(root)
-    try:
-        *parents, name = path.split("/")
-        for part in parents:
-            if walker.target(part) is not None:
-                raise LinkEscapes("a directory became a link")
-            walker.enter(part)
-        yield walker.follow(name, places)
-    finally:
-        walker.close()
-
-
-class _Walker:
-    """Walks from directory to directory below a root, and keeps the directories on its way open."""
-
-    def __init__(self, root: Path) -> None:
-        self._roots = [os.fsencode(root), os.fsencode(os.path.realpath(root))]
-        self._open = [("", os.open(root, _OPEN | os.O_DIRECTORY))]
-
-    def close(self) -> None:
-        for _, descriptor in self._open:
-            os.close(descriptor)
-        self._open = []
-
-    def target(self, name: str) -> bytes | None:
-        """Return the target of a link. None: the name is no link."""
-        try:
-            return os.readlink(to_bytes(name), dir_fd=self._open[-1][1])
-        except OSError as error:
-            if error.errno == errno.EINVAL:
-                return None
-            raise
-
-    def enter(self, name: str) -> None:
-        if len(self._open) > MAX_DEPTH:
-            raise LinkEscapes("it is nested too deeply")
-        path, parent = self._open[-1]
-        self._open.append((f"{path}{name}/", open_directory(name, parent)))
-
-    def follow(self, name: str, places: list[str]) -> LinkTarget:
-        waiting, hops = [name], 0
-        while waiting:
-            name = waiting.pop()
-            if name == "..":
-                self._leave()
-                continue
-            path, folder = self._open[-1]
-            places.append(path + name)
-            target = self.target(name)
-            if target is not None:
-                hops += 1
-                if hops > MAX_HOPS:
-                    raise LinkEscapes("it leads in a circle")
-                waiting += reversed(self._parts(target))
-            elif waiting:
-                self.enter(name)
-            else:
-                return LinkTarget(folder, to_bytes(name), path + name)
-        raise LinkEscapes("it leads to a directory")
-
-    def _leave(self) -> None:
-        if len(self._open) == 1:
-            raise LinkEscapes("it leads out of the folder")
-        os.close(self._open.pop()[1])
-
-    def _parts(self, target: bytes) -> list[str]:
-        if target.startswith(b"/"):
-            inside = [target[len(root) :] for root in self._roots if target.startswith(root.rstrip(b"/") + b"/")]
-            if not inside:
+    folder, _, name = path.rpartition("/")
+    above, waiting, hops = folder.split("/") if folder else [], [name], 0
+    while waiting:
+        name = waiting.pop()
+        if name == "..":
+            if not above:
                 raise LinkEscapes("it leads out of the folder")
-            target = inside[0]
-            while len(self._open) > 1:
-                self._leave()
-        return [from_os(part) for part in target.split(b"/") if part not in (b"", b".")]
+            above.pop()
+            continue
+        places.append("/".join([*above, name]))
+        place = disk_path(root, places[-1])
+        mode = os.lstat(place).st_mode
+        if stat.S_ISLNK(mode):
+            hops += 1
+            if hops > MAX_HOPS:
+                raise LinkEscapes("it leads in a circle")
+            target = os.readlink(place)  # noqa: PTH115 - bytes
+            if target.startswith(b"/"):
+                above, target = [], _below_root(root, target)
+            waiting += [from_os(part) for part in reversed(target.split(b"/")) if part not in (b"", b".")]
+        elif not waiting:
+            return places[-1]
+        elif stat.S_ISDIR(mode):
+            above.append(name)
+        else:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    raise LinkEscapes("it leads to a directory")
+
+
+def _below_root(root: Path, target: bytes) -> bytes:
+    for start in (os.fsencode(root), os.fsencode(os.path.realpath(root))):
+        if target.startswith(start.rstrip(b"/") + b"/"):
+            return target[len(start) :]
+    raise LinkEscapes("it leads out of the folder")
+
+
+def disk_path(root: Path, path: str) -> bytes:
+    """Return a path below the root as the functions of `os` accept it in any locale."""
+    return os.path.join(os.fsencode(root), to_bytes(path))  # noqa: PTH118 - bytes, which no locale changes
 
 
 class Links:
@@ -330,7 +284,7 @@ class Links:
         self._through: dict[str, set[str]] = {}
 
     def note(self, link: str, places: Sequence[str]) -> None:
-        """Replace the paths that a link leads through. places: as `resolve_link` returns them."""
+        """Replace the paths that a link leads through. places: as `follow_link` collects them."""
         with self._lock:
             for place in self._places.pop(link, ()):
                 self._through[place].discard(link)

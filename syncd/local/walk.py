@@ -4,13 +4,12 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from syncd.core.errors import unexpected_error
-from syncd.core.keys import NOT_UTF8, directories_above, from_os, name_fault, normal, shown
+from syncd.core.keys import NOT_UTF8, directories_above, from_os, name_fault, normal, shown, to_bytes
 from syncd.core.model import Excluded, Item, Local, Problem
 from syncd.core.problems import Limits
 from syncd.core.rules import IgnoreFile, Rules
@@ -24,9 +23,9 @@ from syncd.local.read import (
     LinkEscapes,
     Links,
     directory_entries,
+    disk_path,
     fingerprint,
-    open_file,
-    resolve_link,
+    follow_link,
 )
 
 
@@ -218,11 +217,12 @@ class Tree(Disk):
         """Return the target of a link under the path of the link, or the reason why the link is not mirrored."""
         places: list[str] = []
         try:
-            with resolve_link(self.root, path, places) as place:
-                if rule := self._forbidden(places):
-                    return Excluded(key, f"{rule}, which the link leads through")
-                status = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
-                return self._closed(key, places) or _DirEntry.of(path, status)
+            folder, slash, name = follow_link(self.root, path, places).rpartition("/")
+            if rule := self._forbidden(places):
+                return Excluded(key, f"{rule}, which the link leads through")
+            with self._open_folder(folder + slash) as descriptor:
+                status = os.stat(to_bytes(name), dir_fd=descriptor, follow_symlinks=False)
+            return self._closed(key, places) or _DirEntry.of(path, status)
         except OSError as error:
             if closed := self._closed(key, places):
                 return closed
@@ -247,18 +247,14 @@ class Tree(Disk):
                 return rule
         return self.rules.not_included(normal(places[-1]))
 
-    @contextmanager
-    def _open_file(self, path: str) -> Iterator[int]:
+    def _target(self, path: str) -> str:
         if not self.rules.links:
-            with super()._open_file(path) as descriptor:
-                yield descriptor
-            return
+            return path
         places: list[str] = []
-        with resolve_link(self.root, path, places) as place:
-            if self._forbidden(places):
-                raise LinkEscapes("it leads to an excluded path")
-            with open_file(place.name, place.folder) as descriptor:
-                yield descriptor
+        target = follow_link(self.root, path, places)
+        if self._forbidden(places):
+            raise LinkEscapes("it leads to an excluded path")
+        return target
 
     # -- one key
 
@@ -352,7 +348,7 @@ class Tree(Disk):
                 unread += [candidate for candidate in listed if shown(candidate) != candidate]
             for candidate in names:
                 try:
-                    twins.append(_DirEntry.of(folder + candidate, os.lstat(self._place(folder + candidate))))
+                    twins.append(_DirEntry.of(folder + candidate, os.lstat(disk_path(self.root, folder + candidate))))
                 except OSError as error:
                     if error.errno not in GONE:
                         raise
