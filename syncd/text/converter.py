@@ -60,9 +60,8 @@ _NOUNS = {_HTML: ("HTML", "pages"), _DOCUMENT: ("document", "files")}
 class Converter:
     """Starts processes on demand. Its methods block, and are thread-safe."""
 
-    def __init__(self, wall_s: float = WALL_S, idle_s: float = IDLE_S) -> None:
+    def __init__(self, wall_s: float = WALL_S) -> None:
         self._wall_s = wall_s
-        self._idle_s = idle_s
         self._places = threading.BoundedSemaphore(MAX_PROCESSES)
         self._lock = threading.Lock()
         self._idle: list[subprocess.Popen[bytes]] = []
@@ -132,7 +131,7 @@ class Converter:
             self._idle.append(process)
             if self._tidy:
                 self._tidy.cancel()
-            self._tidy = threading.Timer(self._idle_s, self._end_idle)
+            self._tidy = threading.Timer(IDLE_S, self._end_idle)
             self._tidy.daemon = True
             self._tidy.start()
 

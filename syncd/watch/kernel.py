@@ -8,6 +8,7 @@ import errno
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -131,13 +132,12 @@ class _Watch(NamedTuple):
 class KernelWatch:
     """Attaches roots to the observer. All methods are thread-safe, and all but `alive` block.
 
-    clock: monotonic seconds. rest_s: minimum seconds between two rebuilds. patience_s: seconds without an answer to a
+    rest_s: minimum seconds between two rebuilds. patience_s: seconds without an answer to a
     probe after which the threads count as stuck. The class has more than twelve methods, because one lock guards the
     observer together with the roots that are attached to it.
     """
 
-    def __init__(self, clock: Callable[[], float], *, rest_s: float = 5.0, patience_s: float = 30.0) -> None:
-        self._clock = clock
+    def __init__(self, *, rest_s: float, patience_s: float) -> None:
         self._rest_s = rest_s
         self._patience_s = patience_s
         self._lock = threading.RLock()
@@ -192,7 +192,7 @@ class KernelWatch:
 
     def alive(self) -> bool:
         """Return whether the threads run and answered the last probe, and send the next probe."""
-        now, observer, busy_since = self._clock(), self._observer, self._busy_since
+        now, observer, busy_since = time.monotonic(), self._observer, self._busy_since
         if not self._rebuilder.is_alive():
             return False
         if busy_since is not None:
@@ -249,16 +249,16 @@ class KernelWatch:
         return next((emitter for emitter in self._observer.emitters if emitter.watch == watch.observed), None)
 
     def _rebuild_loop(self) -> None:
-        not_before = self._clock()
+        not_before = time.monotonic()
         while not self._stopped.is_set():
             self._overflowed.wait()
-            if self._stopped.wait(max(0.0, not_before - self._clock())):
+            if self._stopped.wait(max(0.0, not_before - time.monotonic())):
                 return
-            started = self._clock()
+            started = time.monotonic()
             with self._lock, self._busy():
                 self._overflowed.clear()
                 self._rebuild()
-            done = self._clock()
+            done = time.monotonic()
             not_before = done + max(self._rest_s, (done - started) * _REST_FACTOR)
 
     def _rebuild(self) -> None:
@@ -296,7 +296,7 @@ class KernelWatch:
         return observer
 
     def _send_pulse(self, observer: BaseObserver) -> _Pulse:
-        pulse = _Pulse(self._clock())
+        pulse = _Pulse(time.monotonic())
         watch = ObservedWatch(os.devnull, recursive=False)
         # add_handler_for_watch would wait for a lock that a stuck dispatcher holds.
         observer._handlers[watch] = {pulse}  # noqa: SLF001
@@ -320,7 +320,7 @@ class KernelWatch:
 
     @contextlib.contextmanager
     def _busy(self) -> Iterator[None]:
-        self._busy_since = self._clock()
+        self._busy_since = time.monotonic()
         try:
             yield
         finally:

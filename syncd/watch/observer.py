@@ -101,8 +101,8 @@ class Monitor(threading.Thread):
     """Watches one root with the best available mode until `stop_soon`.
 
     put: receives the hints. on_ready: called once after the first watch or snapshot is complete.
-    clock: monotonic seconds. identity_interval_s: seconds between two checks of the identity of the root and of the
-    mounts below it. No event reports a mount, an unmount or a rename of the root.
+    identity_interval_s: seconds between two checks of the identity of the root and of the mounts below it. No event
+    reports a mount, an unmount or a rename of the root.
     """
 
     def __init__(
@@ -111,7 +111,6 @@ class Monitor(threading.Thread):
         kernel: KernelWatch,
         put: Callable[[Hint], None],
         on_ready: Callable[[], None],
-        clock: Callable[[], float],
         identity_interval_s: float,
     ) -> None:
         super().__init__(name=f"watch-{root.mirror}", daemon=True)
@@ -119,7 +118,6 @@ class Monitor(threading.Thread):
         self._kernel = kernel
         self._put = put
         self._on_ready = on_ready
-        self._clock = clock
         self._interval_s = identity_interval_s
         self._wake = threading.Event()
         self._stopped = False
@@ -149,7 +147,7 @@ class Monitor(threading.Thread):
     def _pause_s(self) -> float:
         if self._poller is None:
             return self._interval_s
-        return min(self._interval_s, max(0.0, self._next_poll - self._clock()))
+        return min(self._interval_s, max(0.0, self._next_poll - time.monotonic()))
 
     def _check(self) -> None:
         identity = root_identity(self._root.path)
@@ -166,7 +164,7 @@ class Monitor(threading.Thread):
             self._establish()
             # This hint follows the new watch, so that it covers every earlier change.
             self._put(EVERYTHING)
-        elif self._poller is not None and self._clock() >= self._next_poll:
+        elif self._poller is not None and time.monotonic() >= self._next_poll:
             self._poll(self._put)
 
     def _establish(self) -> None:
@@ -221,15 +219,14 @@ class Monitor(threading.Thread):
     def _poll(self, report: Callable[[Hint], None]) -> None:
         if self._poller is not None:
             self._poller.scan(report)
-        self._next_poll = self._clock() + self._root.poll_interval_s
+        self._next_poll = time.monotonic() + self._root.poll_interval_s
 
 
 class Watcher:
     """Watches the roots of all mirrors, and puts hints into an inbox. For use on the event loop only.
 
-    identity_interval_s: seconds between two checks of the identity of a root. clock: monotonic seconds.
-    patience_s: seconds without an answer after which `alive` considers a thread stuck.
-    rebuild_rest_s: minimum seconds between two rebuilds after overflows.
+    identity_interval_s: seconds between two checks of the identity of a root. patience_s: seconds without an answer
+    after which `alive` considers a thread stuck. rebuild_rest_s: minimum seconds between two rebuilds after overflows.
     """
 
     def __init__(
@@ -239,12 +236,10 @@ class Watcher:
         identity_interval_s: float = 1.0,
         patience_s: float = 30.0,
         rebuild_rest_s: float = 5.0,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._inbox = inbox
         self._identity_interval_s = identity_interval_s
-        self._clock = clock
-        self._kernel = KernelWatch(clock, rest_s=rebuild_rest_s, patience_s=patience_s)
+        self._kernel = KernelWatch(rest_s=rebuild_rest_s, patience_s=patience_s)
         self._monitors: dict[str, Monitor] = {}
         self._ready: dict[str, asyncio.Event] = {}
         self._started = False
@@ -281,7 +276,6 @@ class Watcher:
             self._kernel,
             put,
             lambda: _call_soon(loop, ready.set),
-            self._clock,
             self._identity_interval_s,
         )
 
