@@ -238,15 +238,17 @@ class IgnoreFileError(OSError):
     """An unusable ignore file. Nothing of its directory is uploaded or deleted. strerror: the file and the reason."""
 
 
-def retry_delay_s(attempts: int, chance: float, *, asked_s: float | None = None) -> float:
+def retry_delay_s(
+    attempts: int, chance: float, *, asked_s: float | None = None, longest_s: float = LONGEST_RETRY_S
+) -> float:
     """Return the seconds to wait after `attempts` failed attempts (>= 1).
 
-    The delay doubles from 5 s to one hour. `chance`, a random number in [0, 1), spreads it over 75-125 %, so that keys
-    that failed together are not retried together. asked_s: the minimum delay that the remote asks for.
+    The delay doubles from 5 s to `longest_s`. `chance`, a random number in [0, 1), spreads it over 75-125 %, so that
+    keys or mirrors that failed together are not retried together. asked_s: the minimum delay that the remote asks for.
     """
     exponent = min(attempts - 1, 32)
     spread = 0.75 + chance / 2
-    return max(min(FIRST_RETRY_S * 2.0**exponent, LONGEST_RETRY_S) * spread, asked_s or 0.0)
+    return max(min(FIRST_RETRY_S * 2.0**exponent, longest_s) * spread, asked_s or 0.0)
 
 
 # -- the error of one file

@@ -27,6 +27,7 @@ from syncd.service.lookout import Lookout
 from syncd.service.notify import Notifier
 from syncd.service.outbox import check_urls
 from syncd.service.runtime import Heartbeat, Runtime, build_runtime, deliver_hints, follow_credentials, start_watching
+from syncd.service.worker import is_cancelled
 from syncd.state.db import OnDamage
 
 log = structlog.get_logger()
@@ -214,7 +215,7 @@ class _Daemon:
         try:
             return await work
         except asyncio.CancelledError:
-            if (task := asyncio.current_task()) and task.cancelling():
+            if is_cancelled():
                 raise
             raise Locked("the daemon ended or re-read its config before this was done; run it again") from None
         finally:

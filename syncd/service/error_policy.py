@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from syncd.core.errors import Brake, Halt, PausedHalt, QuotaHalt, Retry, RootHalt, StateHalt, SyncdError
+from syncd.core.errors import Brake, Halt, PausedHalt, QuotaHalt, Retry, RootHalt, StateHalt, SyncdError, retry_delay_s
 
-RETRY_FIRST_S = 5.0
 RETRY_LONGEST_S = 300.0
+"""Longest pause in seconds between two tries of a degraded mirror."""
 PAUSED_PAUSE_S = 300.0
 """Seconds between two tries of a mirror whose instance is paused. Each is one request until the instance is resumed."""
 QUOTA_PAUSE_S = 60.0
@@ -22,15 +22,6 @@ class Response:
     state: Literal["halted", "degraded"]
     full_at: float
     log: bool = True
-
-
-def retry_pause_s(failures: int, chance: float, requested_s: float = 0.0) -> float:
-    """Return the pause after so many earlier failures in a row. It doubles, and varies by a fifth so as to spread load.
-
-    chance: in [0, 1). requested_s: the pause that the remote asked for, a minimum.
-    """
-    pause = min(RETRY_FIRST_S * 2.0 ** min(failures, 16), RETRY_LONGEST_S)
-    return max(pause * (0.8 + 0.4 * chance), requested_s)
 
 
 class ErrorPolicy:
@@ -94,9 +85,9 @@ class ErrorPolicy:
             return self._on_halt(error, now, chance)
         if isinstance(error, StateHalt):
             self.state_fault = str(error)
-        requested_s = (error.after_s or 0.0) if isinstance(error, Retry) else 0.0
-        self.retry_at = now + retry_pause_s(self._failures, chance, requested_s)
         self._failures += 1
+        asked_s = error.after_s if isinstance(error, Retry) else None
+        self.retry_at = now + retry_delay_s(self._failures, chance, asked_s=asked_s, longest_s=RETRY_LONGEST_S)
         return Response("degraded", self.retry_at)
 
     def _on_halt(self, error: Halt | Brake, now: float, chance: float) -> Response:

@@ -15,7 +15,7 @@ from syncd.core.keys import shown
 from syncd.core.plain_text import counted
 from syncd.service.build import open_session
 from syncd.service.runtime import Runtime
-from syncd.service.worker import MirrorWorker
+from syncd.service.worker import MirrorWorker, is_cancelled
 from syncd.sync import once
 from syncd.sync.mirror import PassOptions, Result
 
@@ -85,7 +85,7 @@ class Jobs:
             try:
                 deleted = await approve(runtime.workers[name], plan_id)
             except asyncio.CancelledError:
-                if (task := asyncio.current_task()) and task.cancelling():
+                if is_cancelled():
                     raise
                 job.good, job.text = False, "The daemon has read its config again before this was done. Ask once more."
                 return

@@ -182,7 +182,7 @@ class MirrorWorker:
                 self._on_error(error)
             except (Exception, asyncio.CancelledError) as error:
                 # A cancellation that was not requested comes from a task that was awaited.
-                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                if isinstance(error, asyncio.CancelledError) and is_cancelled():
                     raise
                 log.exception("mirror.failed", mirror=self.mirror.name)
                 self._on_error(SyncdError(f"unexpected {type(error).__name__}; the log has the traceback: report it"))
@@ -333,7 +333,7 @@ class MirrorWorker:
         self.request_full(response.full_at)
 
 
-def _is_cancelled() -> bool:
+def is_cancelled() -> bool:
     """Return whether the cancellation of the current task was requested."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0

@@ -7,29 +7,17 @@ from syncd.service.error_policy import (
     PAUSED_PAUSE_S,
     QUOTA_PAUSE_S,
     REFUSED_PAUSE_S,
-    RETRY_FIRST_S,
     RETRY_LONGEST_S,
     ErrorPolicy,
     Response,
-    retry_pause_s,
 )
 
 
-@pytest.mark.parametrize(
-    ("failures", "chance", "requested_s", "pause"),
-    [
-        (0, 0.5, 0.0, RETRY_FIRST_S),
-        (0, 0.0, 0.0, RETRY_FIRST_S * 0.8),
-        (1, 0.5, 0.0, RETRY_FIRST_S * 2),
-        (5, 0.5, 0.0, RETRY_FIRST_S * 32),
-        (6, 0.5, 0.0, RETRY_LONGEST_S),
-        (10_000, 0.5, 0.0, RETRY_LONGEST_S),
-        (0, 0.5, 30.0, 30.0),
-        (3, 0.5, 30.0, RETRY_FIRST_S * 8),
-    ],
-)
-def test_pauses_double_up_to_a_limit(failures: int, chance: float, requested_s: float, pause: float) -> None:
-    assert retry_pause_s(failures, chance, requested_s) == pytest.approx(pause)
+def test_pauses_double_up_to_a_limit_unless_the_remote_asks_for_more() -> None:
+    policy = ErrorPolicy(3600.0, refused=False)
+    pauses = [policy.on_error(Retry("busy"), 0.0, 0.5).full_at for _ in range(7)]
+    assert pauses == [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, RETRY_LONGEST_S]
+    assert policy.on_error(Retry("busy", after_s=400.0), 0.0, 0.5).full_at == 400.0
 
 
 @pytest.mark.parametrize("error", [Retry("busy"), StateHalt("the disk is full"), SyncdError("other")])

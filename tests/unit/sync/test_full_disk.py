@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from syncd.cloudflare.gate import Gate
+from syncd.core import errors
 from syncd.core.errors import EXIT_HALT, StateHalt
 from syncd.core.model import Hint
 from syncd.service import error_policy
@@ -66,7 +67,7 @@ async def test_a_command_halts_in_one_line_and_the_next_one_completes(core: Core
 
 
 async def test_the_daemon_pauses_until_there_is_room(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(error_policy, "RETRY_FIRST_S", 0.01)
+    monkeypatch.setattr(errors, "FIRST_RETRY_S", 0.01)
     monkeypatch.setattr(error_policy, "RETRY_LONGEST_S", 0.05)
     files = plant(core)
     be_full(core.mirror.db)
