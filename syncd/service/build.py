@@ -27,9 +27,8 @@ from syncd.core.problems import Limits
 from syncd.core.requests import parse_quota
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
-from syncd.service.trusted import known_credentials
 from syncd.state import ownership
-from syncd.state.caches import Embeddings, StatCache, StoredAnswers
+from syncd.state.caches import Embeddings, StatCache, StoredAnswers, keep_kinds_that_worked, kinds_that_worked
 from syncd.state.db import (
     Age,
     Meta,
@@ -83,6 +82,11 @@ class Session:
     mirrors: dict[str, Mirror]
     lock: Lock | None
 
+    def keep_known_credentials(self) -> None:
+        """Store for which kinds of request the present credentials have worked."""
+        transport = self.transport
+        keep_kinds_that_worked(self.db, transport.login.credentials.fingerprint(), transport.trust.known())
+
 
 @asynccontextmanager
 async def open_session(
@@ -115,10 +119,12 @@ async def open_session(
         stack.enter_context(detect_damage(db, config.state_dir / FILE_NAME))
         config = _with_owners(config, db)
         transport = await stack.enter_async_context(open_transport(config))
-        if not read_only:
-            stack.enter_context(known_credentials(transport, db))
         mirrors: dict[str, Mirror] = {}
         session = Session(config, transport, db, mirrors, held)
+        if not read_only:
+            # Other commands try a refused request once only, so that a person has the answer at once.
+            transport.trust.add_known(kinds_that_worked(db, transport.login.credentials.fingerprint()))
+            stack.callback(session.keep_known_credentials)
         for name in names or config.mirrors:
             section = config.mirrors[name]
             binding = location(config.cloudflare, section), section.key_prefix
@@ -192,32 +198,28 @@ async def open_transport(config: Config) -> AsyncIterator[Transport]:
     The requests of the last minutes are counted in the state directory, if there is one that can be written.
     Raises ConfigError if a token, proxy or certificate cannot be used.
     """
+    section, budget = config.cloudflare, None
     async with AsyncExitStack() as stack:
-        budget = None
-        if quota := parse_quota(config.cloudflare.quota):
+        if quota := parse_quota(section.quota):
             spent = SpentRequests(config.state_dir, quota.window_s)
             stack.callback(spent.close)
             budget = Budget(quota, spent)
-        yield await stack.enter_async_context(_transport(config, budget))
-
-
-def _transport(config: Config, budget: Budget | None) -> Transport:
-    section = config.cloudflare
-    try:
-        return Transport(
-            section.base_url,
-            section.account_id,
-            _credentials(config),
-            Gate(section.tpslimit, section.transfers, budget=budget),
-            timeout=section.timeout,
-            retry_for=section.retry_for,
-            login=lambda: _credentials(config),
-        )
-    except ValueError as error:
-        raise ConfigError(f"cloudflare: {error}") from None
-    except OSError as error:
-        why = f"the certificates named by SSL_CERT_FILE or SSL_CERT_DIR cannot be used: {error.strerror or error}"
-        raise ConfigError(f"cloudflare: {why}") from None
+        try:
+            transport = Transport(
+                section.base_url,
+                section.account_id,
+                _credentials(config),
+                Gate(section.tpslimit, section.transfers, budget=budget),
+                timeout=section.timeout,
+                retry_for=section.retry_for,
+                login=lambda: _credentials(config),
+            )
+        except ValueError as error:
+            raise ConfigError(f"cloudflare: {error}") from None
+        except OSError as error:
+            why = f"the certificates named by SSL_CERT_FILE or SSL_CERT_DIR cannot be used: {error.strerror or error}"
+            raise ConfigError(f"cloudflare: {why}") from None
+        yield await stack.enter_async_context(transport)
 
 
 def _credentials(config: Config) -> Credentials:

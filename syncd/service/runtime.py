@@ -19,7 +19,6 @@ from syncd.service.build import Session
 from syncd.service.idle_look import LIMIT_S, IdleLook
 from syncd.service.lookout import DEGRADED_LONG_S, Lookout
 from syncd.service.notify import Notifier
-from syncd.service.trusted import keep_known_credentials
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import data_version
 from syncd.state.directory import FILE_NAME, writable
@@ -225,8 +224,7 @@ class Heartbeat:
             self._keep_presence()
             self._store_watch_status()
             # A process that is killed stores nothing at its end.
-            with contextlib.suppress(StateHalt), writable():
-                keep_known_credentials(session.transport, session.db)
+            session.keep_known_credentials()
             for worker in self._runtime.workers.values():
                 worker.status.look()
             gate, problems = session.transport.gate, session.config.notify.problems

@@ -1,4 +1,4 @@
-"""Caches: checksums of unchanged files, vectors of texts, and the answers of `syncd check --probe`."""
+"""Caches: checksums of files, vectors of texts, answers of `syncd check --probe`, and credentials that worked."""
 
 import json
 import math
@@ -7,6 +7,7 @@ import sqlite3
 import time
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ _NO_TIME = -1
 MOST = 20_000
 """Maximum number of vectors: 80 MB with 1,024 dimensions. A folder with more chunks embeds some of them again."""
 _CHANGE = "vector_change"
+CREDENTIALS_WORKED = "credentials_worked"
+"""The name of a stored value: the fingerprint of the credentials, and the kinds of request that accepted them."""
 
 
 class StatCache(MirrorRows):
@@ -204,3 +207,18 @@ class StoredAnswers:
             self._meta.set(self._name, stored | {"answers": answers.without(answer).as_json()})
         remedy = "nothing; to learn it anew: syncd check --probe"
         log.warning("probe.answer_wrong", target=self._place, answer=answer, was=was, why=why, remedy=remedy)
+
+
+def kinds_that_worked(db: sqlite3.Connection, fingerprint: str) -> list[str]:
+    """Return the kinds of request that accepted these credentials in earlier processes."""
+    stored = Meta(db, "").values(CREDENTIALS_WORKED)
+    return [str(kind) for kind in stored.get("kinds") or ()] if stored.get("fingerprint") == fingerprint else []
+
+
+def keep_kinds_that_worked(db: sqlite3.Connection, fingerprint: str, kinds: Sequence[str]) -> None:
+    """Store the kinds of request that have accepted these credentials, if that is news and can be written."""
+    meta, found = Meta(db, ""), {"fingerprint": fingerprint, "kinds": kinds}
+    # Without the stored value, the next process halts at the first refusal.
+    with suppress(sqlite3.Error):
+        if found != meta.get(CREDENTIALS_WORKED):
+            meta.set(CREDENTIALS_WORKED, found)

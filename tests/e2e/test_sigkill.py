@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.service.trusted import CREDENTIALS_WORKED
+from syncd.state.caches import CREDENTIALS_WORKED
 from syncd.state.db import Meta
 from syncd.state.directory import FILE_NAME
 from tests.e2e.harness import files_of, open_workspace, until
