@@ -11,18 +11,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server, serve
 from syncd.state.directory import INSTALLATION_NAME
-from tests.e2e.syncd_child import PRELOAD, child
+from tests.e2e.syncd_child import PRELOAD, Stream, child
 
 TOKEN = "a-token-that-nobody-may-see-4711"
 ACCOUNT = "0123456789abcdef0123456789abcdef"
@@ -32,6 +33,9 @@ CHECK_EVERY_S = 0.03
 REPOSITORY = Path(__file__).parents[2]
 ROOT_READS_ALL = (1, 2)
 """CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
+
+Program = Callable[..., None]
+"""A function with the parameters of `child` that runs a command in its process."""
 
 forks = multiprocessing.get_context("forkserver")
 forks.set_forkserver_preload(PRELOAD)
@@ -182,6 +186,15 @@ class Running:
         return self._out.read_text(encoding="utf-8") if self._out.exists() else ""
 
 
+class Piped(Running):
+    """A running syncd with pipes as stdin and stdout."""
+
+    def __init__(self, process: "ForkServerProcess", stdin: BinaryIO, stdout: BinaryIO, err: Path) -> None:
+        super().__init__(process, Path(os.devnull), err)
+        self.stdin = stdin
+        self.stdout = stdout
+
+
 class Daemon(Running):
     """A running `syncd run`. Its log consists of JSON objects."""
 
@@ -270,14 +283,42 @@ class Workspace:
         """Start a command that the test ends. may: False drops the right of root to read every file."""
         return Running(*self._forked(arguments, env, () if may or os.geteuid() else ROOT_READS_ALL))
 
+    @contextmanager
+    def piped(self, *arguments: str, program: Program = child) -> Iterator[Piped]:
+        """Start a command with pipes as stdin and stdout, and kill it at the end. program: runs it in its process."""
+        stdin, stdout = os.pipe(), os.pipe()
+        theirs = Connection(stdin[0], writable=False), Connection(stdout[1], readable=False)
+        with os.fdopen(stdin[1], "wb") as ours, os.fdopen(stdout[0], "rb") as read:
+            process, _, err = self._forked(arguments, None, (), program, {"stdin": theirs[0], "stdout": theirs[1]})
+            for end in theirs:
+                end.close()
+            piped = Piped(process, ours, read, err)
+            try:
+                yield piped
+            finally:
+                piped.kill()
+                with suppress(BrokenPipeError):
+                    ours.close()
+
+    def streamed(self, *arguments: str, **changed: Stream) -> Ended:
+        """Run a command to its end, with other streams. changed: stdin, stdout or stderr."""
+        return Running(*self._forked(arguments, None, changed=changed)).ended()
+
     def _forked(
-        self, arguments: Sequence[str], env: Mapping[str, str | None] | None, drop: Sequence[int] = ()
+        self,
+        arguments: Sequence[str],
+        env: Mapping[str, str | None] | None,
+        drop: Sequence[int] = (),
+        program: Program = child,
+        changed: Mapping[str, Stream] | None = None,
     ) -> tuple[ForkServerProcess, Path, Path]:
         self._started += 1
         out, err = self.path / f"{self._started}.out", self.path / f"{self._started}.err"
+        usual: dict[str, Stream] = {"stdin": os.devnull, "stdout": str(out), "stderr": str(err)}
+        streams = usual | dict(changed or {})
         given = ("--config", str(self.config), *arguments)
         process = forks.Process(
-            target=child, args=(given, self.env(env), str(self.path), (str(out), str(err)), drop), daemon=True
+            target=program, args=(given, self.env(env), str(self.path), tuple(streams.values()), drop), daemon=True
         )
         process.start()
         return process, out, err

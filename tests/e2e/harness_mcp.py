@@ -1,7 +1,6 @@
 """Clients of `syncd mcp`: the client of the official package, and a pipe that speaks the protocol by hand."""
 
 import json
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
@@ -15,7 +14,8 @@ from syncd.agents import tools
 from syncd.agents.server import make_server
 from syncd.config.schema import Config
 from syncd.config.sources import load
-from tests.e2e.harness import PATIENCE_S, Workspace
+from tests.e2e.harness import Piped, Program, Workspace
+from tests.e2e.syncd_child import child
 
 TOOLS = ("search", "read", "list", "explain", "status")
 
@@ -90,19 +90,17 @@ async def inner_agent(workspace: Workspace, *names: str) -> AsyncIterator[Agent]
 class Pipe:
     """A client that writes and reads the lines of the protocol."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, process: Piped) -> None:
         self.process = process
         self._number = 0
 
     def send(self, data: bytes) -> None:
         """Write bytes to stdin of the server."""
-        assert self.process.stdin
         self.process.stdin.write(data)
         self.process.stdin.flush()
 
     def receive(self) -> Any:
         """Return the next message."""
-        assert self.process.stdout
         return json.loads(self.process.stdout.readline())
 
     def start(self, method: str, **parameters: Any) -> int:
@@ -131,24 +129,14 @@ class Pipe:
         return result
 
     def ends(self) -> tuple[int, list[Any], str]:
-        """Wait for the end. Return the exit code, the messages that were left, and stderr."""
-        out, errors = self.process.communicate(timeout=PATIENCE_S)
-        return self.process.returncode, [json.loads(line) for line in (out or b"").splitlines()], errors.decode()
+        """Close stdin, and wait for the end. Return the exit code, the messages that were left, and stderr."""
+        self.process.stdin.close()
+        messages = [] if self.process.stdout.closed else [json.loads(line) for line in self.process.stdout]
+        return self.process.ends()[0], messages, self.process.text()
 
 
 @contextmanager
-def pipe(workspace: Workspace, *options: str) -> Iterator[Pipe]:
+def pipe(workspace: Workspace, program: Program = child) -> Iterator[Pipe]:
     """Start `syncd mcp`, and kill it at the end if it still runs."""
-    process = subprocess.Popen(
-        workspace.command("mcp", *options),
-        env=workspace.env(),
-        cwd=workspace.path,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    try:
+    with workspace.piped("mcp", program=program) as process:
         yield Pipe(process)
-    finally:
-        process.kill()
-        process.communicate()

@@ -1,4 +1,4 @@
-"""Imports every module of the program, and fills the caches that each command fills, before the first fork."""
+"""Imports the modules that most commands use, and fills the caches that each command fills, before the first fork."""
 
 import asyncio
 import difflib  # noqa: F401 - click imports it for short options
@@ -19,8 +19,8 @@ from syncd.config.schema import AccountConfig, Config
 from syncd.core.errors import Retry
 from syncd.core.rules import Rules
 
-SEPARATE = ("syncd.__main__", "syncd.emulator")
-"""Modules of other programs."""
+SEPARATE = ("syncd.__main__", "syncd.emulator", "syncd.agents")
+"""Modules of other programs, and of the command that takes as long to import as all others together."""
 KINDS: tuple[type[object], ...] = (
     *(Instance, Namespace, StoredItem),
     *(KVNamespaceInfo, ListedKey),

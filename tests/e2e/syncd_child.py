@@ -7,22 +7,30 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
 
 from tests import unclosed
 
-PRELOAD = ["tests.e2e.preload"]
+PRELOAD = ["tests.e2e.preload", "syncd.agents.stdio", __name__]
+
+Stream = str | Connection | None
+"""What a command has as stdin, stdout or stderr: a file, an end of a pipe, or nothing, as after `>&-` in a shell."""
 
 
 def child(
-    arguments: Sequence[str], env: Mapping[str, str], cwd: str, streams: tuple[str, str], drop: Sequence[int]
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    cwd: str,
+    streams: tuple[Stream, Stream, Stream],
+    drop: Sequence[int],
 ) -> None:
-    """Run `syncd ARGUMENTS` in this process. streams: files for stdout and stderr. drop: capabilities to drop."""
-    for descriptor, path in enumerate(streams, 1):
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        os.dup2(file, descriptor)
-        os.close(file)
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - open as long as the process lives
-    sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115
+    """Run `syncd ARGUMENTS` in this process. drop: capabilities to drop."""
+    for descriptor, stream in enumerate(streams):
+        put(stream, descriptor)
+    # Python sets the stream of a closed descriptor to None. The others are open as long as the process lives.
+    sys.stdin = streams[0] and open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = streams[1] and open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = streams[2] and open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
@@ -34,6 +42,21 @@ def child(
     from syncd.cli.main import main
 
     main()
+
+
+def put(stream: Stream, descriptor: int) -> None:
+    """Make a stream the descriptor 0, 1 or 2 of this process."""
+    if isinstance(stream, str):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC if descriptor else os.O_RDONLY
+        file = os.open(stream, flags, 0o600)
+        if file != descriptor:
+            os.dup2(file, descriptor)
+            os.close(file)
+    elif stream:
+        os.dup2(stream.fileno(), descriptor)
+        stream.close()
+    else:
+        os.close(descriptor)
 
 
 def drop_now(capabilities: Sequence[int]) -> None:

@@ -140,23 +140,16 @@ def test_a_service_that_is_stopped_during_its_start_has_not_failed(tmp_path: Pat
 
 @pytest.mark.parametrize("command", ["ls", "status", "status --json", "--help"])
 def test_a_full_disk_under_stdout_is_reported_in_one_line(tmp_path: Path, command: str) -> None:
-    with open_workspace(tmp_path) as workspace, Path("/dev/full").open("wb") as full:
+    with open_workspace(tmp_path) as workspace:
         workspace.write("a.md")
         assert workspace.syncd("reconcile").code == 0
-        ended = subprocess.run(
-            workspace.command(*command.split()),
-            env=workspace.env(),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-        assert ended.returncode == 3, ended
-        assert ended.stderr == "syncd: the output or a file: No space left on device; make room on its disk\n"
+        ended = workspace.streamed(*command.split(), stdout="/dev/full")
+        assert ended.code == 3, ended
+        assert ended.err == "syncd: the output or a file: No space left on device; make room on its disk\n"
 
 
-@pytest.mark.parametrize("streams", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full", "| head -c 1"])
-def test_closed_or_full_streams_do_not_end_a_command(tmp_path: Path, streams: str) -> None:
+@pytest.mark.parametrize("streams", ["<&- >&- 2>&-", "| head -c 1", ">/dev/full"])
+def test_a_shell_may_close_or_fill_streams(tmp_path: Path, streams: str) -> None:
     with open_workspace(tmp_path) as workspace:
         workspace.write("a.md")
         script = f'"$@" {streams}'
@@ -168,7 +161,20 @@ def test_closed_or_full_streams_do_not_end_a_command(tmp_path: Path, streams: st
                 text=True,
                 check=False,
             )
-            assert (ended.returncode, ended.stderr) == (0, ""), ended
+            if "full" in streams:
+                assert (ended.returncode, ended.stderr.count("\n")) == (3, 1), ended
+            else:
+                assert (ended.returncode, ended.stderr) == (0, ""), ended
+        assert workspace.remote.files().keys() == {"a.md"}
+
+
+@pytest.mark.parametrize("streams", [{"stdin": None}, {"stdout": None}, {"stderr": None}, {"stderr": "/dev/full"}])
+def test_closed_or_full_streams_do_not_end_a_command(tmp_path: Path, streams: dict[str, str | None]) -> None:
+    with open_workspace(tmp_path) as workspace:
+        workspace.write("a.md")
+        for command in ("reconcile", "ls"):
+            ended = workspace.streamed(command, **streams)
+            assert (ended.code, ended.err) == (0, ""), ended
         assert workspace.remote.files().keys() == {"a.md"}
 
 

@@ -376,7 +376,7 @@ async def test_a_server_works_beside_the_daemon(workspace: Workspace) -> None:
     with workspace.daemon() as daemon:
         daemon.saw("pass.done")
         workspace.in_step()
-        async with agent(workspace) as it:
+        async with inner_agent(workspace) as it:
             assert (await it.ask("status"))["daemon_running"] is True
             assert await it.keys("zebra") == ["a.md"]
             workspace.write("b.md", "zebra lion")

@@ -1,11 +1,14 @@
 """`syncd mcp` on the wire: the lines of stdin and stdout, the end of the program, and HTTP with its token."""
 
+import os
 import signal
 import socket
-import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import httpx2
 import pytest
@@ -13,8 +16,10 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from syncd.agents.stdio import MOST_LINE
+from syncd.queries.status import snapshot
 from tests.e2e.harness import TOKEN, Workspace, files_of, open_workspace, until
 from tests.e2e.harness_mcp import TOOLS, Agent, Pipe, pipe
+from tests.e2e.syncd_child import child
 
 SECRET = "the-token-of-the-mcp-server-0815"
 AUTHORIZED = {"Authorization": f"Bearer {SECRET}"}
@@ -55,9 +60,6 @@ def test_a_session_by_hand_and_its_end(workspace: Workspace) -> None:
         assert answer["error"]["code"] == -32601
         client.notify("notifications/cancelled", requestId=99)
         assert read(client) == "zebra"
-        assert client.process.stdin
-        client.process.stdin.close()
-        client.process.stdin = None
         code, rest, errors = client.ends()
         assert (code, rest) == (0, [])
         assert "Traceback" not in errors
@@ -67,9 +69,9 @@ def test_a_session_by_hand_and_its_end(workspace: Workspace) -> None:
 def test_a_signal_ends_it_at_once_while_stdin_is_open(workspace: Workspace, number: int, code: int) -> None:
     with pipe(workspace) as client:
         client.begin()
-        client.process.send_signal(number)
-        assert client.process.wait(3.9) == code, "before the thread of signals.py ends the process"
-        assert b"Traceback" not in client.process.communicate()[1]
+        client.process.send(number)
+        assert client.process.ends(3.9)[0] == code, "before the thread of signals.py ends the process"
+        assert "Traceback" not in client.process.text()
 
 
 @pytest.mark.slow
@@ -77,9 +79,7 @@ def test_a_client_that_goes_away_and_one_that_does_not_read(workspace: Workspace
     workspace.write("large.md", "x" * 250_000)
     with pipe(workspace) as client:
         client.begin()
-        assert client.process.stdout
         client.process.stdout.close()
-        client.process.stdout = None
         client.start("tools/call", name="read", arguments={"path": "a.md"})
         code, _, errors = client.ends()
         assert code == 0
@@ -88,11 +88,9 @@ def test_a_client_that_goes_away_and_one_that_does_not_read(workspace: Workspace
         client.begin()
         for _ in range(4):
             client.start("tools/call", name="read", arguments={"path": "large.md", "limit": 250_000})
-        assert client.process.stdin
         client.process.stdin.close()
-        client.process.stdin = None
-        client.process.send_signal(signal.SIGTERM)
-        assert client.process.wait(5) == 0
+        client.process.send(signal.SIGTERM)
+        assert client.process.ends(5)[0] == 0
 
 
 def test_the_end_of_stdin_cancels_a_search(tmp_path: Path) -> None:
@@ -100,35 +98,31 @@ def test_the_end_of_stdin_cancels_a_search(tmp_path: Path) -> None:
         client.begin()
         number = client.start("tools/call", name="search", arguments={"query": "zebra"})
         until(lambda: workspace.remote.counted()["total"] == 1, "the search was not sent")
-        assert client.process.stdin
         client.process.stdin.close()
-        client.process.stdin = None
-        assert client.process.wait(10) == 0
+        assert client.process.ends(10)[0] == 0
         assert all(message.get("id") == number and "error" in message for message in client.ends()[1])
 
 
+def noisy_child(*given: Any) -> None:
+    """Run a command whose tool prints, by itself and by a program that it starts."""
+
+    def noisy(*given: Any) -> Any:
+        sys.stdout.write("noise\n")
+        sys.stdout.flush()
+        os.system("echo noise")
+        return snapshot(*given)
+
+    mock.patch("syncd.agents.tools.snapshot", noisy).start()
+    child(*given)
+
+
 def test_what_others_print_does_not_reach_the_client(workspace: Workspace) -> None:
-    program = (
-        "import os, sys\n"
-        "from syncd.agents import tools\n"
-        "before = tools.snapshot\n"
-        "def noisy(*given):\n"
-        "    print('noise', flush=True); os.system('echo noise')\n"
-        "    return before(*given)\n"
-        "tools.snapshot = noisy\n"
-        "from syncd.cli.main import main\n"
-        "main()\n"
-    )
-    command = [workspace.command()[0], "-c", program, *workspace.command("mcp")[3:]]
-    process = subprocess.Popen(
-        command, env=workspace.env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    client = Pipe(process)
-    client.begin()
-    assert client.ask("tools/call", name="status", arguments={})["isError"] is False
-    code, rest, errors = client.ends()
-    assert (code, rest) == (0, [])
-    assert errors.count("noise") == 2
+    with pipe(workspace, noisy_child) as client:
+        client.begin()
+        assert client.ask("tools/call", name="status", arguments={})["isError"] is False
+        code, rest, errors = client.ends()
+        assert (code, rest) == (0, [])
+        assert errors.count("noise") == 2
 
 
 # -- HTTP
@@ -257,12 +251,6 @@ def test_nothing_is_changed(workspace: Workspace) -> None:
 
 
 def test_a_closed_stdin_ends_it(workspace: Workspace) -> None:
-    process = subprocess.Popen(
-        ["/bin/sh", "-c", 'exec "$@" <&-', "sh", *workspace.command("mcp")],
-        env=workspace.env(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    out, errors = process.communicate(timeout=30)
-    assert (process.returncode, out) == (0, b"")
-    assert b"Traceback" not in errors
+    ended = workspace.streamed("mcp", stdin=None)
+    assert (ended.code, ended.out) == (0, "")
+    assert "Traceback" not in ended.err

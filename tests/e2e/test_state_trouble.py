@@ -225,7 +225,7 @@ def become_nobody(commands: Sequence[Sequence[str]], env: Mapping[str, str], fol
 def run_forked(command: Sequence[str], env: Mapping[str, str], place: str) -> NoReturn:
     """Run a command and exit. Its output is in files beside `place`."""
     try:
-        child(command, env, "/", (f"{place}.out", f"{place}.err"), ())
+        child(command, env, "/", (os.devnull, f"{place}.out", f"{place}.err"), ())
     except SystemExit as end:
         sys.stdout.flush()
         os._exit(end.code if isinstance(end.code, int) else 0)
