@@ -9,7 +9,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, TypeVar, Unpack, get_args
+from typing import Annotated, Any, Literal, TypedDict, TypeVar, Unpack, get_args
 
 from pydantic import AliasPath, Field, PlainValidator
 
@@ -31,6 +31,7 @@ from syncd.cloudflare.decoding import (
     endless_listing,
     listed_total,
     object_of,
+    parse_list,
     rows_by_number,
     rows_of,
 )
@@ -40,9 +41,6 @@ from syncd.cloudflare.transport import Transport
 from syncd.core.errors import Halt, Park, Retry
 from syncd.core.model import IndexStatus
 from syncd.core.probe_answers import Quoting
-
-if TYPE_CHECKING:
-    from syncd.cloudflare.instance_models import Instance
 
 BUILTIN = "builtin"
 """source_id of uploaded items. A key is unique only within a source."""
@@ -57,7 +55,8 @@ RUN = "Account / AI Search: Run"
 """The permission for searches. Edit alone does not search, and Run alone does not write."""
 
 _request = partial(Request, permission=EDIT)
-_UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters and bytes that are not UTF-8
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters and bytes that are not UTF-8. A header of a multipart body cannot contain them."""
 _T = TypeVar("_T")
 _STATUSES: Mapping[str, IndexStatus] = {status: status for status in get_args(IndexStatus)}
 
@@ -150,6 +149,33 @@ class TokenStatus:
     kind: Literal["user", "account"]
 
 
+@dataclass(frozen=True, slots=True)
+class _DeclaredField:
+    field_name: Text
+    data_type: OptionalText = None
+
+
+def _declared_fields(value: object) -> dict[str, str]:
+    rows = [row for row in parse_list(value) if isinstance(row, dict)]
+    declared = decode_rows(_DeclaredField, rows, "field")
+    return {field.field_name: field.data_type or "text" for field in declared}
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One AI Search instance. type: None for built-in storage. custom_metadata: maps field names to data types.
+
+    settings: what the service shows, by the names of `instances.create`.
+    """
+
+    id: Text
+    namespace: OptionalText = None
+    type: OptionalText = None
+    paused: Flag = False
+    custom_metadata: Annotated[Mapping[str, str], PlainValidator(_declared_fields)] = field(default_factory=dict)
+    settings: RemoteMetadata = field(default_factory=dict)
+
+
 class Misnamed(Park):
     """The remote stored an upload under another key. item: the stored item."""
 
@@ -216,28 +242,22 @@ class AISearch:
         whole listing.
         """
         page = await self.list_items(key=key, source=BUILTIN)
-        if (found := _uploaded(page, key)) is not None:
-            return found
-        if all(item.key == key for item in page.rows):
-            return None  # the server knows `key=`, and has no such item
+        if (found := _uploaded(page, key)) or all(item.key == key for item in page.rows):
+            return found  # None: the server knows `key=`, and has no such item
         searched = True
         async for page in self.iter_pages(search=key, source=BUILTIN):
-            if (found := _uploaded(page, key)) is not None:
+            if found := _uploaded(page, key):
                 return found
             searched = searched and all(key.lower() in item.key.lower() for item in page.rows)
         if not searched:
             return None  # the server ignores `search=`: the pages were the whole listing
         async for page in self.iter_pages(source=BUILTIN, sort_by="modified_at"):
-            if (found := _uploaded(page, key)) is not None:
+            if found := _uploaded(page, key):
                 return found
         return None
 
     async def upload(
-        self,
-        key: str,
-        content: bytes,
-        content_type: str,
-        metadata: Mapping[str, str] | None = None,
+        self, key: str, content: bytes, content_type: str, metadata: Mapping[str, str] | None = None
     ) -> StoredItem:
         """Store content under a key with one request. The caller repeats it and looks the key up between.
 
@@ -245,7 +265,8 @@ class AISearch:
         refused numbers. After an ambiguous Retry the item may exist. Raises Park("invalid_key") for a key that is no
         valid file name, Misnamed if the remote stores the item under another key.
         """
-        _check_key(key)
+        if _UNWRITABLE.search(key):
+            raise Park("invalid_key", "the key holds control characters or is not valid UTF-8: rename the file")
         form = {}
         if metadata is not None:
             form["metadata"] = json.dumps(dict(metadata), ensure_ascii=False, separators=(",", ":"))
@@ -294,10 +315,7 @@ class AISearch:
         return await self._get(self._instance + "/stats", object_of(Stats, "stats"))
 
     async def search(
-        self,
-        query: str,
-        max_num_results: int = 10,
-        filters: Mapping[str, Any] | None = None,
+        self, query: str, max_num_results: int = 10, filters: Mapping[str, Any] | None = None
     ) -> tuple[FoundChunk, ...]:
         """Return matching chunks, the best first, from the index and never from the cache of similar searches.
 
@@ -319,25 +337,28 @@ class AISearch:
         body = {"query": query, "ai_search_options": options}
         return Request("POST", self._instance + "/search", json=body, permission=RUN, reads=True)
 
-    async def read_instance(self) -> "Instance":
+    async def read_instance(self) -> Instance:
         """Return this instance. Raises TargetMissing if the instance or its namespace does not exist."""
         return await self._get(self._instance, _instance)
 
     async def create_instance(
         self, custom_metadata: Mapping[str, str] | None = None, settings: Mapping[str, Any] | None = None
-    ) -> "Instance":
+    ) -> Instance:
         """Create this instance with built-in storage. Raises Conflict if it exists.
 
         custom_metadata: maps at most 5 field names to text, number, boolean or datetime. settings: values by the names
-        of InstanceSettings. A setting that is left out gets the default of the service.
+        of the API. A setting that is left out gets the default of the service.
         """
-        body = {"id": self.instance, **(settings or {}), **_declared(custom_metadata)}
+        fields = (custom_metadata or {}).items()
+        rows = [{"field_name": name, "data_type": data_type} for name, data_type in fields]
+        body = {"id": self.instance, **(settings or {}), **({"custom_metadata": rows} if rows else {})}
         request = _request("POST", self._namespace + "/instances", json=body)
         return await self.transport.ask(request, _instance)
 
-    async def list_instances(self) -> "tuple[Instance, ...]":
+    async def list_instances(self) -> tuple[Instance, ...]:
         """Return the first PER_PAGE instances of the namespace."""
-        return await self._get(self._namespace + "/instances", _instances, {"page": 1, "per_page": PER_PAGE})
+        params = {"page": 1, "per_page": PER_PAGE}
+        return await self._get(self._namespace + "/instances", rows_of(Instance, "instance"), params)
 
     # namespaces and token
 
@@ -400,36 +421,13 @@ def _namespace_page(answer: Answer) -> Page[Namespace]:
     return Page(decode_rows(Namespace, answer.result, "namespace"), total_count=listed_total(answer))
 
 
-# The models of instances are imported late: they are many, and few passes need them.
-
-
-def _instance(answer: Answer) -> "Instance":
-    from syncd.cloudflare.instance_models import Instance
-
-    return decode(Instance, answer.result, "instance")
-
-
-def _instances(answer: Answer) -> "tuple[Instance, ...]":
-    from syncd.cloudflare.instance_models import Instance
-
-    return decode_rows(Instance, answer.result, "instance")
-
-
-def _declared(custom_metadata: Mapping[str, str] | None) -> dict[str, Any]:
-    """Return the metadata fields that a body declares, nothing if there are none."""
-    fields = (custom_metadata or {}).items()
-    rows = [{"field_name": name, "data_type": data_type} for name, data_type in fields]
-    return {"custom_metadata": rows} if rows else {}
+def _instance(answer: Answer) -> Instance:
+    shown = as_object(answer.result, "instance")
+    return decode(Instance, {**shown, "settings": shown}, "instance")
 
 
 def _uploaded(page: Page[StoredItem], key: str) -> StoredItem | None:
     return next((item for item in page.rows if item.key == key and item.source_id == BUILTIN), None)
-
-
-def _check_key(key: str) -> None:
-    """Raise Park for a key that a header of a multipart body cannot contain."""
-    if _UNWRITABLE.search(key):
-        raise Park("invalid_key", "the key holds control characters or is not valid UTF-8: rename the file")
 
 
 def search_hits(answer: Answer) -> tuple[FoundChunk, ...]:

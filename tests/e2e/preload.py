@@ -10,9 +10,8 @@ import anyio.lowlevel
 import pytest  # noqa: F401 - the modules that `tests.unclosed` uses
 
 import syncd
-from syncd.cloudflare.ai_search import Namespace, StoredItem
+from syncd.cloudflare.ai_search import Instance, Namespace, StoredItem
 from syncd.cloudflare.decoding import decode, decode_rows
-from syncd.cloudflare.instance_models import Instance
 from syncd.cloudflare.kv import KVNamespaceInfo, ListedKey
 from syncd.cloudflare.vectorize import IndexDetails, IndexInfo, StoredVector
 from syncd.config.schema import AccountConfig, Config

@@ -11,8 +11,7 @@ request, and no route tells the plan of an account. They are therefore advice, a
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from syncd.cloudflare.ai_search import EDIT, RUN, AISearch
-from syncd.cloudflare.instance_models import Instance, settings_body
+from syncd.cloudflare.ai_search import EDIT, RUN, AISearch, Instance
 from syncd.core.errors import AuthHalt, SyncdError, TargetMissing
 from syncd.core.model import IndexStatus
 from syncd.targets.base import Advice, Usage
@@ -74,7 +73,7 @@ async def instance_usage(api: AISearch, settings: Mapping[str, Any], counts: Cou
     settings: of an instance that is still to be made.
     """
     try:
-        shown = settings_body(await api.read_instance())
+        shown = (await api.read_instance()).settings
     except TargetMissing:
         return [_files(settings, 0), *await _account_usage(api, to_come=1)]
     found = await counts()
@@ -83,7 +82,8 @@ async def instance_usage(api: AISearch, settings: Mapping[str, Any], counts: Cou
 
 
 def _files(settings: Mapping[str, Any], used: int | None) -> Usage:
-    if settings.get("index_method", {}).get("keyword") is False:
+    method = settings.get("index_method")
+    if isinstance(method, Mapping) and method.get("keyword") is False:
         return Usage("files in the instance", used, FILES_FREE, FILES_PAID, per="file")
     return Usage("files in the instance, with hybrid search", used, FILES_FREE, FILES_PAID_HYBRID, per="file")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from syncd.cloudflare.instance_models import Instance, settings_body
+from syncd.cloudflare.ai_search import Instance
 from syncd.targets.base import Advice
 
 Change = Literal["free", "reindex", "replace", "never"]
@@ -73,10 +73,12 @@ def find_drift(wanted: Mapping[str, Any], instance: Instance) -> Sequence[Drift]
 
     Settings that the config does not name are not compared.
     """
-    shown = _flat(settings_body(instance))
+    shown = _flat(instance.settings)
     found = []
     for name, value in _flat(wanted).items():
-        present = shown.get(name, _DEFAULTS.get(name))
+        present = shown.get(name)
+        if not _same_type(value, present):
+            present = _DEFAULTS.get(name)
         if not _equal(value, present):
             found.append(Drift(name, value, present, _CHANGES.get(name.partition(".")[0], "free")))
     return found
@@ -149,6 +151,13 @@ def _flat(values: Mapping[str, Any], start: str = "") -> dict[str, Any]:
     return flat
 
 
+def _same_type(wanted: Any, found: Any) -> bool:
+    """Return whether the service shows a value of the type of the setting. Any other value counts as not shown."""
+    if isinstance(wanted, int | float) and not isinstance(wanted, bool):
+        return isinstance(found, int | float) and not isinstance(found, bool)
+    return type(wanted) is type(found)
+
+
 def _equal(wanted: Any, found: Any) -> bool:
     """Return whether two values of a setting mean the same. The order of a list does not count."""
     if isinstance(wanted, float) and isinstance(found, int | float):
@@ -161,7 +170,9 @@ def _equal(wanted: Any, found: Any) -> bool:
 
 def _covers(wanted: Any, found: Any) -> bool:
     """Return whether an element of a list has the values that the config names. A boost may name no direction."""
-    return bool(wanted == (found if isinstance(wanted, str) else {name: found.get(name) for name in wanted}))
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        return all(value == found.get(name) for name, value in wanted.items())
+    return bool(wanted == found)
 
 
 def metadata_advice(fields: Mapping[str, str], instance: Instance) -> Sequence[Advice]:

@@ -199,8 +199,8 @@ class _OcrLimit:
             return
         async with self._reading:
             if self._use_ocr is None:
-                options = (await self._api.read_instance()).indexing_options
-                self._use_ocr = options is not None and options.use_ocr is True
+                options = (await self._api.read_instance()).settings.get("indexing_options")
+                self._use_ocr = isinstance(options, dict) and options.get("use_ocr") is True
         if not self._use_ocr:
             remedy = "make it smaller, or turn on use_ocr in the indexing_options of the instance, then syncd retry"
             raise Park("too_large", f"{over_limit(size, MAX_FILE_SIZE)} for a PDF without OCR; {remedy}")

@@ -1,26 +1,21 @@
+import json
 from typing import Any
 
+import httpx
 import pytest
 
 from syncd.cloudflare.ai_search import (
+    AISearch,
     FoundChunk,
+    Instance,
     LogEntry,
     Namespace,
     Stats,
     StoredItem,
 )
 from syncd.cloudflare.decoding import decode, decode_page, decode_rows
-from syncd.cloudflare.instance_models import (
-    Boost,
-    IndexMethod,
-    Instance,
-    PublicEndpoint,
-    PublicRoute,
-    RetrievalOptions,
-    settings_body,
-)
 from syncd.core.errors import Retry
-from tests.unit.cloudflare.harness import row
+from tests.unit.cloudflare.harness import Remote, row
 
 
 def item(**more: Any) -> StoredItem:
@@ -129,28 +124,9 @@ def test_an_instance_tells_its_declared_metadata() -> None:
     assert decode(Instance, {"id": "docs", "custom_metadata": None}, "instance") == Instance("docs")
 
 
-def test_an_instance_shows_its_settings() -> None:
-    shown = {
-        "id": "docs",
-        "embedding_model": "@cf/a",
-        "chunk_size": 64.0,
-        "score_threshold": 0.5,
-        "index_method": {"vector": True, "keyword": False},
-        "retrieval_options": {"keyword_match_mode": "or", "boost_by": [{"field": "a", "direction": "asc"}, 3, {}]},
-        "public_endpoint_params": {"enabled": True, "mcp": {"description": "d"}, "authorized_hosts": ["h", 3]},
-    }
-    instance = decode(Instance, shown, "instance")
-    assert (instance.embedding_model, instance.chunk_size, instance.score_threshold) == ("@cf/a", 64, 0.5)
-    assert instance.index_method == IndexMethod(vector=True, keyword=False)
-    assert instance.retrieval_options == RetrievalOptions(keyword_match_mode="or", boost_by=(Boost("a", "asc"),))
-    assert instance.public_endpoint_params == PublicEndpoint(
-        enabled=True, mcp=PublicRoute(description="d"), authorized_hosts=("h",)
-    )
-
-
-@pytest.mark.parametrize("value", [None, 3, "x", [], {"keyword": "yes"}, {"mcp": 3}, {"boost_by": {}}])
-def test_a_setting_of_another_type_reads_as_not_shown(value: Any) -> None:
-    names = ("index_method", "indexing_options", "retrieval_options", "public_endpoint_params")
-    instance = decode(Instance, {"id": "docs", "chunk_size": value, "cache": value, **dict.fromkeys(names, value)}, "i")
-    settings = settings_body(instance)
-    assert {name for name, inner in settings.items() if inner not in ({}, 3)} == {"id", "paused"}
+async def test_an_instance_shows_its_settings(remote: Remote) -> None:
+    deep = {"a": {"b": ["\ud800", 2**70, None]}}
+    shown = {"id": "docs", "chunk_size": 64, "index_method": {"vector": True, "keyword": False}, "odd": deep}
+    remote.says(httpx.Response(200, content=json.dumps({"success": True, "result": shown})))
+    settings = (await AISearch(remote.transport(), "default", "docs").read_instance()).settings
+    assert settings == {**shown, "odd": {"a": {"b": ["\\ud800", None, None]}}}

@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 
 from syncd.cli.main import run
-from syncd.cloudflare.decoding import decode
-from syncd.cloudflare.instance_models import InstanceSettings, settings_body
 from syncd.config.instance_settings import InstanceSettingsSection
 from syncd.config.target_sections import AISearchSection
 from tests.unit.config.harness import ACCOUNT, MINIMAL, Place, keys_of_example
@@ -78,11 +76,6 @@ def test_every_setting_reaches_the_request_as_it_is(place: Place) -> None:
     assert EVERYTHING.keys() == InstanceSettingsSection.model_fields.keys()
     given = settings_of(place, with_settings(*(f"{name} = {as_toml(value)}" for name, value in EVERYTHING.items())))
     assert given == EVERYTHING
-    assert settings_body(decode(InstanceSettings, given, "settings")) == EVERYTHING
-
-
-def test_the_config_and_the_client_know_the_same_settings() -> None:
-    assert list(InstanceSettingsSection.model_fields) == list(InstanceSettings.__dataclass_fields__)
 
 
 def test_settings_may_be_tables_and_come_from_the_environment(place: Place) -> None:

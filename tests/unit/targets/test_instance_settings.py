@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
+from syncd.cloudflare.ai_search import Instance
 from syncd.cloudflare.decoding import decode
-from syncd.cloudflare.instance_models import Instance
 from syncd.targets.ai_search.settings import Drift, find_drift, settings_advice
 from tests.unit.targets.harness_ai_search import INSTANCES, open_harness
 
 
 def instance(**settings: Any) -> Instance:
-    return decode(Instance, {"id": "docs", "namespace": "default", **settings}, "instance")
+    shown = {"id": "docs", "namespace": "default", **settings}
+    return decode(Instance, {**shown, "settings": shown}, "instance")
 
 
 def drift(wanted: dict[str, Any], **shown: Any) -> list[Drift]:
@@ -108,6 +109,33 @@ def test_numbers_and_lists_are_compared_by_what_they_mean() -> None:
     assert drift(boosts, retrieval_options={"boost_by": shown}) == []
     shown[0]["direction"] = "asc"
     assert len(drift(boosts, retrieval_options={"boost_by": shown})) == 1
+
+
+@pytest.mark.parametrize("shown", [None, 3, "x", [], [3], {"keyword": "yes"}, {"mcp": 3}, {"boost_by": {}}])
+def test_a_setting_of_another_type_counts_as_not_shown(shown: Any) -> None:
+    objects = {"index_method": {"keyword": True}, "retrieval_options": {"boost_by": [{"field": "a"}]}}
+    wanted = {"chunk_size": 64, "chunk": True, "embedding_model": "@cf/a", **objects}
+    shown_values = {
+        "chunk_size": str(shown),
+        "chunk": shown,
+        "embedding_model": [shown],
+        **dict.fromkeys(objects, shown),
+    }
+    assert [difference.found for difference in drift(wanted, **shown_values)] == [None] * 5
+
+
+def test_an_odd_element_of_a_list_is_another_element() -> None:
+    wanted = {"retrieval_options": {"boost_by": [{"field": "a"}]}}
+    assert len(drift(wanted, retrieval_options={"boost_by": ["a"]})) == 1
+    assert (
+        len(
+            drift(
+                {"public_endpoint_params": {"authorized_hosts": ["a"]}},
+                public_endpoint_params={"authorized_hosts": [{}]},
+            )
+        )
+        == 1
+    )
 
 
 NEVER = (
