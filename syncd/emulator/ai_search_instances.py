@@ -26,7 +26,7 @@ from syncd.emulator.ai_search_store import (
     reindex_all,
     remove_instance,
 )
-from syncd.emulator.requests import ApiError, Call, Endpoint, invalid, ok, page_of, timestamp, validate
+from syncd.emulator.requests import ApiError, Call, Endpoint, invalid, ok, page_rows, timestamp, validate
 from syncd.emulator.workers_ai import MODELS
 
 MAX_INSTANCES = 5000
@@ -37,7 +37,6 @@ MAX_INSTANCE_SEARCH_LENGTH = 64
 
 MAX_NAMESPACES = 100
 MAX_DESCRIPTION_LENGTH = 256
-MAX_PER_PAGE = 100
 MAX_RESULTS = 50
 
 _NAMESPACES = """
@@ -126,7 +125,7 @@ async def _list_instances(call: Call) -> Response:
     if len(search) > MAX_INSTANCE_SEARCH_LENGTH:
         raise invalid(f"search has at most {MAX_INSTANCE_SEARCH_LENGTH} characters")
     rows = call.backend.store.all(sql, (call.path["account_id"], namespace, search))
-    return page_rows(call, [_render(call, as_instance(dict(row))) for row in rows])
+    return page_rows(call, [_render(call, as_instance(row)) for row in rows])
 
 
 async def _create_instance(call: Call) -> Response:
@@ -168,12 +167,6 @@ async def _delete_instance(call: Call) -> Response:
 
 async def _get_statistics(call: Call) -> Response:
     return ok(instance_statistics(call.backend, instance_of(call)))
-
-
-def page_rows(call: Call, rows: list[dict[str, Any]]) -> Response:
-    """Return the page of these rows that the request asks for."""
-    page, per_page = call.number("page", 1, 1), call.number("per_page", 20, 1, MAX_PER_PAGE)
-    return page_of(rows[(page - 1) * per_page : page * per_page], page, per_page, len(rows))
 
 
 def _render(call: Call, instance: InstanceRow) -> dict[str, Any]:

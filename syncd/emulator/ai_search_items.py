@@ -1,6 +1,7 @@
 """The endpoints of AI Search that list, read, re-index and delete items."""
 
 import json
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -18,11 +19,11 @@ from syncd.emulator.ai_search_store import (
     find_item,
     instance_endpoints,
     instance_of,
-    mark_deleted,
     queue_item,
     read_content,
-    reindex_item,
     remove_item,
+    remove_item_later,
+    store_content,
 )
 from syncd.emulator.ai_search_upload import check_key, indexing_result, new_item, render_after_wait, render_item
 from syncd.emulator.filters import compile_filter
@@ -122,7 +123,7 @@ async def _index_key(call: Call) -> Response:
     source = _external_source(instance)
     item = find_item(call.backend, instance, key=wanted.key, source=source or BUILTIN)
     if item is not None:
-        item = reindex_item(call.backend, item, _indexed_again(call, item))
+        item = _index_again(call, item)
     elif source is not None:
         item = _announce_item(call, instance, wanted.key, source)
     else:
@@ -155,16 +156,17 @@ async def _index_item(call: Call) -> Response:
     instance = instance_of(call)
     item = _item_of(call, instance)
     wanted = validate(_IndexRequest, await call.body())
-    item = reindex_item(call.backend, item, _indexed_again(call, item))
+    item = _index_again(call, item)
     return ok(await render_after_wait(call, instance, item, wait=wanted.wait_for_completion))
 
 
 async def _delete(call: Call) -> Response:
     item = _item_of(call, instance_of(call))
     if call.backend.options.delete_delay:
-        mark_deleted(call.backend, item)
+        remove_item_later(call.backend, item)
     else:
-        remove_item(call.backend, item)
+        with call.backend.store.transaction():
+            remove_item(call.backend, item.id)
     return ok({"key": item.key})
 
 
@@ -228,10 +230,16 @@ def _item_of(call: Call, instance: InstanceRow) -> ItemRow:
     return item
 
 
-def _indexed_again(call: Call, item: ItemRow) -> IndexingResult:
-    if item.source != BUILTIN:
-        return IndexingResult([], item.error)
-    return indexing_result(call, item.key, read_content(call.backend, item), item)
+def _index_again(call: Call, item: ItemRow) -> ItemRow:
+    """Queue the item again. An item of an external source has no content here, so its result is the same."""
+    backend = call.backend
+    with backend.store.transaction():
+        if item.source == BUILTIN:
+            data = read_content(backend, item)
+            result = indexing_result(call, item.key, data, item)
+            store_content(backend, item, data, result.chunks)
+            item = replace(item, chunks=len(result.chunks), error=result.error)
+        return queue_item(backend, item, backend.clock())
 
 
 ENDPOINTS = [

@@ -6,9 +6,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from syncd.emulator.ai_search_instances import page_rows
 from syncd.emulator.ai_search_store import ROOT, as_instance, instance_endpoints, instance_of
-from syncd.emulator.requests import ApiError, Call, Endpoint, ok, timestamp, validate
+from syncd.emulator.requests import ApiError, Call, Endpoint, ok, page_rows, timestamp, validate
 
 COOLDOWN_S = 30.0
 """Seconds from one job of a user to the next. Source: "AI Search: syncing", code 7020."""
@@ -147,7 +146,7 @@ async def _update_token(call: Call) -> Response:
 async def _delete_token(call: Call) -> Response:
     token = _token(call, call.path["id"])
     rows = call.backend.store.all("SELECT * FROM ai_instances WHERE account = ?", (call.path["account_id"],))
-    if any(as_instance(dict(row)).config.get("token_id") == token["id"] for row in rows):
+    if any(as_instance(row).config.get("token_id") == token["id"] for row in rows):
         raise ApiError(409, 7076, "token_in_use_by_instances")
     call.backend.store.run("DELETE FROM ai_tokens WHERE id = ?", (token["id"],))
     return ok(token)

@@ -6,6 +6,7 @@ so a restart on the same file continues where it was.
 
 import json
 import re
+import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -14,7 +15,6 @@ from syncd.emulator.ai_search_files import INDEXING_ERRORS
 from syncd.emulator.ai_search_index import (
     SYSTEM_FIELDS,
     IndexedChunk,
-    IndexingResult,
     build_metadata,
     read_schema,
 )
@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS ai_items (
     id TEXT NOT NULL, instance INTEGER NOT NULL, key TEXT NOT NULL, source TEXT NOT NULL,
     checksum TEXT NOT NULL, size INTEGER, metadata TEXT NOT NULL, filterable TEXT NOT NULL,
     chunks INTEGER NOT NULL, error TEXT, created_at REAL NOT NULL, modified_at REAL NOT NULL,
-    queued_at REAL NOT NULL, started_at REAL NOT NULL, done_at REAL NOT NULL,
+    queued_at REAL NOT NULL, started_at REAL NOT NULL, done_at REAL NOT NULL, gone_at REAL,
     valid_from REAL NOT NULL, valid_to REAL
 );
 CREATE UNIQUE INDEX IF NOT EXISTS ai_items_key ON ai_items (instance, key, source) WHERE valid_to IS NULL;
@@ -48,9 +48,6 @@ CREATE UNIQUE INDEX IF NOT EXISTS ai_items_id ON ai_items (id) WHERE valid_to IS
 CREATE INDEX IF NOT EXISTS ai_items_modified ON ai_items (instance, valid_to, modified_at DESC, id);
 CREATE INDEX IF NOT EXISTS ai_items_source ON ai_items (instance, valid_to, source, modified_at DESC, id);
 CREATE INDEX IF NOT EXISTS ai_items_past ON ai_items (valid_to) WHERE valid_to IS NOT NULL;
-
--- Deleted items that are not gone yet. Only filled with the option `delete_delay`.
-CREATE TABLE IF NOT EXISTS ai_deletes (item TEXT PRIMARY KEY, gone_at REAL NOT NULL) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS ai_contents (item TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ai_chunks (
@@ -105,8 +102,8 @@ def instance_endpoints(method: str, below: str, handler: Handler) -> list[Endpoi
 def namespace_of(call: Call) -> str:
     """Return the namespace in the path, "default" if the path has none; ApiError 404 if it does not exist."""
     account, name = call.path["account_id"], call.path.get("name", DEFAULT_NAMESPACE)
-    row = call.backend.store.one("SELECT 1 FROM ai_namespaces WHERE account = ? AND name = ?", (account, name))
-    if row is None and name != DEFAULT_NAMESPACE:
+    sql = "SELECT 1 FROM ai_namespaces WHERE account = ? AND name = ?"
+    if name != DEFAULT_NAMESPACE and call.backend.store.one(sql, (account, name)) is None:
         raise ApiError(404, 7063, "namespace_not_found")
     return name
 
@@ -126,7 +123,7 @@ def find_instance(backend: Backend, place: tuple[str, str, str]) -> InstanceRow 
     """Return the instance at (account, namespace, id), or None."""
     sql = "SELECT * FROM ai_instances WHERE account = ? AND namespace = ? AND id = ?"
     row = backend.store.one(sql, place)
-    return None if row is None else as_instance(dict(row))
+    return None if row is None else as_instance(row)
 
 
 def pause_instance(backend: Backend, instance: InstanceRow) -> None:
@@ -135,9 +132,9 @@ def pause_instance(backend: Backend, instance: InstanceRow) -> None:
     backend.store.run("UPDATE ai_instances SET config = ? WHERE number = ?", (config, instance.number))
 
 
-def as_instance(row: dict[str, Any]) -> InstanceRow:
+def as_instance(row: sqlite3.Row) -> InstanceRow:
     """Return a row of ai_instances as a value."""
-    return InstanceRow(**(row | {"config": json.loads(row["config"])}))
+    return InstanceRow(**(dict(row) | {"config": json.loads(row["config"])}))
 
 
 SKIPPED = "skipped"
@@ -157,7 +154,8 @@ LAST_SEEN_SQL = "CASE WHEN :at < started_at THEN queued_at WHEN :at < done_at TH
 class ItemRow:
     """A row of ai_items. Times in seconds since 1970; size in bytes, None without content; metadata as JSON text.
 
-    error: the result of the indexing, set at its start; None for success.
+    error: the result of the indexing, set at its start; None for success. gone_at: the time at which a deleted item is
+    removed; only set with the option `delete_delay`.
     """
 
     id: str
@@ -175,6 +173,7 @@ class ItemRow:
     queued_at: float
     started_at: float
     done_at: float
+    gone_at: float | None = None
 
     def status(self, at: float) -> str:
         """Return queued, running, completed, error or skipped."""
@@ -204,10 +203,8 @@ def queue_item(backend: Backend, item: ItemRow, now: float) -> ItemRow:
     """Store the item at the start of a new indexing, with the log lines to come."""
     options = backend.options
     delay = options.slow_index_delay if matches(options.slow_index, item.key) else options.index_delay
-    queued = replace(item, queued_at=now, started_at=now + delay / 2, done_at=now + delay)
+    queued = replace(item, queued_at=now, started_at=now + delay / 2, done_at=now + delay, gone_at=None)
     _retire_item(backend, item.id, now)
-    if options.delete_delay:
-        backend.store.run("DELETE FROM ai_deletes WHERE item = ?", (item.id,))
     backend.store.run(_INSERT, [*(getattr(queued, name) for name in _FIELDS), now])
     _write_logs(backend, queued)
     return queued
@@ -229,14 +226,6 @@ def read_content(backend: Backend, item: ItemRow) -> bytes:
     return data
 
 
-def reindex_item(backend: Backend, item: ItemRow, result: IndexingResult) -> ItemRow:
-    """Queue the stored content again."""
-    with backend.store.transaction():
-        if item.size is not None:
-            store_content(backend, item, read_content(backend, item), result.chunks)
-        return queue_item(backend, replace(item, chunks=len(result.chunks), error=result.error), backend.clock())
-
-
 def reindex_all(backend: Backend, instance: InstanceRow) -> None:
     """Queue every item again after a change of the metadata schema, within a transaction of the caller."""
     schema = read_schema(instance.config.get("custom_metadata") or [])
@@ -248,36 +237,26 @@ def reindex_all(backend: Backend, instance: InstanceRow) -> None:
         queue_item(backend, replace(item, filterable=json.dumps(filterable)), backend.clock())
 
 
-def remove_item(backend: Backend, item: ItemRow) -> None:
-    """Remove the item, its content and chunks. A lagging listing still shows it for list_lag seconds."""
-    with backend.store.transaction():
-        drop_item(backend, item.id)
+def remove_item(backend: Backend, item_id: str) -> None:
+    """Remove the item, its content and chunks, within a transaction of the caller.
 
-
-def drop_item(backend: Backend, item_id: str) -> None:
-    """Do the same as remove_item(), within a transaction of the caller."""
+    A lagging listing still shows it for list_lag seconds.
+    """
     _retire_item(backend, item_id, backend.clock())
     _remove_content(backend, item_id)
 
 
-def mark_deleted(backend: Backend, item: ItemRow) -> None:
-    """Remove the item after the delay of the options."""
-    sql = "INSERT OR IGNORE INTO ai_deletes VALUES (?, ?)"
-    backend.store.run(sql, (item.id, backend.clock() + backend.options.delete_delay))
-
-
-def is_deleted(backend: Backend, item: ItemRow) -> bool:
-    """Return whether the item is deleted and not gone yet."""
-    return backend.store.one("SELECT 1 FROM ai_deletes WHERE item = ?", (item.id,)) is not None
+def remove_item_later(backend: Backend, item: ItemRow) -> None:
+    """Remove the item after the delay of the options. A second call does not prolong the delay."""
+    sql = "UPDATE ai_items SET gone_at = ? WHERE valid_to IS NULL AND id = ? AND gone_at IS NULL"
+    backend.store.run(sql, (backend.clock() + backend.options.delete_delay, item.id))
 
 
 def _remove_deleted(backend: Backend, instance: InstanceRow) -> None:
-    sql = (
-        "SELECT id FROM ai_items JOIN ai_deletes ON item = id WHERE valid_to IS NULL AND instance = ? AND gone_at <= ?"
-    )
+    sql = "SELECT id FROM ai_items WHERE valid_to IS NULL AND instance = ? AND gone_at <= ?"
     with backend.store.transaction():
         for row in backend.store.all(sql, (instance.number, backend.clock())):
-            drop_item(backend, row["id"])
+            remove_item(backend, row["id"])
 
 
 def remove_instance(backend: Backend, instance: InstanceRow) -> None:
@@ -337,7 +316,7 @@ def _retire_item(backend: Backend, item_id: str, now: float) -> None:
 
 
 def _remove_content(backend: Backend, item_id: str) -> None:
-    for table in ("ai_contents", "ai_chunks", "ai_logs", "ai_deletes"):
+    for table in ("ai_contents", "ai_chunks", "ai_logs"):
         backend.store.run(f"DELETE FROM {table} WHERE item = ?", (item_id,))  # noqa: S608 - constant names
 
 

@@ -21,13 +21,12 @@ from syncd.emulator.ai_search_store import (
     SKIPPED,
     InstanceRow,
     ItemRow,
-    drop_item,
     find_item,
     instance_endpoints,
     instance_of,
-    is_deleted,
     pause_instance,
     queue_item,
+    remove_item,
     store_content,
 )
 from syncd.emulator.options import matches
@@ -69,7 +68,7 @@ async def _upload(call: Call) -> Response:
         item = replace(item, id=existing.id, created_at=existing.created_at)
     with call.backend.store.transaction():
         if existing is not None and renewed:
-            drop_item(call.backend, existing.id)
+            remove_item(call.backend, existing.id)
         item = queue_item(call.backend, item, item.modified_at)
         store_content(call.backend, item, form.data, result.chunks)
         if result.error in INSTANCE_ERRORS:
@@ -227,7 +226,7 @@ def render_item(call: Call, instance: InstanceRow, item: ItemRow, at: float) -> 
         "namespace": instance.namespace,
         "source_id": item.source,
     }
-    if call.backend.options.delete_delay and is_deleted(call.backend, item):
+    if item.gone_at is not None:
         shown["next_action"] = "DELETE"
     if status == "error":
         shown["error"] = item.error

@@ -4,15 +4,14 @@ An entry whose expiration has passed does not exist for readers. The next write 
 """
 
 import hashlib
-import json
 import re
 import secrets
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from starlette.responses import Response
 
-from syncd.emulator.requests import ApiError, Call, Endpoint, compact_json, ok, page_of
+from syncd.emulator.requests import ApiError, Call, Endpoint, compact_json, ok, page_rows
 from syncd.emulator.store import VALID_AT, Backend
 
 MAX_KV_NAMESPACES = 1000
@@ -84,27 +83,13 @@ def namespace_of(call: Call) -> int:
 
 _LATEST = 2**53
 _ALIVE = "valid_to IS NULL AND namespace = :namespace AND key = :key AND (expiration IS NULL OR expiration > :at)"
-_INSERT = """INSERT INTO kv_entries (namespace, key, metadata, expiration, valid_from, data)
-    VALUES (:namespace, :key, :metadata, :expiration, :at, :data)"""
 
 
 class KVPair(NamedTuple):
-    """A key and its new value. metadata: JSON text or None; expiration: seconds since 1970 or None."""
+    """A key and its value. metadata: JSON text or None; expiration: seconds since 1970 or None.
 
-    key: str
-    value: bytes
-    metadata: str | None
-    expiration: int | None
-
-    def equals(self, other: "KVPair") -> bool:
-        """Return whether both pairs of one key are equal. The order of the metadata's fields does not matter."""
-        return (self.value, self.expiration) == (other.value, other.expiration) and (
-            _sorted(self.metadata) == _sorted(other.metadata)
-        )
-
-
-class KVRow(NamedTuple):
-    """An entry as stored; metadata and expiration as in KVPair. data: empty in a listing."""
+    In the database the value is the column `data`. It is empty in a listing.
+    """
 
     key: bytes
     metadata: str | None
@@ -112,14 +97,14 @@ class KVRow(NamedTuple):
     data: bytes = b""
 
 
-def find_row(backend: Backend, namespace: int, key: str) -> KVRow | None:
+def find_pair(backend: Backend, namespace: int, key: bytes) -> KVPair | None:
     """Return the present entry of a key, or None. The lag of the listing does not apply."""
     sql = f"SELECT key, metadata, expiration, data FROM kv_entries WHERE {_ALIVE}"  # noqa: S608 - a constant
-    row = backend.store.one(sql, {"namespace": namespace, "key": key.encode(), "at": backend.clock()})
-    return None if row is None else KVRow(*row)
+    row = backend.store.one(sql, {"namespace": namespace, "key": key, "at": backend.clock()})
+    return None if row is None else KVPair(*row)
 
 
-def list_rows(backend: Backend, namespace: int, bounds: tuple[bytes, bytes], limit: int) -> list[KVRow]:
+def list_pairs(backend: Backend, namespace: int, bounds: tuple[bytes, bytes], limit: int) -> list[KVPair]:
     """Return up to `limit` entries with bounds[0] <= key < bounds[1] by key, as they were `list_lag` seconds ago."""
     lag = backend.options.list_lag
     valid = VALID_AT if lag else "valid_to IS NULL"
@@ -129,7 +114,7 @@ def list_rows(backend: Backend, namespace: int, bounds: tuple[bytes, bytes], lim
         " AND (expiration IS NULL OR expiration > :at) ORDER BY key LIMIT :limit"
     )
     values = {"namespace": namespace, "start": bounds[0], "end": bounds[1], "limit": limit}
-    return [KVRow(*row) for row in backend.store.all(sql, values | {"at": backend.clock() - lag})]
+    return [KVPair(*row) for row in backend.store.all(sql, values | {"at": backend.clock() - lag})]
 
 
 def write_pairs(backend: Backend, namespace: int, pairs: Collection[KVPair]) -> None:
@@ -141,23 +126,11 @@ def write_pairs(backend: Backend, namespace: int, pairs: Collection[KVPair]) -> 
     if backend.options.kv_write_limit:
         _check_interval(backend, namespace, pairs, now)
     remove_keys(backend, namespace, [pair.key for pair in pairs])
-    backend.store.many(
-        _INSERT,
-        (
-            {
-                "namespace": namespace,
-                "key": pair.key.encode(),
-                "metadata": pair.metadata,
-                "expiration": pair.expiration,
-                "at": now,
-                "data": pair.value,
-            }
-            for pair in pairs
-        ),
-    )
+    sql = "INSERT INTO kv_entries (namespace, valid_from, key, metadata, expiration, data) VALUES (?, ?, ?, ?, ?, ?)"
+    backend.store.many(sql, ((namespace, now, *pair) for pair in pairs))
 
 
-def remove_keys(backend: Backend, namespace: int, keys: Iterable[str]) -> None:
+def remove_keys(backend: Backend, namespace: int, keys: Iterable[bytes]) -> None:
     """Remove the entries of the keys, within a transaction of the caller. Unknown keys are ignored.
 
     A lagging listing still shows a removed entry for list_lag seconds.
@@ -166,25 +139,22 @@ def remove_keys(backend: Backend, namespace: int, keys: Iterable[str]) -> None:
     change = "UPDATE kv_entries SET valid_to = :at, data = NULL" if lag else "DELETE FROM kv_entries"
     backend.store.many(
         f"{change} WHERE namespace = :namespace AND key = :key AND valid_to IS NULL",
-        ({"namespace": namespace, "key": key.encode(), "at": now} for key in keys),
+        ({"namespace": namespace, "key": key, "at": now} for key in keys),
     )
     for column in ("valid_to", "expiration"):
         backend.store.run(f"DELETE FROM kv_entries WHERE {column} <= ?", (now - lag,))  # noqa: S608 - constant names
 
 
-def failing_keys(backend: Backend, namespace: int, keys: Sequence[str]) -> set[str]:
+def failing_keys(backend: Backend, namespace: int, keys: Iterable[bytes]) -> set[bytes]:
     """Return the keys that fail in this request by the option `unsuccessful`, within a transaction of the caller."""
     share = backend.options.unsuccessful
     if not share:
         return set()
-    places = [(namespace, key.encode()) for key in keys]
-    backend.store.many(
-        "INSERT INTO kv_attempts VALUES (?, ?, 1) ON CONFLICT (namespace, key) DO UPDATE SET count = count + 1", places
+    sql = (
+        "INSERT INTO kv_attempts VALUES (?, ?, 1) ON CONFLICT (namespace, key) DO UPDATE SET count = count + 1"
+        " RETURNING count"
     )
-    sql = "SELECT count FROM kv_attempts WHERE namespace = ? AND key = ?"
-    return {
-        key for key, place in zip(keys, places, strict=True) if _draw(backend.store.value(sql, place), place[1]) < share
-    }
+    return {key for key in keys if _draw(backend.store.value(sql, (namespace, key)), key) < share}
 
 
 def _draw(attempt: int, key: bytes) -> float:
@@ -196,12 +166,12 @@ def _draw(attempt: int, key: bytes) -> float:
 def _check_interval(backend: Backend, namespace: int, pairs: Iterable[KVPair], now: float) -> None:
     sql = "SELECT 1 FROM kv_entries WHERE namespace = ? AND key = ? AND valid_to IS NULL AND valid_from > ?"
     for pair in pairs:
-        if backend.store.one(sql, (namespace, pair.key.encode(), now - KV_WRITE_INTERVAL)):
-            raise ApiError(429, 10429, f"Too many writes to one key within a second: {pair.key}")
+        if backend.store.one(sql, (namespace, pair.key, now - KV_WRITE_INTERVAL)):
+            raise ApiError(429, 10429, f"Too many writes to one key within a second: {pair.key.decode()}")
 
 
-def check_key(key: str) -> None:
-    """Raise ApiError 400 or 414 if the key is not valid.
+def key_of(key: str) -> bytes:
+    """Return the key as it is stored; ApiError 400 or 414 if it is not valid.
 
     Any key except "", "." and ".." is valid: the reference requires printable characters, the service does not.
     """
@@ -209,17 +179,18 @@ def check_key(key: str) -> None:
         raise refused("Key names must not be empty")
     if key in {".", ".."}:
         raise refused(f'Illegal key name "{key}". Please use a different name.')
-    check_key_size(key)
+    return prefix_of(key)
 
 
-def check_key_size(key: str) -> None:
-    """Raise ApiError 414 if a key or prefix is too long, 400 if it has no UTF-8 form."""
+def prefix_of(text: str) -> bytes:
+    """Return a key or prefix as UTF-8; ApiError 414 if it is too long, 400 if it has no UTF-8 form."""
     try:
-        size = len(key.encode())
+        key = text.encode()
     except UnicodeEncodeError:
         raise refused("the key is not UTF-8") from None
-    if size > MAX_KV_KEY_SIZE:
-        raise refused(f"UTF-8 encoded length of {size} exceeds key length limit of {MAX_KV_KEY_SIZE}.", 414)
+    if len(key) > MAX_KV_KEY_SIZE:
+        raise refused(f"UTF-8 encoded length of {len(key)} exceeds key length limit of {MAX_KV_KEY_SIZE}.", 414)
+    return key
 
 
 def check_value_size(value: bytes) -> None:
@@ -269,19 +240,12 @@ def _integer(name: str, given: Any) -> int:
     return int(given)
 
 
-def _sorted(metadata: str | None) -> str | None:
-    return None if metadata is None else json.dumps(json.loads(metadata), sort_keys=True)
-
-
 async def _list(call: Call) -> Response:
-    page = call.number("page", 1, 1, refuse=refused)
-    per_page = call.number("per_page", 20, 1, MAX_KV_PER_PAGE, refuse=refused)
     order = call.choice("order", ("id", "title"), refuse=refused)
     direction = call.choice("direction", ("asc", "desc"), refuse=refused)
-    account = call.path["account_id"]
-    sql = f"SELECT * FROM kv_namespaces WHERE account = ? ORDER BY {order} {direction} LIMIT ? OFFSET ?"  # noqa: S608
-    rows = call.backend.store.all(sql, (account, per_page, (page - 1) * per_page))
-    return page_of([_render(dict(row)) for row in rows], page, per_page, _count(call))
+    sql = f"SELECT * FROM kv_namespaces WHERE account = ? ORDER BY {order} {direction}"  # noqa: S608 - constants only
+    rows = call.backend.store.all(sql, (call.path["account_id"],))
+    return page_rows(call, [_render(dict(row)) for row in rows], MAX_KV_PER_PAGE, refuse=refused)
 
 
 async def _create(call: Call) -> Response:
@@ -291,7 +255,8 @@ async def _create(call: Call) -> Response:
         raise refused(f"jurisdiction must be one of {', '.join(_JURISDICTIONS)}")
     if _find_by_title(call, title) is not None:
         raise _TITLE_TAKEN
-    if _count(call) >= MAX_KV_NAMESPACES:
+    counting = "SELECT count(*) FROM kv_namespaces WHERE account = ?"
+    if call.backend.store.value(counting, (call.path["account_id"],)) >= MAX_KV_NAMESPACES:
         raise refused(f"An account has at most {MAX_KV_NAMESPACES} namespaces")
     row = (call.path["account_id"], secrets.token_hex(16), title, jurisdiction)
     call.backend.store.run("INSERT INTO kv_namespaces (account, id, title, jurisdiction) VALUES (?, ?, ?, ?)", row)
@@ -326,12 +291,6 @@ def _title(body: dict[str, Any]) -> str:
     if not isinstance(title, str) or not 0 < len(title.encode()) <= MAX_KV_TITLE_SIZE:
         raise refused(f"title must be a text of 1 to {MAX_KV_TITLE_SIZE} bytes")
     return title
-
-
-def _count(call: Call) -> int:
-    sql = "SELECT count(*) FROM kv_namespaces WHERE account = ?"
-    count: int = call.backend.store.value(sql, (call.path["account_id"],))
-    return count
 
 
 def _find_by_title(call: Call, title: str) -> dict[str, Any] | None:

@@ -2,8 +2,8 @@
 
 import base64
 import json
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from starlette.responses import Response
@@ -12,15 +12,14 @@ from syncd.emulator.kv_store import (
     MAX_KV_VALUE_SIZE,
     NAMESPACE,
     KVPair,
-    KVRow,
-    check_key,
-    check_key_size,
     check_value_size,
     expiration_of,
     failing_keys,
-    find_row,
-    list_rows,
+    find_pair,
+    key_of,
+    list_pairs,
     namespace_of,
+    prefix_of,
     refused,
     remove_keys,
     stored_metadata,
@@ -60,7 +59,7 @@ async def _put(call: Call) -> Response:
         value, metadata = _read_form(content_type, value)
     check_value_size(value)
     given = {name: _number(call.query(name)) for name in ("expiration", "expiration_ttl")}
-    pair = KVPair(key, value, metadata, expiration_of(given, call.backend.clock()))
+    pair = KVPair(key, metadata, expiration_of(given, call.backend.clock()), value)
     with call.backend.store.transaction():
         write_pairs(call.backend, namespace, [pair])
     return ok({})
@@ -78,22 +77,20 @@ async def _get_metadata(call: Call) -> Response:
     return ok(None if metadata is None else json.loads(metadata))
 
 
-def _value_of(call: Call) -> KVRow:
-    value = find_row(call.backend, namespace_of(call), _key_of(call))
+def _value_of(call: Call) -> KVPair:
+    value = find_pair(call.backend, namespace_of(call), _key_of(call))
     if value is None:
         raise ApiError(404, 10009, "get: 'key not found'")
     return value
 
 
-def _key_of(call: Call) -> str:
+def _key_of(call: Call) -> bytes:
     """Return the key at the end of the path, percent-decoded once; ApiError 400 or 414 if it is not valid."""
     raw = call.request.scope.get("raw_path", call.request.url.path.encode()).split(b"?")[0]
     try:
-        key = unquote_to_bytes(raw.rsplit(b"/", 1)[1]).decode()
+        return key_of(unquote_to_bytes(raw.rsplit(b"/", 1)[1]).decode())
     except UnicodeDecodeError:
         raise refused("the key is not UTF-8") from None
-    check_key(key)
-    return key
 
 
 def _read_form(content_type: str, body: bytes) -> tuple[bytes, str | None]:
@@ -120,35 +117,37 @@ def _number(text: str | None) -> Any:
         return text
 
 
-class _KeyCursor(NamedTuple):
-    """The number of pages before this one, and the last key of these pages."""
-
-    pages: int = 0
-    after: bytes = b""
-
-    def __str__(self) -> str:
-        return base64.urlsafe_b64encode(b"%d:%s" % self).decode()
-
-
 async def _list_keys(call: Call) -> Response:
     namespace = namespace_of(call)
     limit = call.number("limit", MAX_KV_LIST, MIN_KV_LIST, MAX_KV_LIST, refuse=refused)
-    prefix = call.query("prefix") or ""
-    check_key_size(prefix)
-    cursor = _read_cursor(call.query("cursor") or "")
-    if call.backend.options.empty_pages and cursor.pages % 2 == 0:
-        return _page([], _KeyCursor(cursor.pages + 1, cursor.after))
-    rows = list_rows(call.backend, namespace, _bounds(prefix.encode(), cursor.after), limit + 1)
-    more = len(rows) > limit
-    return _page(rows[:limit], _KeyCursor(cursor.pages + 1, rows[limit - 1].key) if more else None)
+    prefix = prefix_of(call.query("prefix") or "")
+    after_empty, last = _read_cursor(call.query("cursor") or "")
+    if call.backend.options.empty_pages and not after_empty:
+        return _page([], _cursor(1, last))
+    rows = list_pairs(call.backend, namespace, _bounds(prefix, last), limit + 1)
+    return _page(rows[:limit], _cursor(0, rows[limit - 1].key) if len(rows) > limit else "")
 
 
-def _page(rows: list[KVRow], following: _KeyCursor | None) -> Response:
-    info = {"count": len(rows), "cursor": "" if following is None else str(following)}
-    return ok([_render_key(row) for row in rows], info)
+def _page(rows: list[KVPair], cursor: str) -> Response:
+    return ok([_render_key(row) for row in rows], {"count": len(rows), "cursor": cursor})
 
 
-def _render_key(row: KVRow) -> dict[str, Any]:
+def _cursor(after_empty: int, last: bytes) -> str:
+    """Return the cursor of a page. after_empty: 1 if the page before it is empty. last: the last key before it."""
+    return base64.urlsafe_b64encode(b"%d:%s" % (after_empty, last)).decode()
+
+
+def _read_cursor(text: str) -> tuple[int, bytes]:
+    if not text:
+        return 0, b""
+    try:
+        after_empty, _, last = base64.b64decode(text, altchars=b"-_", validate=True).partition(b":")
+        return int(after_empty), last
+    except ValueError:
+        raise refused("the cursor is not from this API") from None
+
+
+def _render_key(row: KVPair) -> dict[str, Any]:
     shown: dict[str, Any] = {"name": row.key.decode()}
     if row.expiration is not None:
         shown["expiration"] = row.expiration
@@ -163,16 +162,6 @@ def _bounds(prefix: bytes, after: bytes) -> tuple[bytes, bytes]:
     return max(prefix, after + b"\0" if after else b""), end
 
 
-def _read_cursor(text: str) -> _KeyCursor:
-    if not text:
-        return _KeyCursor()
-    try:
-        pages, _, after = base64.b64decode(text, altchars=b"-_", validate=True).partition(b":")
-        return _KeyCursor(int(pages), after)
-    except ValueError:
-        raise refused("the cursor is not from this API") from None
-
-
 def _with_key(method: str, below: str, handler: Handler) -> list[Endpoint]:
     """Return the endpoint with a key, and the endpoint of the empty key, which is refused as a key."""
     return [Endpoint(method, f"{NAMESPACE}/{below}/{name}", handler) for name in ("{key_name}", "")]
@@ -182,35 +171,28 @@ async def _write_many(call: Call) -> Response:
     now = call.backend.clock()
     given = [_read_pair(place, item, now) for place, item in enumerate(await _read_items(call))]
     namespace = namespace_of(call)
-    pairs = _distinct(given)
-
-    def write(keys: list[str]) -> None:
-        write_pairs(call.backend, namespace, [pairs[key] for key in keys])
-
-    return _change_many(call, namespace, len(given), list(pairs), write)
+    return _change_many(call, namespace, len(given), _distinct(given))
 
 
 async def _delete_many(call: Call) -> Response:
     given = [_read_key(place, item) for place, item in enumerate(await _read_items(call))]
-    namespace = namespace_of(call)
-
-    def remove(keys: list[str]) -> None:
-        remove_keys(call.backend, namespace, keys)
-
-    return _change_many(call, namespace, len(given), list(dict.fromkeys(given)), remove)
+    return _change_many(call, namespace_of(call), len(given), dict.fromkeys(given))
 
 
-def _change_many(
-    call: Call, namespace: int, count: int, keys: list[str], change: Callable[[list[str]], None]
-) -> Response:
-    """Change the keys that do not fail. `count`, the number of items in the request, decides whether it times out."""
+def _change_many(call: Call, namespace: int, count: int, changes: Mapping[bytes, KVPair | None]) -> Response:
+    """Store the pairs of the keys that do not fail, and remove their keys without a pair.
+
+    `count`, the number of items in the request, decides whether it times out.
+    """
     limit = call.backend.options.bulk_fail_over
     if limit is not None and count > limit:
         return Response(_TIMED_OUT, 524, media_type="text/html")
     with call.backend.store.transaction():
-        failed = failing_keys(call.backend, namespace, keys)
-        change([key for key in keys if key not in failed])
-    return ok({"successful_key_count": len(keys) - len(failed), "unsuccessful_keys": sorted(failed)})
+        failed = failing_keys(call.backend, namespace, changes)
+        done = {key: pair for key, pair in changes.items() if key not in failed}
+        remove_keys(call.backend, namespace, [key for key, pair in done.items() if pair is None])
+        write_pairs(call.backend, namespace, [pair for pair in done.values() if pair is not None])
+    return ok({"successful_key_count": len(done), "unsuccessful_keys": sorted(key.decode() for key in failed)})
 
 
 async def _read_items(call: Call) -> list[Any]:
@@ -239,21 +221,19 @@ def _read_pair(place: int, item: Any, now: float) -> KVPair:
         if not isinstance(key, str):
             raise refused("key must be a text")
         where = f"{where} (key {json.dumps(key[:80])})"
-        check_key(key)
-        return KVPair(key, _value(item), stored_metadata(item.get("metadata")), expiration_of(item, now))
+        return KVPair(key_of(key), stored_metadata(item.get("metadata")), expiration_of(item, now), _value(item))
     except ApiError as refusal:
         raise ApiError(refusal.status, refusal.code, f"{where}: {refusal.message}") from None
 
 
-def _read_key(place: int, item: Any) -> str:
+def _read_key(place: int, item: Any) -> bytes:
     """Return one item of a bulk delete. The message of an ApiError names its place."""
     try:
         if not isinstance(item, str):
             raise refused("a key must be a text")
-        check_key(item)
+        return key_of(item)
     except ApiError as refusal:
         raise ApiError(refusal.status, refusal.code, f"item {place}: {refusal.message}") from None
-    return item
 
 
 def _value(item: dict[str, Any]) -> bytes:
@@ -272,15 +252,21 @@ def _value(item: dict[str, Any]) -> bytes:
     return value
 
 
-def _distinct(given: list[KVPair]) -> dict[str, KVPair]:
+def _distinct(given: list[KVPair]) -> dict[bytes, KVPair]:
     """Return the pairs by key; ApiError 400 for two pairs of one key that differ."""
-    pairs: dict[str, KVPair] = {}
+    pairs: dict[bytes, KVPair] = {}
     for pair in given:
         first = pairs.setdefault(pair.key, pair)
-        if first is not pair and not first.equals(pair):
+        if first is not pair and _comparable(first) != _comparable(pair):
             message = "received duplicate key with different values or expiration parameters"
-            raise refused(f"{message}: {json.dumps(pair.key)}")
+            raise refused(f"{message}: {json.dumps(pair.key.decode())}")
     return pairs
+
+
+def _comparable(pair: KVPair) -> tuple[Any, ...]:
+    """Return a value in which the order of the fields of the metadata does not matter."""
+    metadata = None if pair.metadata is None else json.dumps(json.loads(pair.metadata), sort_keys=True)
+    return pair.data, pair.expiration, metadata
 
 
 async def _get_many(call: Call) -> Response:
@@ -296,7 +282,7 @@ async def _get_many(call: Call) -> Response:
     values: dict[str, Any] = {}
     size = 0
     for key in keys:
-        value = find_row(call.backend, namespace, key)
+        value = find_pair(call.backend, namespace, key_of(key))
         size += 0 if value is None else len(value.data)
         if size > MAX_KV_VALUE_SIZE:
             raise refused(f"Total size of request exceeds the limit of {MAX_KV_VALUE_SIZE // 2**20}MB", 413)
@@ -310,12 +296,10 @@ def _keys(body: dict[str, Any]) -> list[str]:
         raise refused("keys must be an array of texts")
     if not 1 <= len(keys) <= MAX_KV_BULK_GET:
         raise refused(f"You can request 1 to {MAX_KV_BULK_GET} keys")
-    for key in keys:
-        check_key(key)
     return keys
 
 
-def _render_value(value: KVRow, kind: str, *, with_metadata: bool) -> Any:
+def _render_value(value: KVPair, kind: str, *, with_metadata: bool) -> Any:
     try:
         shown = read_json(value.data) if kind == "json" else value.data.decode()
     except ValueError:

@@ -173,6 +173,12 @@ class Call:
         return value
 
 
+def page_rows(call: Call, rows: list[dict[str, Any]], most: int = 100, *, refuse: Refusal = invalid) -> Response:
+    """Return the page of these rows that the request asks for. most: the largest allowed `per_page`."""
+    page, per_page = call.number("page", 1, 1, refuse=refuse), call.number("per_page", 20, 1, most, refuse=refuse)
+    return page_of(rows[(page - 1) * per_page : page * per_page], page, per_page, len(rows))
+
+
 def validate(schema: type[Schema], body: dict[str, Any], *, refuse: Refusal = invalid) -> Schema:
     """Return the body as an instance of a schema; ApiError names the first field that does not fit."""
     try:
