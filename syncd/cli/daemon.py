@@ -2,15 +2,14 @@
 
 import contextlib
 import os
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from syncd.cli.context import GlobalOptions, command, run_async
-from syncd.cli.output import PLAIN_INTERVAL_S, ProgressLine, print_note, progress
+from syncd.cli.output import print_note, progress
 from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, ConfigFaults, Locked, StateHalt
 from syncd.service import signals
 
@@ -30,13 +29,12 @@ async def ask_daemon(state_dir: Path, request: Mapping[str, Any], *, quiet: bool
         return None
     name = request["command"]
     signals.describe_with(lambda: f"{name}: the daemon goes on with it; to see how far it is: syncd status")
-    with progress(quiet=quiet) as line:
-        printed_at = time.monotonic()
+    with progress(quiet=quiet) as bar:
         async for event in events:
             if "progress" in event:
-                printed_at = _show(line, event["progress"], printed_at, quiet=quiet)
-            elif line:
-                line.clear()
+                bar.show(*event["progress"])
+            else:
+                bar.clear()
             if "out" in event:
                 click.echo(event["out"], nl=False)
             if "err" in event:
@@ -92,18 +90,6 @@ async def check_alive(state_dir: Path) -> int:
         print_note(f"no daemon listens in {state_dir}; start it with: syncd run")
         return EXIT_PROBLEMS
     return code
-
-
-def _show(line: ProgressLine | None, event: Sequence[Any], printed_at: float, *, quiet: bool) -> float:
-    """Show progress. Return when the last line was printed, on a stderr that is no terminal."""
-    text, done, total = event
-    now = time.monotonic()
-    if line:
-        line.show(text, done, total)
-    elif not quiet and now - printed_at >= PLAIN_INTERVAL_S:
-        print_note(f"{text} {done}/{total}" if done else text)
-        return now
-    return printed_at
 
 
 @command()

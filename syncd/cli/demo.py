@@ -1,7 +1,6 @@
 """emulate, demo: the stand-in for the Cloudflare API, alone or with a mirror at work."""
 
 import re
-import time
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,18 +9,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from syncd.cli.context import Duration, GlobalOptions, command, directory_path, file_path, run_async
-from syncd.cli.output import ProgressDisplay, print_line, print_now, progress
+from syncd.cli.output import print_line, print_now, progress
 from syncd.core.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
 from syncd.core.keys import shown_path
 
 if TYPE_CHECKING:
     from syncd.config.schema import Config
     from syncd.local.walk import Tree
-    from syncd.service.build import Session
     from syncd.sync.once import Report
 
 _SAMPLE_QUERY = "rotate the API token"
 _ACCOUNT = "0123456789abcdef0123456789abcdef"
+_INDEXED_S = 60.0
+"""Seconds to wait until the files are indexed."""
 _HEADING_LINES = 50
 """Lines of a file that are searched for a heading."""
 
@@ -263,35 +263,26 @@ def _demo_config(root: Path, state: Path, base_url: str) -> "Config":
 async def _show(config: "Config", query: str | None) -> int:
     """Make two passes, then search. query: None takes a heading of a file. Return the exit code."""
     from syncd.cli.items import print_hits
+    from syncd.cli.reconcile import ReconcileRequest, make_reports
     from syncd.cli.reports import print_reports
-    from syncd.service.build import open_session
+    from syncd.service.build import NO_GRANTS, open_session
+    from syncd.sync.mirror import PassOptions
     from syncd.targets.base import searchable
 
+    request = ReconcileRequest(PassOptions(), NO_GRANTS, _INDEXED_S, as_json=False)
     async with open_session(config) as session:
         mirror = session.mirrors["demo"]
         worst = EXIT_OK
         for _ in range(2):
-            report = await _full_pass(session)
-            print_reports(session, {"demo": report})
-            worst = max(worst, report.exit_code)
+            reports: dict[str, Report] = {}
+            with progress() as bar:
+                await make_reports(session, request, reports, bar)
+            print_reports(session, reports)
+            worst = max(worst, reports["demo"].exit_code)
         question = query or _query_from(mirror.tree)
         print_line(f'search    "{question}"')
         print_hits([asdict(hit) for hit in await searchable(mirror.target).search(question, 3)], question)
         return worst
-
-
-async def _full_pass(session: "Session") -> "Report":
-    from syncd.sync import once
-    from syncd.sync.mirror import PassOptions
-
-    mirror, report = session.mirrors["demo"], once.Report()
-    began, before = time.monotonic(), session.transport.counters.requests
-    with progress() as bar:
-        await once.run(mirror, PassOptions(), ProgressDisplay("demo", bar), report)
-        await once.wait_until_indexed(mirror, report, 60)
-    report.requests = session.transport.counters.requests - before
-    report.elapsed_s = time.monotonic() - began
-    return report
 
 
 def _query_from(tree: "Tree") -> str:

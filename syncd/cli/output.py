@@ -1,12 +1,13 @@
 """Printing: JSON, lines, tables and progress. The answer goes to stdout, everything else to stderr."""
 
 import json
+import math
 import sys
 import time
 import unicodedata
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import click
 
@@ -125,8 +126,8 @@ def shard_suffix(shard: str) -> str:
 class Bar(Protocol):
     """Shows the progress of a command."""
 
-    def show(self, text: str, done: int, total: int) -> None:
-        """Show a text and how much is done."""
+    def show(self, text: str, done: int, total: int, left: str = "") -> None:
+        """Show a text and how much is done. left: a text about the rest."""
 
 
 class ProgressLine:
@@ -136,7 +137,7 @@ class ProgressLine:
         self._began = time.monotonic()
         self._shown_at = self._began - _REFRESH_S
 
-    def show(self, text: str, done: int, total: int) -> None:
+    def show(self, text: str, done: int, total: int, left: str = "") -> None:
         """Show a text, with a bar if something is done."""
         now = time.monotonic()
         if now - self._shown_at < _REFRESH_S:
@@ -144,7 +145,8 @@ class ProgressLine:
         self._shown_at = now
         bar = f" [{'#' * (_BAR_WIDTH * done // max(total, done)):{_BAR_WIDTH}}] {done}/{total}" if done else ""
         minutes, seconds = divmod(int(now - self._began), 60)
-        print(f"\r{_NO_WRAP}{text}{bar} {minutes}:{seconds:02}\x1b[K{_WRAP}\r", end="", file=sys.stderr, flush=True)  # noqa: T201
+        shown = f"{text}{left}{bar} {minutes}:{seconds:02}"
+        print(f"\r{_NO_WRAP}{shown}\x1b[K{_WRAP}\r", end="", file=sys.stderr, flush=True)  # noqa: T201
         # The cursor stays at the beginning of the line. The next log event first removes the whole line.
         raw = getattr(getattr(sys.stderr, "buffer", None), "raw", None)
         if isinstance(raw, LogStream):
@@ -155,31 +157,49 @@ class ProgressLine:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)  # noqa: T201
 
 
-class ProgressDisplay:
-    """Shows growing work: a bar on a terminal, a line every few seconds elsewhere, nothing if quiet.
+class ProgressPrinter:
+    """Prints the progress of a command where stderr is no terminal: a line every `every_s` seconds."""
 
-    pace: estimates the remaining time. gate: tells how long requests wait for the rate limits. first: the first step.
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._printed_at = time.monotonic()
+
+    def show(self, text: str, done: int, total: int, left: str = "") -> None:
+        """Print a text and how much is done, unless the last line is too recent."""
+        now = time.monotonic()
+        if now - self._printed_at >= self._every_s:
+            self._printed_at = now
+            print_note(f"{text} {done}/{total}{left}" if done else text + left)
+
+    def clear(self) -> None:
+        """Leave the printed lines as they are."""
+
+
+@contextmanager
+def progress(*, quiet: bool = False) -> Iterator[ProgressLine | ProgressPrinter]:
+    """Yield what shows progress on stderr: a line of a terminal, which is removed at the end, or printed lines."""
+    terminal = not quiet and is_terminal(sys.stderr)
+    bar = ProgressLine() if terminal else ProgressPrinter(math.inf if quiet else PLAIN_INTERVAL_S)
+    try:
+        yield bar
+    finally:
+        bar.clear()
+
+
+class ProgressDisplay:
+    """Shows growing work.
+
+    gate: tells how long requests wait for the rate limits. pace: estimates the remaining time. first: the first step.
     """
 
     def __init__(
-        self,
-        name: str,
-        line: Bar | None,
-        *,
-        quiet: bool = False,
-        pace: "Pace | None" = None,
-        gate: "Gate | None" = None,
-        first: str = _FIRST_STEP,
+        self, name: str, bar: Bar, gate: "Gate", *, pace: "Pace | None" = None, first: str = _FIRST_STEP
     ) -> None:
         self._name = name
-        self._line = line
-        self._printed_at = time.monotonic()
-        self._quiet = quiet
-        self._pace = pace
+        self._bar = bar
         self._gate = gate
-        self._state: tuple[str, int, int] = first, 0, 0
-        if line:
-            line.show(f"{name}: {first}", 0, 0)
+        self._pace = pace
+        self.show(first, 0, 0)
 
     def __call__(self, result: "Result") -> None:
         self.show(_step(result), result.done.total(), result.tables.plan.counts.total(), self._left(result))
@@ -187,16 +207,16 @@ class ProgressDisplay:
     def show(self, step: str, done: int, total: int, left: str = "") -> None:
         """Show a step, how much of it is done, and `left`, a text about the rest."""
         self._state = step, done, total
-        self._show(total, done, step, left)
+        self._bar.show(f"{self._name}: {step}", done, total, left)
 
     @asynccontextmanager
-    async def refreshed(self) -> AsyncIterator[None]:
+    async def refreshed(self) -> AsyncIterator[Self]:
         """Within the block, also show whether requests wait for the rate limits, and how long."""
         import asyncio
 
         task = asyncio.create_task(self._refresh())
         try:
-            yield
+            yield self
         finally:
             task.cancel()
 
@@ -207,18 +227,9 @@ class ProgressDisplay:
 
         while True:
             await asyncio.sleep(_WAIT_LOOK_S)
-            if self._gate and (wait_s := self._gate.waiting_s) > 1.0:
+            if (wait_s := self._gate.waiting_s) > 1.0:
                 step, done, total = self._state
-                self._show(total, done, step, f", waiting {span(wait_s)} for the rate limits")
-
-    def _show(self, total: int, done: int, step: str, left: str) -> None:
-        now = time.monotonic()
-        text = f"{self._name}: {step}"
-        if self._line:
-            self._line.show(text + left, done, total)
-        elif not self._quiet and now - self._printed_at >= PLAIN_INTERVAL_S:
-            self._printed_at = now
-            print_note(f"{text} {done}/{total}{left}" if done else text + left)
+                self._bar.show(f"{self._name}: {step}", done, total, f", waiting {span(wait_s)} for the rate limits")
 
     def _left(self, result: "Result") -> str:
         from syncd.queries.forecast import span
@@ -235,16 +246,3 @@ def _step(result: "Result") -> str:
         return "syncing"
     compared = result.tables.local.files
     return f"comparing, {counted(compared, 'file')}" if compared else _FIRST_STEP
-
-
-@contextmanager
-def progress(*, quiet: bool = False) -> Iterator[ProgressLine | None]:
-    """Yield a line for progress if stderr is a terminal, None otherwise. The line is removed at the end."""
-    if quiet or not is_terminal(sys.stderr):
-        yield None
-        return
-    line = ProgressLine()
-    try:
-        yield line
-    finally:
-        line.clear()

@@ -10,7 +10,15 @@ import click
 
 from syncd.cli import completion
 from syncd.cli.context import GlobalOptions, as_json_option, command, file_path, run_async
-from syncd.cli.output import print_error, print_json, print_line, print_note, print_table
+from syncd.cli.output import (
+    ProgressDisplay,
+    print_error,
+    print_json,
+    print_line,
+    print_note,
+    print_table,
+    progress,
+)
 from syncd.cli.retrieval import print_comparison
 from syncd.core.errors import EXIT_DIFFERENT, EXIT_OK, EXIT_PROBLEMS, Brake, ConfigError, SyncdError
 from syncd.core.keys import shown
@@ -18,7 +26,6 @@ from syncd.core.plain_text import counted
 from syncd.service import signals
 
 if TYPE_CHECKING:
-    from syncd.cli.output import ProgressDisplay
     from syncd.config.schema import Config
     from syncd.core.model import Problem
     from syncd.queries.retrieval import Comparison, Measurement, Question
@@ -180,7 +187,6 @@ def _questions(session: "Session", name: str, queries: Path | None) -> "list[Que
 async def _fill(
     options: GlobalOptions, session: "Session", rebuild: "Rebuild", questions: "list[Question]", *, force: bool
 ) -> _Filled:
-    from syncd.cli.output import ProgressDisplay, progress
     from syncd.queries.forecast import Pace
     from syncd.service.rebuild import check_settings, fill, first_side, open_second, side_of, worse
 
@@ -192,7 +198,7 @@ async def _fill(
         await check_settings(mirror)
         with progress(quiet=options.quiet) as bar:
             pace = Pace(mirror.target.requests, gate.seconds_for, gate.own_time)
-            display = ProgressDisplay(f"{rebuild.name} (second)", bar, quiet=options.quiet, pace=pace, gate=gate)
+            display = ProgressDisplay(f"{rebuild.name} (second)", bar, gate, pace=pace)
             async with display.refreshed():
                 await fill(mirror, display, reports, force=force)
             used = counters.requests - before
@@ -204,7 +210,7 @@ async def _fill(
 
 
 async def _ask_both(
-    questions: "list[Question]", first: "Mirror", second: "Mirror", display: "ProgressDisplay"
+    questions: "list[Question]", first: "Mirror", second: "Mirror", display: ProgressDisplay
 ) -> _Retrieval:
     from syncd.queries.retrieval import Measurement, ask_questions
 
@@ -371,7 +377,6 @@ def _say(text: str, *, as_json: bool) -> None:
 
 
 async def _drop_old(options: GlobalOptions, config: "Config", name: str, *, force: bool) -> int:
-    from syncd.cli.output import ProgressDisplay, progress
     from syncd.service.build import open_session
     from syncd.service.rebuild import open_old
     from syncd.sync import once
@@ -380,7 +385,7 @@ async def _drop_old(options: GlobalOptions, config: "Config", name: str, *, forc
     async with open_session(config, [name], read_only=True) as session, open_old(session, name) as old:
         report = once.Report()
         with progress(quiet=options.quiet) as bar:
-            display = ProgressDisplay(f"{name} (old)", bar, quiet=options.quiet, gate=session.transport.gate)
+            display = ProgressDisplay(f"{name} (old)", bar, session.transport.gate)
             await once.run(old, PassOptions(dry_run=not force, force=True), display, report, bulk=True)
         if report.error:
             raise report.error

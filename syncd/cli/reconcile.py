@@ -170,27 +170,26 @@ async def _reconcile(options: GlobalOptions, names: Sequence[str], request: Reco
         if code is not None:
             return code
 
-    async def directly(_: str, work: Callable[[], "Awaitable[Report]"]) -> None:
-        await work()
-
     async with open_session(config, names, grants=request.grants, read_only=dry_run) as session:
         reports: dict[str, Report] = {}
         signals.describe_with(lambda: _interruption(reports, len(session.mirrors), dry_run=dry_run))
         with progress(quiet=options.quiet) as bar:
-            await make_reports(session, request, reports, bar, directly, quiet=options.quiet)
+            await make_reports(session, request, reports, bar)
         code = most_serious(report.exit_code for report in reports.values())
         print_result(session, request, reports, code)
     return code
+
+
+async def _at_once(_: str, work: Callable[[], "Awaitable[Report]"]) -> None:
+    await work()
 
 
 async def make_reports(
     session: "Session",
     request: ReconcileRequest,
     reports: "dict[str, Report]",
-    bar: "Bar | None",
-    carry_out: Callable[[str, Callable[[], "Awaitable[Report]"]], "Awaitable[None]"],
-    *,
-    quiet: bool = False,
+    bar: "Bar",
+    carry_out: Callable[[str, Callable[[], "Awaitable[Report]"]], "Awaitable[None]"] = _at_once,
 ) -> None:
     """Make a pass of each mirror of the session, one after the other.
 
@@ -203,14 +202,11 @@ async def make_reports(
     gate, counters = session.transport.gate, session.transport.counters
     for name, mirror in session.mirrors.items():
         reports[name] = report = once.Report()
-        pace = Pace(mirror.target.requests, gate.seconds_for, gate.own_time)
-        display = ProgressDisplay(name, bar, quiet=quiet, pace=pace, gate=gate)
 
-        async def work(
-            mirror: "Mirror" = mirror, report: "Report" = report, display: ProgressDisplay = display
-        ) -> "Report":
+        async def work(name: str = name, mirror: "Mirror" = mirror, report: "Report" = report) -> "Report":
             began, before = time.monotonic(), counters.requests
-            async with display.refreshed():
+            pace = Pace(mirror.target.requests, gate.seconds_for, gate.own_time)
+            async with ProgressDisplay(name, bar, gate, pace=pace).refreshed() as display:
                 await once.run(mirror, request.options, display, report)
                 if request.wait_s is not None:
                     await once.wait_until_indexed(mirror, report, request.wait_s)

@@ -21,13 +21,14 @@ from syncd.cli.context import (
     shard_field,
 )
 from syncd.cli.output import (
+    Bar,
     ProgressDisplay,
-    ProgressLine,
     print_error,
     print_json,
     print_line,
     print_note,
     print_table,
+    progress,
     shard_suffix,
 )
 from syncd.cli.retrieval import print_answers, print_comparison, search_fields, search_summary
@@ -208,7 +209,6 @@ def _with_files(search: _Search, save: Path | None, against: Path | None) -> _Se
 
 
 async def _verify(run: _Run) -> None:
-    from syncd.cli.output import progress
     from syncd.queries.verify import Verdict, verify
     from syncd.service.build import open_session
 
@@ -222,19 +222,16 @@ async def _verify(run: _Run) -> None:
                 search = run.verdicts[name].search
                 if search and search.error:
                     continue
-                display = ProgressDisplay(name, bar, quiet=run.options.quiet, gate=session.transport.gate)
-                async with display.refreshed():
+                async with ProgressDisplay(name, bar, session.transport.gate).refreshed() as display:
                     run.verdicts[name] = replace(await verify(mirror, display, deep=run.deep), search=search)
 
 
-async def _ask(run: _Run, session: "Session", name: str, bar: ProgressLine | None) -> None:
+async def _ask(run: _Run, session: "Session", name: str, bar: Bar) -> None:
     from syncd.queries.retrieval import Measurement, ask_questions
 
     search = Measurement(run.search.questions[name], run.search.top, run.search.min_hit)
     run.verdicts[name].search = search
-    gate, quiet = session.transport.gate, run.options.quiet
-    display = ProgressDisplay(name, bar, quiet=quiet, gate=gate, first=_ASKING)
-    async with display.refreshed():
+    async with ProgressDisplay(name, bar, session.transport.gate, first=_ASKING).refreshed() as display:
         await ask_questions(
             session.mirrors[name],
             search,

@@ -59,12 +59,12 @@ class Channel:
         """Send output for stderr."""
         self._send({"err": text})
 
-    def show(self, text: str, done: int, total: int) -> None:
-        """Send progress, at most every PROGRESS_EVERY_S."""
+    def show(self, text: str, done: int, total: int, left: str = "") -> None:
+        """Send progress, at most every PROGRESS_EVERY_S. left: a text about the rest."""
         now = time.monotonic()
         if now - self._progress_at >= PROGRESS_EVERY_S:
             self._progress_at = now
-            self._send({"progress": [text, done, total]})
+            self._send({"progress": [text + left, done, total]})
 
     def end(self, code: int) -> None:
         """Send the exit code."""

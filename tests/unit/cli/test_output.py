@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from syncd.cli import output
-from syncd.cli.output import ProgressDisplay, ProgressLine, print_table, table_lines
+from syncd.cli.output import ProgressDisplay, ProgressLine, ProgressPrinter, print_table, table_lines
 from syncd.cloudflare.gate import Gate
 
 
@@ -51,7 +51,6 @@ def test_the_bar_shows_the_part_that_is_done(
 async def test_the_progress_says_that_requests_wait_for_the_rate_limits(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output, "PLAIN_INTERVAL_S", 0.0)
     monkeypatch.setattr(output, "_WAIT_LOOK_S", 0.0)
     gate = Gate(0, 1)
     gate.hold(250.0)
@@ -62,9 +61,9 @@ async def test_the_progress_says_that_requests_wait_for_the_rate_limits(
 
     waiting = asyncio.create_task(request())
     try:
-        async with ProgressDisplay("docs", None, gate=gate).refreshed():
-            while not (said := capsys.readouterr().err):  # noqa: ASYNC110 - the display has no event for a line
+        async with ProgressDisplay("docs", ProgressPrinter(0.0), gate).refreshed():
+            while "waiting" not in (said := capsys.readouterr().err):  # noqa: ASYNC110 - the display has no event for a line
                 await asyncio.sleep(0)
     finally:
         waiting.cancel()
-    assert said.splitlines()[0] == "docs: listing the target, waiting 4 min for the rate limits"
+    assert said.splitlines()[-1] == "docs: listing the target, waiting 4 min for the rate limits"
