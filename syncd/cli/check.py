@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -39,18 +39,27 @@ if TYPE_CHECKING:
     from syncd.targets.base import Target, Usage
 
 
+Level = Literal["ok", "warn", "FAIL"]
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the output. remedy: how to fix it, unless it is ok."""
+    """One line of the output. remedy: how to fix it, unless it is ok. code: the exit code that it asks for."""
 
     what: str
-    level: Literal["ok", "warn", "FAIL"]
+    level: Level
     message: str
     remedy: str | None = None
+    code: int = EXIT_OK
+
+    def as_json(self) -> dict[str, str | None]:
+        """Return the finding as `check --json` prints it."""
+        return {"what": self.what, "level": self.level, "message": self.message, "remedy": self.remedy}
 
 
-_Result = tuple[Finding, int]
-"""A finding and the exit code that it asks for."""
+def _advice(what: str, message: str, remedy: str | None) -> Finding:
+    """Return a warning if there is a remedy."""
+    return Finding(what, "warn" if remedy else "ok", message, remedy)
 
 
 @command()
@@ -68,12 +77,10 @@ def check(
     It looks at config, token, account, targets, folders and watch limits, and changes nothing. Only --probe changes
     something: it uploads a throw-away item to each AI Search instance, deletes it, and stores what it learned.
     """
-    if excludes:
-        return _print_excludes(as_json=as_json)
-    if types:
-        from syncd.cli.file_types import print_types
+    if excludes or types:
+        from syncd.cli.file_types import print_excludes, print_types
 
-        return print_types(as_json=as_json)
+        return print_excludes(as_json=as_json) if excludes else print_types(as_json=as_json)
     if probe:
         from syncd.cli.probe import probe_targets
 
@@ -82,33 +89,17 @@ def check(
 
     async def collect() -> int:
         code = EXIT_OK
-        async for finding, failure in _check(options, mirrors):
+        async for finding in _check(options, mirrors):
             findings.append(finding)
             if not as_json:
                 _print(finding)
-            code = code or failure
+            code = code or finding.code
         return code
 
     code = run_async(collect())
     if as_json:
-        print_json({"checks": [asdict(finding) for finding in findings], "exit_code": code})
+        print_json({"checks": [finding.as_json() for finding in findings], "exit_code": code})
     return code
-
-
-def _print_excludes(*, as_json: bool) -> int:
-    """Print the built-in excludes by group. This needs no config and no network."""
-    from syncd.core.rules import GROUPS
-
-    if as_json:
-        print_json({"excludes": GROUPS, "exit_code": EXIT_OK})
-        return EXIT_OK
-    for group, patterns in GROUPS.items():
-        print_line(f"# {group}")
-        for pattern in patterns:
-            print_line(pattern)
-        print_line("")
-    print_line('# Case is ignored. To include such a file: exclude = ["!PATTERN"], or !PATTERN in a .syncdignore file.')
-    return EXIT_OK
 
 
 def _print(finding: Finding) -> None:
@@ -117,22 +108,22 @@ def _print(finding: Finding) -> None:
         print_line(f"{'':<28} → {finding.remedy}")
 
 
-async def _check(options: GlobalOptions, names: Sequence[str]) -> AsyncIterator[_Result]:
+async def _check(options: GlobalOptions, names: Sequence[str]) -> AsyncIterator[Finding]:
     try:
         config = options.load(warn=False)
         chosen = chosen_mirrors(config, names)
     except ConfigError as error:
         for line in error.lines:
-            yield Finding("config", "FAIL", line), EXIT_CONFIG
+            yield Finding("config", "FAIL", line, code=EXIT_CONFIG)
         return
-    yield Finding("config", "ok", f"{counted(len(config.mirrors), 'mirror')}: {', '.join(config.mirrors)}"), EXIT_OK
+    yield Finding("config", "ok", f"{counted(len(config.mirrors), 'mirror')}: {', '.join(config.mirrors)}")
     for file in options.exposed_files(config):
-        yield Finding("permissions", "warn", file.message, file.remedy), EXIT_OK
+        yield Finding("permissions", "warn", file.message, file.remedy)
     if config.notify.urls:
         yield _notices(config)
     config = config.with_mirrors(chosen)
-    for result in [*_check_state_dir(config), *_check_owners(config)]:
-        yield result
+    for finding in [*_check_state_dir(config), *_check_owners(config)]:
+        yield finding
     from syncd.service.build import open_session
 
     targets: dict[str, Target] = {}
@@ -143,38 +134,38 @@ async def _check(options: GlobalOptions, names: Sequence[str]) -> AsyncIterator[
             # The forecasts below use the targets without a connection.
             targets = {name: mirror.target for name, mirror in session.mirrors.items()}
             config, gate = session.config, session.transport.gate
-            async for result in _check_remote(session, usages):
-                yield result
+            async for finding in _check_remote(session, usages):
+                yield finding
     except SyncdError as error:
-        yield Finding("token", "FAIL", str(error)), error.exit_code
+        yield Finding("token", "FAIL", str(error), code=error.exit_code)
     for name in config.mirrors:
-        for result in _check_folder(config, name, targets.get(name), gate, usages.get(name, ())):
-            yield result
-    yield _check_daemon(config), EXIT_OK
+        for finding in _check_folder(config, name, targets.get(name), gate, usages.get(name, ())):
+            yield finding
+    yield _check_daemon(config)
 
 
 # -- state directory and owner marks
 
 
-def _check_state_dir(config: "Config") -> list[_Result]:
+def _check_state_dir(config: "Config") -> list[Finding]:
     """Return why no pass of this user can store its state, nothing if one can."""
     from syncd.state.directory import obstacle
 
     if (found := obstacle(config.state_dir)) is None:
         return []
     if found.for_all:
-        return [(Finding("state", "FAIL", found.message, found.remedy), EXIT_CONFIG)]
+        return [Finding("state", "FAIL", found.message, found.remedy, EXIT_CONFIG)]
     # A service may have another user, and another view of the file systems.
-    return [(Finding("state", "warn", f"this process can make no pass: {found.message}", found.remedy), EXIT_OK)]
+    return [Finding("state", "warn", f"this process can make no pass: {found.message}", found.remedy)]
 
 
-def _check_owners(config: "Config") -> list[_Result]:
+def _check_owners(config: "Config") -> list[Finding]:
     """Return the owner mark of each mirror, with a warning if entries of other owners have keys of it."""
     from syncd.state.db import open_state_to_read
 
     db = open_state_to_read(config.state_dir)
     with closing(db) if db else nullcontext():
-        return [(_check_owner(config, name, db), EXIT_OK) for name in config.mirrors]
+        return [_check_owner(config, name, db) for name in config.mirrors]
 
 
 def _check_owner(config: "Config", name: str, db: "sqlite3.Connection | None") -> Finding:
@@ -200,26 +191,26 @@ def _check_owner(config: "Config", name: str, db: "sqlite3.Connection | None") -
 # -- token and targets
 
 
-async def _check_remote(session: "Session", usages: "dict[str, Sequence[Usage]]") -> AsyncIterator[_Result]:
+async def _check_remote(session: "Session", usages: "dict[str, Sequence[Usage]]") -> AsyncIterator[Finding]:
     """Check token and targets, and fill in how much of the plan's ceilings each mirror uses."""
     try:
         network, status = await _contact(session)
     except (Halt, Retry) as error:
-        yield Finding("token", "FAIL", str(error)), error.exit_code
+        yield Finding("token", "FAIL", str(error), code=error.exit_code)
         return
     yield network
-    if network[0].level == "FAIL":
+    if network.level == "FAIL":
         return
     token = _token_finding(session, status)
     yield token
-    if token[0].level == "FAIL":
+    if token.level == "FAIL":
         return
     counted: set[str] = set()
     for name, mirror in session.mirrors.items():
         failed = False
-        async for result in _check_target(session, name):
-            yield result
-            failed = failed or result[1] != EXIT_OK
+        async for finding in _check_target(session, name):
+            yield finding
+            failed = failed or finding.code != EXIT_OK
         if failed:
             continue
         kind = session.config.mirrors[name].target.type
@@ -227,25 +218,25 @@ async def _check_remote(session: "Session", usages: "dict[str, Sequence[Usage]]"
             # The stores of the account are counted once for each kind of target.
             usages[name] = await mirror.target.usage(account=kind not in counted)
         except SyncdError as error:
-            yield Finding(f"{name}: capacity", "warn", f"unknown: {error}", "run syncd check again later"), EXIT_OK
+            yield Finding(f"{name}: capacity", "warn", f"unknown: {error}", "run syncd check again later")
         counted.add(kind)
 
 
-def _token_finding(session: "Session", status: "TokenStatus | None") -> _Result:
+def _token_finding(session: "Session", status: "TokenStatus | None") -> Finding:
     from syncd.config.schema import permissions
 
     if status is not None and status.status != "active":
         remedy = f"make a new token with {permissions(session.config)}"
-        return Finding("token", "FAIL", f"the token is {status.status}", remedy), EXIT_HALT
+        return Finding("token", "FAIL", f"the token is {status.status}", remedy, EXIT_HALT)
     if not session.transport.login.credentials.forms:
         message = f"shorter than {LEAST_SECRET} characters, so the log and messages do not hide it"
-        return Finding("token", "warn", message, "use a longer one; the secrets of Cloudflare are longer"), EXIT_OK
+        return Finding("token", "warn", message, "use a longer one; the secrets of Cloudflare are longer")
     if status is None:
-        return Finding("token", "ok", "global API key; an API token with only the needed permissions is safer"), EXIT_OK
-    return Finding("token", "ok", f"active ({status.kind} token)"), EXIT_OK
+        return Finding("token", "ok", "global API key; an API token with only the needed permissions is safer")
+    return Finding("token", "ok", f"active ({status.kind} token)")
 
 
-async def _contact(session: "Session") -> "tuple[_Result, TokenStatus | None]":
+async def _contact(session: "Session") -> "tuple[Finding, TokenStatus | None]":
     """Return the finding on the network and, if the API answers, the status of the token.
 
     Takes no longer than CONTACT_S. Raises Halt, or Retry for a failure of the API itself.
@@ -265,32 +256,31 @@ async def _contact(session: "Session") -> "tuple[_Result, TokenStatus | None]":
             fault = unanswered_fault(transport.base_url, transport.counters, error)
     host = transport.base_url.split("/")[2]
     if fault:
-        return (Finding("network", "FAIL", fault.message, fault.remedy), EXIT_UNREACHABLE), None
+        return Finding("network", "FAIL", fault.message, fault.remedy, EXIT_UNREACHABLE), None
     if wrong := clock_fault(transport.their_time):
-        return (Finding("clock", "warn", wrong.message, wrong.remedy), EXIT_OK), status
-    return (Finding("network", "ok", f"{host} can be reached"), EXIT_OK), status
+        return Finding("clock", "warn", wrong.message, wrong.remedy), status
+    return Finding("network", "ok", f"{host} can be reached"), status
 
 
-async def _check_target(session: "Session", name: str) -> AsyncIterator[_Result]:
+async def _check_target(session: "Session", name: str) -> AsyncIterator[Finding]:
     from syncd.cli.probe import learned_line
 
     mirror, what = session.mirrors[name], f"{name}: target"
     try:
-        yield Finding(what, "ok", await mirror.target.check()), EXIT_OK
+        yield Finding(what, "ok", await mirror.target.check())
         for advice in await mirror.target.advice():
-            level: Literal["ok", "warn"] = "warn" if advice.remedy else "ok"
-            yield Finding(f"{name}: {advice.about}", level, advice.message, advice.remedy), EXIT_OK
+            yield _advice(f"{name}: {advice.about}", advice.message, advice.remedy)
     except SyncdError as error:
         spec = session.config.mirrors[name].target.spec
         if isinstance(error, TargetMissing) and mirror.settings.create:
             remedy = "nothing to do: the first reconcile makes it (create = true)"
-            yield Finding(what, "warn", f"{spec} is not there yet", remedy), EXIT_OK
+            yield Finding(what, "warn", f"{spec} is not there yet", remedy)
         else:
-            yield Finding(what, "FAIL", f"{spec}: {error}"), error.exit_code
+            yield Finding(what, "FAIL", f"{spec}: {error}", code=error.exit_code)
     if learned := learned_line(session.config, name, session.db):
         message, counts = learned
         again = None if counts else "syncd check --probe"
-        yield Finding(f"{name}: probe", "ok" if counts else "warn", message, again), EXIT_OK
+        yield Finding(f"{name}: probe", "ok" if counts else "warn", message, again)
 
 
 # -- folder and daemon
@@ -298,7 +288,7 @@ async def _check_target(session: "Session", name: str) -> AsyncIterator[_Result]
 
 def _check_folder(
     config: "Config", name: str, target: "Target | None", gate: "Gate | None", usages: "Sequence[Usage]"
-) -> list[_Result]:
+) -> list[Finding]:
     from syncd.cli.survey import survey_of
     from syncd.queries.forecast import Growth, describe
     from syncd.service.build import build_tree
@@ -309,13 +299,13 @@ def _check_folder(
     try:
         tree.identity()
     except Halt as error:
-        return [(Finding(what, "FAIL", str(error)), EXIT_HALT)]
+        return [Finding(what, "FAIL", str(error), code=EXIT_HALT)]
     survey = survey_of(config, name, tree)
     folder, files = shown_path(section.path), counted(survey.files, "file")
     message = f"{folder}{shard_suffix(section.shard)}: {files} to mirror, {survey.problems} with a problem"
     if not survey.complete:
         remedy = f"let syncd read every directory under {folder}; until then nothing is deleted"
-        return [(Finding(what, "warn", message, remedy), EXIT_OK)]
+        return [Finding(what, "warn", message, remedy)]
     findings = [Finding(what, "ok", message), _check_watches(name, section)]
     findings += [Finding(what, "warn", f"{p.key}: {p.message}") for p in tree.protected.problems()]
     if section.target.type == "vectorize" and survey.html and not can_convert_html():
@@ -324,18 +314,16 @@ def _check_folder(
     if target and gate:
         findings.append(Finding(f"{name}: forecast", "ok", describe(survey, target, gate.seconds_for, gate.limit)))
     findings += _capacity(name, usages, Growth(survey.files - survey.known, survey.unsent))
-    forms = [_check_forms(name, tree.limits.forms, survey)] if tree.limits.forms else []
-    return [*((finding, EXIT_OK) for finding in findings), *forms]
+    return findings + ([_check_forms(name, tree.limits.forms, survey)] if tree.limits.forms else [])
 
 
-def _check_forms(name: str, forms: "Forms", survey: "FolderSurvey") -> _Result:
+def _check_forms(name: str, forms: "Forms", survey: "FolderSurvey") -> Finding:
     from syncd.queries.forecast import describe_forms
     from syncd.text.converter import CONVERT_REMEDY, converter_version
 
     missing = bool(forms.convert) and converter_version() is None
     what, message = f"{name}: convert", describe_forms(survey, forms, missing=missing)
-    found = Finding(what, "FAIL" if missing else "ok", message, CONVERT_REMEDY if missing else None)
-    return found, EXIT_CONFIG if missing else EXIT_OK
+    return Finding(what, "FAIL", message, CONVERT_REMEDY, EXIT_CONFIG) if missing else Finding(what, "ok", message)
 
 
 def _capacity(name: str, usages: "Sequence[Usage]", growth: "Growth") -> list[Finding]:
@@ -348,11 +336,10 @@ def _capacity(name: str, usages: "Sequence[Usage]", growth: "Growth") -> list[Fi
     findings = []
     for usage in usages:
         line, remedy = describe_usage(usage, growth)
-        level: Literal["ok", "warn"] = "warn" if remedy else "ok"
         if usage.of_account:
-            findings.append(Finding(usage.what, level, line.removeprefix(f"{usage.what}: "), remedy))
+            findings.append(_advice(usage.what, line.removeprefix(f"{usage.what}: "), remedy))
         else:
-            findings.append(Finding(f"{name}: capacity", level, line, remedy))
+            findings.append(_advice(f"{name}: capacity", line, remedy))
     return findings
 
 
@@ -369,16 +356,14 @@ def _check_watches(name: str, section: "MirrorConfig") -> Finding:
     return Finding(f"{name}: watch", "ok", f"watches needed: {folders}, allowed by inotify: {limit}")
 
 
-def _notices(config: "Config") -> _Result:
+def _notices(config: "Config") -> Finding:
     from syncd.service.outbox import check_urls
 
     try:
         check_urls([url.get_secret_value() for url in config.notify.urls])
     except ConfigError as error:
-        return Finding("notices", "FAIL", str(error)), EXIT_CONFIG
-    return Finding(
-        "notices", "ok", f"{counted(len(config.notify.urls), 'address')}; to try: syncd notify --test"
-    ), EXIT_OK
+        return Finding("notices", "FAIL", str(error), code=EXIT_CONFIG)
+    return Finding("notices", "ok", f"{counted(len(config.notify.urls), 'address')}; to try: syncd notify --test")
 
 
 def _check_daemon(config: "Config") -> Finding:
@@ -391,3 +376,7 @@ def _check_daemon(config: "Config") -> Finding:
         of = f", for {times.count(None)} of {len(times)} mirrors" if len(times) > 1 else ""
         return Finding("last reconcile", "warn", f"never{of}; daemon {daemon}", "syncd reconcile")
     return Finding("last reconcile", "ok", f"{min(times)}; daemon {daemon}")
+
+
+if TYPE_CHECKING:
+    from syncd.config.schema import Config

@@ -1,4 +1,4 @@
-"""check --types: the file types that each kind of target takes. It needs no config and no network."""
+"""check --types and --excludes: what each kind of target takes, and what is left out. Neither needs a config."""
 
 import textwrap
 from collections.abc import Iterator
@@ -79,3 +79,19 @@ def _lines(type_class: TypeClass) -> Iterator[str]:
         yield from textwrap.wrap(
             " ".join(type_class.extensions), _WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
         )
+
+
+def print_excludes(*, as_json: bool) -> int:
+    """Print the built-in excludes by group. Return the exit code."""
+    from syncd.core.rules import GROUPS
+
+    if as_json:
+        print_json({"excludes": GROUPS, "exit_code": EXIT_OK})
+        return EXIT_OK
+    for group, patterns in GROUPS.items():
+        print_line(f"# {group}")
+        for pattern in patterns:
+            print_line(pattern)
+        print_line("")
+    print_line('# Case is ignored. To include such a file: exclude = ["!PATTERN"], or !PATTERN in a .syncdignore file.')
+    return EXIT_OK
