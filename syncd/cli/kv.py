@@ -4,8 +4,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -42,6 +43,17 @@ _namespace_option = click.option(
 )
 
 
+def _pass_config(function: Callable[..., int]) -> Callable[..., int]:
+    """Pass the config, which may have no mirror, to a command as its first argument."""
+
+    @wraps(function)
+    def command(**arguments: Any) -> int:
+        options: GlobalOptions = click.get_current_context().obj
+        return function(options.load(account_only=True), **arguments)
+
+    return command
+
+
 @click.group("kv", cls=CommandGroup, no_args_is_help=True)
 def group() -> None:
     """Look at and change Workers KV by hand."""
@@ -52,14 +64,14 @@ def group() -> None:
 
 @group.command
 @as_json_option
-@click.pass_obj
-def namespaces(options: GlobalOptions, *, as_json: bool) -> int:
+@_pass_config
+def namespaces(config: "Config", *, as_json: bool) -> int:
     """List the namespaces of the account."""
 
     async def work(kv: "KV") -> list[tuple[str, str]]:
         return [(namespace.id, namespace.title) async for namespace in kv.iter_namespaces()]
 
-    rows = sorted(_with_account(options, work), key=lambda row: (row[1], row[0]))
+    rows = sorted(_with_account(config, work), key=lambda row: (row[1], row[0]))
     if as_json:
         print_json({"namespaces": [{"id": namespace_id, "title": title} for namespace_id, title in rows]})
     else:
@@ -70,8 +82,8 @@ def namespaces(options: GlobalOptions, *, as_json: bool) -> int:
 @group.command
 @_title_argument
 @as_json_option
-@click.pass_obj
-def create(options: GlobalOptions, title: str, *, as_json: bool) -> int:
+@_pass_config
+def create(config: "Config", title: str, *, as_json: bool) -> int:
     """Create a namespace."""
 
     async def work(kv: "KV") -> str:
@@ -80,7 +92,7 @@ def create(options: GlobalOptions, title: str, *, as_json: bool) -> int:
         except Conflict as error:
             raise _title_taken(title) from error
 
-    namespace_id = _with_account(options, work)
+    namespace_id = _with_account(config, work)
     _print_result(as_json=as_json, text=namespace_id, data={"id": namespace_id, "title": title})
     return EXIT_OK
 
@@ -89,8 +101,8 @@ def create(options: GlobalOptions, title: str, *, as_json: bool) -> int:
 @_namespace_argument
 @_title_argument
 @as_json_option
-@click.pass_obj
-def rename(options: GlobalOptions, namespace: str, title: str, *, as_json: bool) -> int:
+@_pass_config
+def rename(config: "Config", namespace: str, title: str, *, as_json: bool) -> int:
     """Give a namespace another title."""
 
     async def work(kv: "KV") -> str:
@@ -103,7 +115,7 @@ def rename(options: GlobalOptions, namespace: str, title: str, *, as_json: bool)
             raise _title_taken(title) from error
         return namespace_id
 
-    namespace_id = _with_account(options, work)
+    namespace_id = _with_account(config, work)
     _print_result(as_json=as_json, text=f"{namespace_id} is now {title}", data={"id": namespace_id, "title": title})
     return EXIT_OK
 
@@ -112,8 +124,8 @@ def rename(options: GlobalOptions, namespace: str, title: str, *, as_json: bool)
 @_namespace_argument
 @click.option("--yes", is_flag=True, help="Delete without a question.")
 @as_json_option
-@click.pass_obj
-def delete(options: GlobalOptions, namespace: str, *, yes: bool, as_json: bool) -> int:
+@_pass_config
+def delete(config: "Config", namespace: str, *, yes: bool, as_json: bool) -> int:
     """Delete a namespace and every key in it."""
     if not yes and not sys.stdin.isatty():
         raise ConfigError("this deletes a namespace with every key in it, and stdin is no terminal to ask: add --yes")
@@ -124,34 +136,26 @@ def delete(options: GlobalOptions, namespace: str, *, yes: bool, as_json: bool) 
         found = await kv.get_namespace(await find_by_id_or_title(kv, namespace))
         return found.id, found.title
 
-    namespace_id, title = _with_account(options, find)
+    namespace_id, title = _with_account(config, find)
     if not yes and not click.confirm(f"Delete the KV namespace {title!r} and every key in it?", err=True):
         print_note("nothing was deleted")
         return EXIT_PROBLEMS
-    with _log_deletes(options, f"kv:{namespace_id}", ["*"]) as record_deletes:
-        _with_account(options, lambda kv: kv.delete_namespace(namespace_id))
+    with _log_deletes(config, f"kv:{namespace_id}", ["*"]) as record_deletes:
+        _with_account(config, lambda kv: kv.delete_namespace(namespace_id))
         record_deletes(["*"])
     _print_result(as_json=as_json, text=f"deleted {title}", data={"id": namespace_id, "title": title})
     return EXIT_OK
 
 
-def _with_account(options: GlobalOptions, work: "Callable[[KV], Awaitable[_T]]") -> _T:
-    config = options.load(account_only=True)
-
+def _with_account(config: "Config", work: "Callable[[KV], Awaitable[_T]]") -> _T:
     async def run() -> _T:
-        async with _open_account(config) as kv:
-            return await work(kv)
+        from syncd.cloudflare.kv import KV
+        from syncd.service.build import open_transport
+
+        async with open_transport(config) as transport:
+            return await work(KV(transport))
 
     return run_async(run())
-
-
-@asynccontextmanager
-async def _open_account(config: "Config") -> "AsyncIterator[KV]":
-    from syncd.cloudflare.kv import KV
-    from syncd.service.build import open_transport
-
-    async with open_transport(config) as transport:
-        yield KV(transport)
 
 
 def _title_taken(title: str) -> Conflict:
@@ -165,8 +169,8 @@ def _title_taken(title: str) -> Conflict:
 @click.option("--prefix", metavar="P", default="", show_default=False, help="List only keys that begin with this text.")
 @_namespace_option
 @as_json_option
-@click.pass_obj
-def keys(options: GlobalOptions, prefix: str, namespace: str | None, *, as_json: bool) -> int:
+@_pass_config
+def keys(config: "Config", prefix: str, namespace: str | None, *, as_json: bool) -> int:
     """List keys with metadata and expiration."""
 
     async def work(kv: "KVNamespace") -> list[dict[str, Any]]:
@@ -175,7 +179,7 @@ def keys(options: GlobalOptions, prefix: str, namespace: str | None, *, as_json:
             async for key in kv.iter_keys(prefix)
         ]
 
-    rows = _with_namespace(options, namespace, work)
+    rows = _with_namespace(config, namespace, work)
     if as_json:
         print_json({"keys": rows})
     else:
@@ -189,8 +193,8 @@ def keys(options: GlobalOptions, prefix: str, namespace: str | None, *, as_json:
 @group.command
 @_key_argument
 @_namespace_option
-@click.pass_obj
-def get(options: GlobalOptions, key: str, namespace: str | None) -> int:
+@_pass_config
+def get(config: "Config", key: str, namespace: str | None) -> int:
     """Write a value to stdout, byte for byte.
 
     Control characters are escaped if stdout is a terminal.
@@ -199,7 +203,7 @@ def get(options: GlobalOptions, key: str, namespace: str | None) -> int:
     async def work(kv: "KVNamespace") -> bytes:
         return await _existing(key, kv.read_value(key))
 
-    content = _with_namespace(options, namespace, work)
+    content = _with_namespace(config, namespace, work)
     sys.stdout.flush()
     if sys.stdout.isatty():
         content = "\n".join(map(printable, content.decode("utf-8", "backslashreplace").split("\n"))).encode()
@@ -212,10 +216,10 @@ def get(options: GlobalOptions, key: str, namespace: str | None) -> int:
 @_key_argument
 @_namespace_option
 @as_json_option
-@click.pass_obj
-def meta(options: GlobalOptions, key: str, namespace: str | None, *, as_json: bool) -> int:
+@_pass_config
+def meta(config: "Config", key: str, namespace: str | None, *, as_json: bool) -> int:
     """Show the metadata of a key."""
-    metadata = _with_namespace(options, namespace, lambda kv: _existing(key, kv.read_metadata(key)))
+    metadata = _with_namespace(config, namespace, lambda kv: _existing(key, kv.read_metadata(key)))
     if as_json:
         print_json({"key": key, "metadata": metadata})
     elif isinstance(metadata, dict):
@@ -235,9 +239,9 @@ def meta(options: GlobalOptions, key: str, namespace: str | None, *, as_json: bo
 @click.option("--expiration-ttl", metavar="TIME", type=Duration(60), help="Time until the key expires, such as 1h.")
 @_namespace_option
 @as_json_option
-@click.pass_obj
+@_pass_config
 def put(  # noqa: PLR0913 - the options of the command
-    options: GlobalOptions,
+    config: "Config",
     key: str,
     file: Path,
     metadata: str | None,
@@ -255,7 +259,7 @@ def put(  # noqa: PLR0913 - the options of the command
             key, content, fields, expiration_ttl=None if expiration_ttl is None else int(expiration_ttl)
         )
 
-    _with_namespace(options, namespace, work)
+    _with_namespace(config, namespace, work)
     text = f"stored {key}, {shown_size(len(content))}"
     _print_result(as_json=as_json, text=text, data={"key": key, "bytes": len(content)})
     return EXIT_OK
@@ -265,13 +269,13 @@ def put(  # noqa: PLR0913 - the options of the command
 @click.argument("names", metavar="KEY...", nargs=-1, required=True, help="The keys.")
 @_namespace_option
 @as_json_option
-@click.pass_obj
-def rm(options: GlobalOptions, names: tuple[str, ...], namespace: str | None, *, as_json: bool) -> int:
+@_pass_config
+def rm(config: "Config", names: tuple[str, ...], namespace: str | None, *, as_json: bool) -> int:
     """Remove keys. A key that is absent counts as removed."""
     wanted = list(dict.fromkeys(names))
-    namespace = namespace or _only_namespace(options.load(account_only=True))
-    with _log_deletes(options, f"kv:{namespace}", wanted) as record_deletes:
-        failed = _with_namespace(options, namespace, lambda kv: remove_keys(kv, wanted))
+    namespace = namespace or _only_namespace(config)
+    with _log_deletes(config, f"kv:{namespace}", wanted) as record_deletes:
+        failed = _with_namespace(config, namespace, lambda kv: remove_keys(kv, wanted))
         removed = [key for key in wanted if key not in failed]
         record_deletes(removed)
     for key, error in failed.items():
@@ -300,17 +304,15 @@ async def remove_keys(kv: "KVNamespace", wanted: Sequence[str]) -> dict[str, Syn
     return failed
 
 
-def _with_namespace(options: GlobalOptions, given: str | None, work: "Callable[[KVNamespace], Awaitable[_T]]") -> _T:
-    config = options.load(account_only=True)
+def _with_namespace(config: "Config", given: str | None, work: "Callable[[KVNamespace], Awaitable[_T]]") -> _T:
+    name = given or _only_namespace(config)
 
-    async def run() -> _T:
+    async def in_namespace(kv: "KV") -> _T:
         from syncd.cloudflare.kv import KVNamespace, find_by_id_or_title
 
-        name = given or _only_namespace(config)
-        async with _open_account(config) as kv:
-            return await work(KVNamespace(kv.transport, await find_by_id_or_title(kv, name)))
+        return await work(KVNamespace(kv.transport, await find_by_id_or_title(kv, name)))
 
-    return run_async(run())
+    return _with_account(config, in_namespace)
 
 
 def _only_namespace(config: "Config") -> str:
@@ -370,7 +372,7 @@ def _read_value(file: Path) -> bytes:
 
 
 @contextmanager
-def _log_deletes(options: GlobalOptions, target: str, keys: Sequence[str]) -> Iterator[Callable[[Sequence[str]], None]]:
+def _log_deletes(config: "Config", target: str, keys: Sequence[str]) -> Iterator[Callable[[Sequence[str]], None]]:
     """Yield a function that adds deleted keys to the delete log. It does nothing if the state cannot be written.
 
     keys: the keys about to be deleted; "*" is the whole namespace.
@@ -378,16 +380,15 @@ def _log_deletes(options: GlobalOptions, target: str, keys: Sequence[str]) -> It
     from syncd.core.plan import removal_log_entry
     from syncd.state.deletions import DeleteLog
 
-    state_dir = options.load(account_only=True).state_dir
     lines = {
         key: {"mirror": "", "target": target}
         | removal_log_entry(key, key, "by_hand", "a person deleted it by syncd kv")
         for key in keys
     }
-    if not os.access(state_dir, os.W_OK | os.X_OK):
+    if not os.access(config.state_dir, os.W_OK | os.X_OK):
         yield lambda _: None
         return
-    with DeleteLog(state_dir).writing(lines.values()) as log:
+    with DeleteLog(config.state_dir).writing(lines.values()) as log:
 
         def record_deletes(deleted: Sequence[str]) -> None:
             for key in deleted:

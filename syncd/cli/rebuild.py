@@ -1,6 +1,7 @@
 """rebuild: fill a second target with other settings, compare it with the first, and switch to it."""
 
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,33 +42,25 @@ _TOP = 10
 
 @dataclass(frozen=True, slots=True)
 class _Filled:
-    """The end of a fill. worse: the problems that only the second target has. requests: of this command."""
+    """The end of a fill.
+
+    worse: the problems that only the second target has. requests: of this command. searches: of both targets, None
+    without questions.
+    """
 
     first: "Side"
     second: "Side"
     worse: "list[Problem]"
     report: "Report"
     requests: int
-    retrieval: "_Retrieval | None"
-
-
-@dataclass(frozen=True, slots=True)
-class _Retrieval:
-    """The results of the searches of both targets."""
-
-    first: "Measurement"
-    second: "Measurement"
+    searches: "tuple[Measurement, Measurement] | None"
 
     @property
-    def comparison(self) -> "Comparison":
-        """The differences of the second target from the first."""
+    def comparison(self) -> "Comparison | None":
+        """The differences of the answers of the second target from those of the first."""
         from syncd.queries.retrieval import compare
 
-        before, now = (
-            {(question.query, question.key): result for question, result in search.measured}
-            for search in (self.first, self.second)
-        )
-        return compare(before, now)
+        return compare(*(search.named() for search in self.searches)) if self.searches else None
 
 
 @command()
@@ -124,50 +117,47 @@ def rebuild(  # noqa: PLR0913 - the options of the command
     if drop_old:
         return run_async(_drop_old(options, config, mirror, force=force))
     return run_async(
-        _rebuild(options, config, _Wanted(mirror, into, settings, queries, switch=switch, force=force, as_json=as_json))
+        _rebuild(options, config, mirror, into, settings, queries, switch=switch, force=force, as_json=as_json)
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """The arguments of one command."""
-
-    mirror: str
-    into: str | None
-    settings: tuple[str, ...]
-    queries: Path | None
-    switch: bool
-    force: bool
-    as_json: bool
-
-
-async def _rebuild(options: GlobalOptions, config: "Config", wanted: _Wanted) -> int:
+async def _rebuild(  # noqa: PLR0913 - the options of the command
+    options: GlobalOptions,
+    config: "Config",
+    name: str,
+    into: str | None,
+    settings: Sequence[str],
+    queries: Path | None,
+    *,
+    switch: bool,
+    force: bool,
+    as_json: bool,
+) -> int:
     from syncd.service.build import open_session
     from syncd.service.rebuild import check_second, is_configured, is_known, second_target
 
-    name = wanted.mirror
     async with open_session(config, [name], read_only=True) as session:
-        rebuild = second_target(session, name, wanted.into, wanted.settings)
-        if is_configured(rebuild) and wanted.switch:
+        rebuild = second_target(session, name, into, settings)
+        if is_configured(rebuild) and switch:
             # An earlier command was killed after it had changed the config.
-            await _take_effect(options, config, rebuild, as_json=wanted.as_json)
+            await _take_effect(options, config, rebuild, as_json=as_json)
             return EXIT_OK
         check_second(session.config, rebuild)
         if not is_known(session, name):
             raise ConfigError(f"mirror {name} has made no full pass yet; make one first: syncd reconcile {name}")
-        questions = _questions(session, name, wanted.queries)
-        filled = await _fill(options, session, rebuild, questions, force=wanted.force)
-    if not wanted.as_json:
+        questions = _questions(session, name, queries)
+        filled = await _fill(options, session, rebuild, questions, force=force)
+    if not as_json:
         _print_filled(filled)
     fault = _fault(name, filled)
-    switches = wanted.switch and not fault
+    switches = switch and not fault
     if switches:
-        fault = await _switch(options, rebuild, as_json=wanted.as_json)
-    if wanted.as_json:
+        fault = await _switch(options, rebuild, as_json=as_json)
+    if as_json:
         print_json(_filled_object(name, filled, fault, switched=switches and not fault))
     elif fault:
         print_error(str(fault))
-    elif not wanted.switch:
+    elif not switch:
         print_line(f"the second target is in step; to use it: syncd rebuild {name} --switch")
     return fault.exit_code if fault else EXIT_OK
 
@@ -202,16 +192,16 @@ async def _fill(
             async with display.refreshed():
                 await fill(mirror, display, reports, force=force)
             used = counters.requests - before
-            retrieval = None
+            searches = None
             if questions and not reports[-1].error:
-                retrieval = await _ask_both(questions, session.mirrors[rebuild.name], mirror, display)
+                searches = await _ask_both(questions, session.mirrors[rebuild.name], mirror, display)
         first, second = first_side(session.config, rebuild), side_of(mirror.journal, rebuild.second)
-    return _Filled(first, second, worse(rebuild.name, first, second), reports[-1], used, retrieval)
+    return _Filled(first, second, worse(rebuild.name, first, second), reports[-1], used, searches)
 
 
 async def _ask_both(
     questions: "list[Question]", first: "Mirror", second: "Mirror", display: ProgressDisplay
-) -> _Retrieval:
+) -> "tuple[Measurement, Measurement]":
     from syncd.queries.retrieval import Measurement, ask_questions
 
     searches = Measurement(questions, _TOP), Measurement(questions, _TOP)
@@ -222,7 +212,7 @@ async def _ask_both(
 
     for mirror, search in zip((first, second), searches, strict=True):
         await ask_questions(mirror, search, show)
-    return _Retrieval(*searches)
+    return searches
 
 
 def _interruption(reports: "list[Report]") -> str:
@@ -242,9 +232,9 @@ def _print_filled(filled: _Filled) -> None:
         print_line("only in the second target:")
         print_table(("", "", ""), [(f"  {p.kind}", p.key, p.message) for p in filled.worse[:_PROBLEMS_SHOWN]])
     print_line(f"{counted(filled.requests, 'request')} for the second target")
-    if filled.retrieval:
-        print_line(f"{counted(len(filled.retrieval.first.questions), 'question')}:")
-        print_comparison(filled.retrieval.comparison, _TOP)
+    if filled.searches and (compared := filled.comparison):
+        print_line(f"{counted(len(filled.searches[0].questions), 'question')}:")
+        print_comparison(compared, _TOP)
 
 
 def _filled_object(name: str, filled: _Filled, fault: SyncdError | None, *, switched: bool) -> dict[str, Any]:
@@ -258,15 +248,14 @@ def _filled_object(name: str, filled: _Filled, fault: SyncdError | None, *, swit
         "second": side(filled.second),
         "new_problems": [asdict(problem) for problem in filled.worse],
         "switched": switched,
-        **({"retrieval": _retrieval_object(filled.retrieval)} if filled.retrieval else {}),
+        **({"retrieval": _comparison_object(compared)} if (compared := filled.comparison) else {}),
         **({"error": shown(str(fault))} if fault else {}),
         "requests": filled.requests,
         "exit_code": fault.exit_code if fault else EXIT_OK,
     }
 
 
-def _retrieval_object(retrieval: _Retrieval) -> dict[str, Any]:
-    compared = retrieval.comparison
+def _comparison_object(compared: "Comparison") -> dict[str, Any]:
     return {
         "first": asdict(compared.before),
         "second": asdict(compared.now),
@@ -289,16 +278,16 @@ def _fault(name: str, filled: _Filled) -> SyncdError | None:
         return _Stopped(
             f"the second target has {problems} that the first does not have; solve them before a switch", EXIT_PROBLEMS
         )
-    return _retrieval_fault(name, filled.retrieval) if filled.retrieval else None
+    return _search_fault(name, *filled.searches) if filled.searches else None
 
 
-def _retrieval_fault(name: str, retrieval: _Retrieval) -> SyncdError | None:
+def _search_fault(name: str, first: "Measurement", second: "Measurement") -> SyncdError | None:
     """Return why the answers of the second target do not suffice: a search failed, or it finds less than the first."""
-    for search in (retrieval.first, retrieval.second):
+    for search in (first, second):
         errors = [search.error, *(answer.error for answer in search.answers)]
         if error := next((error for error in errors if error), None):
             return error
-    before, now = retrieval.first.figures, retrieval.second.figures
+    before, now = first.figures, second.figures
     if (now.found, now.texts_found) >= (before.found, before.texts_found):
         return None
     return _Stopped(

@@ -38,7 +38,7 @@ from syncd.service import signals
 if TYPE_CHECKING:
     from syncd.config.schema import Config
     from syncd.queries.questions import MirrorQuestions
-    from syncd.queries.retrieval import Comparison
+    from syncd.queries.retrieval import Comparison, Measurement
     from syncd.queries.saved_run import SavedRun, SavePlace
     from syncd.queries.verify import Verdict
     from syncd.service.build import Session
@@ -60,46 +60,46 @@ class _Share(click.FloatRange):
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Search:
-    """The questions to the search of the targets, and the use of the answers.
+@dataclass(slots=True)
+class _Run:
+    """One run of the command.
 
-    top: the number of hits that count. names_found: also print the questions that found their file.
+    names: the chosen mirrors. top: the number of hits that count. min_hit: the share of the questions that must find
+    their file, None for all. names_found: also print the questions that found their file. verdicts: the results by
+    mirror, which grow.
     """
 
+    config: "Config"
+    names: Sequence[str]
     questions: "MirrorQuestions"
     top: int
     min_hit: float | None
     names_found: bool
-    save: "SavePlace | None" = None
-    against: "SavedRun | None" = None
-
-
-@dataclass(slots=True)
-class _Run:
-    """One run of the command. names: the chosen mirrors. verdicts: the results by mirror, which grow."""
-
-    options: GlobalOptions
-    config: "Config"
-    names: Sequence[str]
-    search: _Search
+    save: "SavePlace | None"
+    against: "SavedRun | None"
     deep: bool
     as_json: bool
+    quiet: bool
     verdicts: "dict[str, Verdict]" = field(default_factory=dict)
 
     @property
     def questions_only(self) -> bool:
         """Whether the folder is not compared: a smoke test costs one request for each question."""
-        return bool(self.search.questions) and not self.deep
+        return bool(self.questions) and not self.deep
+
+    @property
+    def searches(self) -> "dict[str, Measurement]":
+        """The questions to each mirror that was asked, and their answers."""
+        return {name: verdict.search for name, verdict in self.verdicts.items() if verdict.search}
 
     @property
     def asked(self) -> int:
         """The number of questions that were answered or failed."""
-        return sum(len(verdict.search.found) for verdict in self.verdicts.values() if verdict.search)
+        return sum(len(search.found) for search in self.searches.values())
 
     def describe(self) -> str:
         """Return the text for an interrupted run: how much of it was done."""
-        total = sum(map(len, self.search.questions.values()))
+        total = sum(map(len, self.questions.values()))
         asked = f"{self.asked} of {counted(total, 'question')} asked; " if total else ""
         return f"verify: {asked}nothing was changed"
 
@@ -165,8 +165,22 @@ def verify(  # noqa: PLR0913 - the options of the command
     config = options.load()
     names = chosen_mirrors(config, mirrors)
     questions = _questions(config, mirrors, query, expect, queries)
-    search = _with_files(_Search(questions, top, min_hit, names_found=not queries), save, against)
-    run = _Run(options, config, names, search, deep, as_json)
+    from syncd.queries.saved_run import SavePlace, read_saved_run
+
+    run = _Run(
+        config,
+        names,
+        questions,
+        top,
+        min_hit,
+        names_found=not queries,
+        # The files are checked before anything is asked.
+        save=SavePlace(save) if save else None,
+        against=read_saved_run(against, top) if against else None,
+        deep=deep,
+        as_json=as_json,
+        quiet=options.quiet,
+    )
     signals.describe_with(run.describe)
     try:
         run_async(_verify(run))
@@ -195,28 +209,15 @@ def _questions(
     return questions_of_options(config, mirrors, query, expect)
 
 
-def _with_files(search: _Search, save: Path | None, against: Path | None) -> _Search:
-    """Return the search with its files, which are checked before anything is asked."""
-    if not save and not against:
-        return search
-    from syncd.queries.saved_run import SavePlace, read_saved_run
-
-    return replace(
-        search,
-        save=SavePlace(save) if save else None,
-        against=read_saved_run(against, search.top) if against else None,
-    )
-
-
 async def _verify(run: _Run) -> None:
     from syncd.queries.verify import Verdict, verify
     from syncd.service.build import open_session
 
-    names = list(run.search.questions) if run.questions_only else run.names
+    names = list(run.questions) if run.questions_only else run.names
     async with open_session(run.config, names, read_only=True) as session:
         run.verdicts.update({name: Verdict(run.deep, compared=False) for name in session.mirrors})
-        with progress(quiet=run.options.quiet) as bar:
-            for name in run.search.questions:
+        with progress(quiet=run.quiet) as bar:
+            for name in run.questions:
                 await _ask(run, session, name, bar)
             for name, mirror in session.mirrors.items() if not run.questions_only else ():
                 search = run.verdicts[name].search
@@ -229,7 +230,7 @@ async def _verify(run: _Run) -> None:
 async def _ask(run: _Run, session: "Session", name: str, bar: Bar) -> None:
     from syncd.queries.retrieval import Measurement, ask_questions
 
-    search = Measurement(run.search.questions[name], run.search.top, run.search.min_hit)
+    search = Measurement(run.questions[name], run.top, run.min_hit)
     run.verdicts[name].search = search
     async with ProgressDisplay(name, bar, session.transport.gate, first=_ASKING).refreshed() as display:
         await ask_questions(
@@ -241,14 +242,16 @@ async def _ask(run: _Run, session: "Session", name: str, bar: Bar) -> None:
 
 def _comparisons(run: _Run) -> "dict[str, Comparison]":
     """Return the comparison of each mirror whose earlier results are known."""
-    if not run.search.against:
+    if not run.against:
         return {}
-    from syncd.queries.saved_run import comparison
+    from syncd.queries.retrieval import compare
 
-    asked = {name: verdict.search for name, verdict in run.verdicts.items() if verdict.search}
-    before = {name: run.search.against.of(name, len(asked)) for name in asked}
+    searches = run.searches
+    before = {name: run.against.of(name, len(searches)) for name in searches}
     return {
-        name: comparison(run.config, name, search, saved) for name, search in asked.items() if (saved := before[name])
+        name: compare(saved.results, search.named(run.config.mirrors[name].key_prefix))
+        for name, search in searches.items()
+        if (saved := before[name])
     }
 
 
@@ -257,17 +260,16 @@ def _save(run: _Run) -> None:
 
     A later comparison could not notice that such a question got worse.
     """
-    if not run.search.save:
+    if not run.save:
         return
     from syncd.core.plain_text import utc_time
     from syncd.queries.saved_run import saved_run_of
 
-    searches = {name: verdict.search for name, verdict in run.verdicts.items() if verdict.search}
-    left = sum(result.failed for search in searches.values() for _, result in search.measured)
+    left = sum(result.failed for search in run.searches.values() for _, result in search.measured)
     if left:
         print_error(f"the results are not saved, because {counted(left, 'question')} got no answer")
         return
-    run.search.save.write(saved_run_of(run.config, searches, run.search.top, utc_time(time.time())))
+    run.save.write(saved_run_of(run.config, run.searches, run.top, utc_time(time.time())))
 
 
 # -- printing
@@ -285,14 +287,14 @@ def _print_results(run: _Run, code: int) -> None:
     for name, verdict in run.verdicts.items():
         print_line(f"{name}{shard_suffix(run.config.mirrors[name].shard)}: {_headline(verdict)}")
         if verdict.search:
-            print_answers(verdict.search, found=run.search.names_found)
+            print_answers(verdict.search, found=run.names_found)
         if verdict.differences:
             print_table(("", "", ""), [(f"  {d.difference}", d.key, d.message) for d in verdict.differences])
         if verdict.error:
             print_error(str(verdict.error))
         if compared := comparisons.get(name):
-            print_comparison(compared, run.search.top)
-        elif run.search.against and verdict.search:
+            print_comparison(compared, run.top)
+        elif run.against and verdict.search:
             print_note(f"{name}: the file of --against has no results of this mirror")
 
 

@@ -210,6 +210,10 @@ class Measurement:
         """The result of each question. A question that was not asked counts as one whose search failed."""
         return [(question, _measured(self.found.get(number))) for number, question in enumerate(self.questions)]
 
+    def named(self, prefix: str = "") -> dict[Named, Measured]:
+        """Return the result of each question by its query and expected path. prefix: the beginning of every key."""
+        return {(question.query, question.key.removeprefix(prefix)): result for question, result in self.measured}
+
     @property
     def figures(self) -> Figures:
         """The figures of the answers so far."""

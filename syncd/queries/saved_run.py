@@ -14,7 +14,7 @@ from syncd.config.file import at_home
 from syncd.config.schema import Config
 from syncd.core.errors import ConfigError
 from syncd.core.keys import shown_path
-from syncd.queries.retrieval import Comparison, Measured, Measurement, Named, compare
+from syncd.queries.retrieval import Measured, Measurement, Named
 
 MOST_BYTES = 64 * 1024 * 1024
 """The largest file that is read (our own limit)."""
@@ -41,7 +41,7 @@ class SavedMirror(_Model):
     queries: list[SavedQuestion]
 
     @property
-    def measured(self) -> dict[Named, Measured]:
+    def results(self) -> dict[Named, Measured]:
         """The result of each question."""
         return {(each.query, each.expect): Measured(each.rank, each.answered) for each in self.queries}
 
@@ -82,13 +82,6 @@ def saved_run_of(config: Config, searches: Mapping[str, Measurement], top: int, 
         ]
         mirrors[name] = SavedMirror(target=config.mirrors[name].target.spec, queries=queries)
     return SavedRun(time=time, top=top, mirrors=mirrors)
-
-
-def comparison(config: Config, name: str, search: Measurement, before: SavedMirror) -> Comparison:
-    """Return what got better and worse since the results were saved."""
-    prefix = config.mirrors[name].key_prefix
-    now = {(question.query, question.key.removeprefix(prefix)): result for question, result in search.measured}
-    return compare(before.measured, now)
 
 
 # -- the file
