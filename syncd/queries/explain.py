@@ -142,7 +142,7 @@ def _indexed(record: Record) -> Facts:
 def _replacement(db: sqlite3.Connection, name: str, record: Record | None, local: Local) -> Facts:
     if local is None and record:
         delete = Delete(record.key, "stale", "", record.ref, record.checksum)
-        for replacement in replacements_of(db, name, [delete]).values():
+        for replacement in replacements_of(Journal(db, name), [delete]).values():
             yield "waits", f"until {shown(replacement.key)}, which has the same content, is searchable"
 
 

@@ -15,7 +15,6 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from syncd.core.errors import StateHalt
@@ -40,9 +39,6 @@ _STAYS = (
 )
 # A copy that was written later than the absent entry means that the file was moved. One copy counts for one file.
 _COPIES = f"(SELECT count(*) FROM record WHERE {_STAYS} AND record.pass_id > gone.wrote)"
-
-
-_NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 class Absence(NamedTuple):
@@ -149,13 +145,13 @@ class Absences(MirrorRows):
         """Mark the copy under this key as used, after the delete that it counts for."""
         self._run("UPDATE record SET pass_id = 0 WHERE mirror = ? AND key = ?", key)
 
-    def count_lost(self, to_come: Mapping[str, int] = _NOTHING) -> int:
+    def count_lost(self, to_come: Mapping[str, int] | None = None) -> int:
         """Return the number of deletes, done or pending, that have neither a later copy nor an upload to wait for.
 
         to_come: checksum -> number of files that will be uploaded with it.
         """
         with transaction(self._db):
-            self._note(to_come)
+            self._note(to_come or {})
             return self._count(
                 "SELECT coalesce(sum(CASE WHEN checksum IS NULL THEN going"
                 f" ELSE max(0, going - {_COPIES} - coalesce((SELECT number FROM temp.content"

@@ -36,7 +36,6 @@ _PRUNE_KEY = (
     "DELETE FROM history WHERE mirror = ?1 AND key = ?2 AND number <="
     " (SELECT max(number) FROM history WHERE mirror = ?1 AND key = ?2) - ?3"
 )
-_STOPPED = "stopped"
 
 
 class PastAction(NamedTuple):
@@ -186,18 +185,15 @@ def _since(kinds: Collection[str]) -> str:
     return f"FROM history WHERE mirror = ? AND at >= ? AND (action IN ({marks(kinds)}){failed})"
 
 
-def _changed(ended: PastPass) -> bool:
-    return any(ended.counts.get(kind) for kind in ("put", "delete", "adopt", "forget", "failed"))
-
-
 def _is_repeated(last: PastPass, ended: PastPass) -> bool:
     """Return whether both passes stopped for the same reason and changed nothing."""
-    return (
-        (last.outcome, last.detail, last.keys) == (ended.outcome, ended.detail, ended.keys)
-        and last.outcome == _STOPPED
-        and not _changed(last)
-        and not _changed(ended)
-    )
+    same = (last.outcome, last.detail, last.keys) == (
+        "stopped",
+        ended.detail,
+        ended.keys,
+    ) and ended.outcome == "stopped"
+    kinds = ("put", "delete", "adopt", "forget", "failed")
+    return same and not any(each.counts.get(kind) for each in (last, ended) for kind in kinds)
 
 
 # -- the present state
@@ -245,10 +241,6 @@ def stored_state(meta: Meta) -> dict[str, Any]:
     return meta.values("state")
 
 
-_DAEMON = "daemon"
-_CONTACT = "contact"
-
-
 class Presence(NamedTuple):
     """The last sign of life of a daemon. at: seconds since the epoch. ended: whether it ended by itself."""
 
@@ -258,22 +250,22 @@ class Presence(NamedTuple):
 
 def keep_presence(db: sqlite3.Connection, now: float, *, ended: bool = False) -> None:
     """Note that the daemon of this process is alive, or that it ends."""
-    Meta(db, "").set(_DAEMON, {"at": round(now, 1), "ended": ended})
+    Meta(db, "").set("daemon", {"at": round(now, 1), "ended": ended})
 
 
 def last_presence(db: sqlite3.Connection) -> Presence | None:
     """Return the last sign of life of a daemon, None if there was never one."""
-    stored = Meta(db, "").values(_DAEMON)
+    stored = Meta(db, "").values("daemon")
     return Presence(float(stored["at"]), bool(stored["ended"])) if stored else None
 
 
 def keep_contact(meta: Meta, at: float | None) -> None:
     """Store when the remote last answered a request of a mirror. None changes nothing."""
     if at is not None and last_contact(meta) != round(at):
-        meta.set(_CONTACT, round(at))
+        meta.set("contact", round(at))
 
 
 def last_contact(meta: Meta) -> float | None:
     """Return when the remote last answered a request of a mirror (seconds since the epoch), None for never."""
-    stored = meta.get(_CONTACT)
+    stored = meta.get("contact")
     return stored if isinstance(stored, (int, float)) else None

@@ -199,18 +199,17 @@ class IndexRows(RecordRows):
             return self._records(f"{waiting} ORDER BY written_at DESC LIMIT ?", limit)
         return self._records(f"{waiting} AND key > ? ORDER BY key LIMIT ?", after, limit)
 
-    def unsearchable(self, keys: Sequence[str], checksums: Sequence[str]) -> list[tuple[Any, ...]]:
-        """Return key, ref, checksum, written_at and status of records that a search does not find yet, oldest first.
+    def unsearchable(self, keys: Sequence[str], checksums: Sequence[str]) -> list[Record]:
+        """Return records that a search does not find yet, oldest first.
 
         They have one of the keys, or one of the checksums and no error. At most some hundred of each.
         """
-        return self._run(
-            "SELECT key, ref, checksum, written_at, status FROM record"
-            " WHERE mirror = ? AND status IN ('queued', 'running', 'outdated', 'error')"
+        return self._records(
+            "record WHERE mirror = ? AND status IN ('queued', 'running', 'outdated', 'error')"
             f" AND (key IN ({marks(keys)}) OR status <> 'error' AND checksum IN ({marks(checksums)}))"
             " ORDER BY written_at",
             *(*keys, *checksums),
-        ).fetchall()
+        )
 
     def mark_all_completed(self, now: float, lag_s: float) -> None:
         """Mark every record as indexed, except for records that were written within `lag_s` of now."""

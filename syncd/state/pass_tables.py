@@ -170,13 +170,16 @@ class Summary(NamedTuple):
     ours: int
 
 
-class LocalTable:
-    """The local files of one pass. files: the number of files."""
-
+class _Table:
     def __init__(self, db: sqlite3.Connection, pass_id: int) -> None:
         self._db = db
         self._pass_id = pass_id
-        self.files = 0
+
+
+class LocalTable(_Table):
+    """The local files of one pass. files: the number of files."""
+
+    files = 0
 
     def add(self, items: Sequence[Item]) -> None:
         """Add files without their checksums."""
@@ -202,18 +205,15 @@ class LocalTable:
             )
 
 
-class RemoteTable:
+class RemoteTable(_Table):
     """The remote entries of one pass, from the listing of the target or from the journal.
 
     hidden: the number of listed entries that were left out because this mirror has deleted them. recorded: the number
     of entries that come from records.
     """
 
-    def __init__(self, db: sqlite3.Connection, pass_id: int) -> None:
-        self._db = db
-        self._pass_id = pass_id
-        self.hidden = 0
-        self.recorded = 0
+    hidden = 0
+    recorded = 0
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Add entries in any order. An entry with the key and ref of an earlier one replaces it."""
@@ -265,12 +265,11 @@ class RemoteTable:
         return Summary(*self._db.execute(_SUMMARY, terms | {"started": started, "now": now}).fetchone())
 
 
-class PlanTable:
+class PlanTable(_Table):
     """The plan of one pass. counts: the number of planned actions by kind. put_bytes: the size of all puts."""
 
     def __init__(self, db: sqlite3.Connection, pass_id: int) -> None:
-        self._db = db
-        self._pass_id = pass_id
+        super().__init__(db, pass_id)
         self._seq = 0
         self.counts: Counter[ActionKind] = Counter()
         self.put_bytes = 0
@@ -355,9 +354,12 @@ class PassTables:
     def __init__(self, db: sqlite3.Connection, pass_id: int) -> None:
         self._db = db
         self.pass_id = pass_id
-        self.local = LocalTable(db, pass_id)
-        self.remote = RemoteTable(db, pass_id)
-        self.plan = PlanTable(db, pass_id)
+        self._make_empty()
+
+    def _make_empty(self) -> None:
+        self.local = LocalTable(self._db, self.pass_id)
+        self.remote = RemoteTable(self._db, self.pass_id)
+        self.plan = PlanTable(self._db, self.pass_id)
 
     def changed(self, query: ChangeQuery) -> Iterator[list[KeyRow]]:
         """Yield the keys that are not in step, in order. A page can be empty: the caller yields control there.
@@ -382,8 +384,7 @@ class PassTables:
     def reset(self) -> None:
         """Delete the rows and the numbers of the pass, to observe and plan anew."""
         self.drop()
-        self.local, self.remote = LocalTable(self._db, self.pass_id), RemoteTable(self._db, self.pass_id)
-        self.plan = PlanTable(self._db, self.pass_id)
+        self._make_empty()
 
 
 def next_pass_id(db: sqlite3.Connection) -> int:

@@ -18,7 +18,7 @@ LATER_S = 30.0
 """Maximum seconds until another look at a key that waits without a failure."""
 _NEVER_DUE = "due > ?2 + CASE WHEN attempts > 0 THEN ?3 ELSE ?4 END"
 """A row whose due time comes from another clock. A row without a failure is due after `settle_max` or LATER_S at most.
-`_far` returns the parameters 2 to 4."""
+`Queue._far` returns the parameters 2 to 4."""
 _INSERT_DUE = "INSERT INTO dirty VALUES (?1, ?2, 0, ?3, ?3, 0, 1) ON CONFLICT (mirror, key) DO UPDATE SET"
 """Adds a row (mirror, key, due time), or changes the row of the key by the assignments that follow."""
 _MARKED_SINCE = """
@@ -44,8 +44,11 @@ class Dirty:
     due: float
 
 
-class QueueReader(MirrorRows):
-    """Reads the dirty keys of one mirror. The caller passes all times, in seconds since the epoch."""
+class Queue(MirrorRows):
+    """The dirty keys of one mirror. The caller passes all times, in seconds since the epoch.
+
+    The class has more than twelve methods, because it has all queries on the table `dirty`.
+    """
 
     def __init__(self, db: sqlite3.Connection, mirror: str, settle: float, settle_max: float) -> None:
         super().__init__(db, mirror)
@@ -54,7 +57,7 @@ class QueueReader(MirrorRows):
 
     def settled(self, now: float) -> list[Dirty]:
         """Return all due rows, sorted by key."""
-        return self._rows(f"(due <= ?2 OR {_NEVER_DUE}) ORDER BY key", *_far(now, self._settle_max))
+        return self._rows(f"(due <= ?2 OR {_NEVER_DUE}) ORDER BY key", *self._far(now))
 
     def every(self) -> list[Dirty]:
         """Return all rows, due or not, sorted by key. A full pass processes them all."""
@@ -63,6 +66,9 @@ class QueueReader(MirrorRows):
     def marked(self, now: float) -> list[Dirty]:
         """Return the rows that were marked and not processed since."""
         return self._rows("attempts = 0 AND first_seen <= ?", now)
+
+    def _far(self, now: float) -> tuple[float, float, float]:
+        return now, FAR_S + self._settle_max, max(self._settle_max, LATER_S)
 
     def _rows(self, condition: str, *values: float) -> list[Dirty]:
         rows = self._run(
@@ -89,7 +95,7 @@ class QueueReader(MirrorRows):
         """
         due, never_due = self._run(
             f"SELECT min(due), max({_NEVER_DUE}) FROM dirty WHERE mirror = ?1 AND (attempts = 0 OR NOT ?5)",
-            *_far(now, self._settle_max),
+            *self._far(now),
             fresh,
         ).fetchone()
         return None if due is None else 0.0 if never_due else max(0.0, due - now)
@@ -117,10 +123,6 @@ class QueueReader(MirrorRows):
             " FROM dirty WHERE mirror = ?"
         ).fetchone()
         return fresh, failed
-
-
-class Queue(QueueReader):
-    """Reads and changes the dirty keys of one mirror."""
 
     def mark(self, hints: Iterable[tuple[str, bool]], now: float) -> None:
         """Mark each (key, subtree) as changed. It is due `settle` after its last mark, `settle_max` after its first."""
@@ -178,10 +180,6 @@ class Queue(QueueReader):
             self._run("UPDATE dirty SET due = ?2, seq = seq + 1 WHERE mirror = ?1", now)
         else:
             self._run_each(f"{_INSERT_DUE} due = excluded.due, seq = seq + 1", ((key, now) for key in keys))
-
-
-def _far(now: float, settle_max: float) -> tuple[float, float, float]:
-    return now, FAR_S + settle_max, max(settle_max, LATER_S)
 
 
 def retry_problems(journal: Journal, queue: Queue, keys: Collection[str] | None, now: float) -> int:

@@ -12,17 +12,14 @@
 import asyncio
 import contextlib
 import logging
-import sqlite3
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 import structlog
 
 from syncd.core.errors import SyncdError
 from syncd.core.keys import shown
-from syncd.core.model import NOT_INDEXED, Adopt, Delete, IndexStatus, Item, Put
+from syncd.core.model import NOT_INDEXED, Adopt, Delete, Item, Put, Record
 from syncd.state.db import transaction
 from syncd.state.deletions import Absence
 from syncd.state.journal import Journal
@@ -45,55 +42,95 @@ Indexing takes a minute or two. A queue that hung for half an hour was seen once
 FIRST_PAUSE_S = 0.25
 
 
-@dataclass(slots=True)
-class DeleteDecision:
-    """The decision about the deletes of a plan.
+class _Postponing:
+    """Decides which deletes of a pass have to wait.
 
     lost: deletes that lose a content, and keys that earlier passes saw disappear and that are not due yet.
     due: deletes that may go. young: deletes that wait for `delete_after`. postponed: the numbers of these, and of the
     deletes that wait for an upload, in the plan.
     """
 
-    lost: int = 0
-    due: int = 0
-    young: int = 0
-    postponed: list[int] = field(default_factory=list)
-
-
-class _Uploads:
-    """The uploads that did not succeed, and may have the content that a delete removes.
-
-    marked_due: the due time of the next marked file that this pass has not looked at.
-    """
-
     def __init__(self, current: Pass) -> None:
         tables, unsent = current.result.tables, current.result.unsent
+        self._pass = current
         self._mirror = current.mirror
+        # The uploads that did not succeed, and may have the content that a delete removes.
         self._by_checksum = {checksum: key for key, checksum in unsent.items() if self._is_expected(key)}
         self._by_size = {
             size: key for key, size in tables.plan.unfinished_puts() if key not in unsent and self._is_expected(key)
         }
-        self._seen = {row.key: row.seq for row in current.rows}
-        self.marked_due: float | None = None
+        self._marked_due: float | None = None
+        self.lost = self.due = self.young = 0
+        self.postponed: list[int] = []
 
     async def look(self) -> None:
         """Look up the sizes of the files that earlier passes failed to put, and the keys that were marked since."""
-        mirror = self._mirror
-        marked = mirror.queue.marked(mirror.now())
-        self.marked_due = min((row.due for row in marked if self._seen.get(row.key) != row.seq), default=None)
+        mirror, seen = self._mirror, {row.key: row.seq for row in self._pass.rows}
+        if self._pass.options.approved is None:
+            # A later pass has no approval, so an approved delete does not wait for files that no pass has looked at.
+            marked = mirror.queue.marked(mirror.now())
+            self._marked_due = min((row.due for row in marked if seen.get(row.key) != row.seq), default=None)
         keys = mirror.queue.failed(FAILED_AT_MOST)
         items = await asyncio.to_thread(lambda: [mirror.tree.look(key) for key in keys])
         self._by_size |= {item.size: item.key for item in items if isinstance(item, Item)}
 
-    def replacement(self, delete: Delete, absence: Absence | None) -> str | None:
+    def decide(self, batch: Sequence[tuple[int, Delete]]) -> None:
+        """Decide the deletes of a batch, and schedule another look at the keys of the deletes that wait."""
+        mirror, result, delete_after = self._mirror, self._pass.result, self._pass.options.delete_after
+        absences = mirror.absences.get([delete.key for _, delete in batch])
+        checksums = {delete.checksum for _, delete in batch if delete.checksum}
+        remaining = mirror.absences.remaining(checksums)
+        refused = mirror.journal.problems.refused(checksums)
+        replacements: dict[str, str | None] = {}
+        for seq, delete in batch:
+            gone = absences.get(delete.key) if delete.evidence in GONE else None
+            age_s = mirror.age() - gone.since if gone else 0.0
+            moved = delete.checksum in remaining
+            if gone and not moved and (key := self._awaited_upload(delete, gone, refused, age_s)) is not None:
+                replacements[delete.key] = key
+                result.waiting += 1
+                self.postponed.append(seq)
+                continue
+            if gone and gone.replacement is not None:
+                replacements[delete.key] = None
+            self.lost += delete.counted and gone is None
+            if gone and age_s < delete_after:
+                self.young += 1
+                self.postponed.append(seq)
+                # Only a full pass plans it again, because the journal does not know the entry.
+                result.held_back |= delete.reason == "orphan"
+                mirror.queue.later([delete.key], mirror.now() + min(delete_after - age_s, LATER_S))
+            else:
+                self.due += 1
+        mirror.absences.set_replacements(replacements.items())
+
+    def _awaited_upload(self, delete: Delete, gone: Absence, refused: Container[str], age_s: float) -> str | None:
+        """Return the key of the upload that a delete waits for, _UNKNOWN if it is not known, None if it need not wait.
+
+        Also schedule another look at a delete that waits.
+        """
+        queue, now = self._mirror.queue, self._mirror.now()
+        if key := self._replacement(delete, gone):
+            due = min(max(queue.next_try(key) or now, now + SOON_S), now + LATER_S)
+            if queue.attempts(key):
+                # Scheduled as a retry, so that `reconcile` does not wait for it to the end.
+                queue.retry(delete.key, due, 1)
+            else:
+                queue.later([delete.key], due)
+            return key
+        if delete.checksum in refused:
+            # The next full pass plans it again.
+            return _UNKNOWN
+        if self._marked_due is not None and age_s < self._mirror.settings.settle_max:
+            queue.later([delete.key], min(max(self._marked_due, now + SOON_S), now + LATER_S))
+            return _UNKNOWN
+        return None
+
+    def _replacement(self, delete: Delete, gone: Absence) -> str | None:
         """Return the key of an upload that may have the content that a delete removes."""
-        if (
-            absence
-            and absence.replacement
-            and self._mirror.queue.next_try(absence.replacement) is not None
-            and self._is_expected(absence.replacement)
-        ):
-            return absence.replacement
+        known = gone.replacement
+        if known and self._mirror.queue.next_try(known) is not None and self._is_expected(known):
+            return known
         same = self._by_checksum.get(delete.checksum or "")
         return same if same or delete.size is None else self._by_size.get(delete.size)
 
@@ -102,82 +139,23 @@ class _Uploads:
         return not self._mirror.absences.get([key])
 
 
-async def postpone_deletes(current: Pass) -> DeleteDecision:
-    """Remove the deletes that have to wait from the plan, schedule another look at their keys, and count the losses."""
-    mirror, result, tables = current.mirror, current.result, current.result.tables
-    decision = DeleteDecision()
-    if not tables.plan.counts["delete"]:
-        return decision
-    uploads = _Uploads(current)
-    await uploads.look()
-    if current.options.approved is not None:
-        # A later pass has no approval, so an approved delete does not wait for files that no pass has looked at yet.
-        uploads.marked_due = None
-    for batch in tables.plan.batches("delete"):
-        _decide_batch(current, decision, uploads, batch)
-        await asyncio.sleep(0)
-    decision.lost += mirror.absences.count_lost()
-    tables.plan.remove("delete", decision.postponed)
-    if decision.postponed:
-        log.info("delete.postponed", mirror=mirror.name, waiting=result.waiting, young=decision.young)
-    return decision
+async def postpone_deletes(current: Pass) -> tuple[int, int]:
+    """Remove the deletes that have to wait from the plan, and schedule another look at their keys.
 
-
-def _decide_batch(
-    current: Pass, decision: DeleteDecision, uploads: _Uploads, batch: Sequence[tuple[int, Delete]]
-) -> None:
-    mirror, result, delete_after = current.mirror, current.result, current.options.delete_after
-    absences = mirror.absences.get([delete.key for _, delete in batch])
-    checksums = {delete.checksum for _, delete in batch if delete.checksum}
-    remaining = mirror.absences.remaining(checksums)
-    refused = mirror.journal.problems.refused(checksums)
-    replacements: dict[str, str | None] = {}
-    for seq, delete in batch:
-        gone = absences.get(delete.key) if delete.evidence in GONE else None
-        age_s = mirror.age() - gone.since if gone else 0.0
-        moved = delete.checksum in remaining
-        if gone and not moved and (key := _awaited_upload(mirror, uploads, delete, gone, refused, age_s)) is not None:
-            replacements[delete.key] = key
-            result.waiting += 1
-            decision.postponed.append(seq)
-            continue
-        if gone and gone.replacement is not None:
-            replacements[delete.key] = None
-        decision.lost += delete.counted and gone is None
-        if gone and age_s < delete_after:
-            decision.young += 1
-            decision.postponed.append(seq)
-            # Only a full pass plans it again, because the journal does not know the entry.
-            result.held_back |= delete.reason == "orphan"
-            mirror.queue.later([delete.key], mirror.now() + min(delete_after - age_s, LATER_S))
-        else:
-            decision.due += 1
-    mirror.absences.set_replacements(replacements.items())
-
-
-def _awaited_upload(
-    mirror: Mirror, uploads: _Uploads, delete: Delete, gone: Absence, refused: Container[str], age_s: float
-) -> str | None:
-    """Return the key of the upload that a delete waits for, _UNKNOWN if the key is not known, None if it need not wait.
-
-    Also schedule another look at a delete that waits.
+    Return the number of deletes that lose a content, and the number of deletes that may go.
     """
-    now = mirror.now()
-    if key := uploads.replacement(delete, gone):
-        due = min(max(mirror.queue.next_try(key) or now, now + SOON_S), now + LATER_S)
-        if mirror.queue.attempts(key):
-            # Scheduled as a retry, so that `reconcile` does not wait for it to the end.
-            mirror.queue.retry(delete.key, due, 1)
-        else:
-            mirror.queue.later([delete.key], due)
-        return key
-    if delete.checksum in refused:
-        # The next full pass plans it again.
-        return _UNKNOWN
-    if uploads.marked_due is not None and age_s < mirror.settings.settle_max:
-        mirror.queue.later([delete.key], min(max(uploads.marked_due, now + SOON_S), now + LATER_S))
-        return _UNKNOWN
-    return None
+    mirror, result, plan = current.mirror, current.result, current.result.tables.plan
+    if not plan.counts["delete"]:
+        return 0, 0
+    postponing = _Postponing(current)
+    await postponing.look()
+    for batch in plan.batches("delete"):
+        postponing.decide(batch)
+        await asyncio.sleep(0)
+    plan.remove("delete", postponing.postponed)
+    if postponing.postponed:
+        log.info("delete.postponed", mirror=mirror.name, waiting=result.waiting, young=postponing.young)
+    return postponing.lost + mirror.absences.count_lost(), postponing.due
 
 
 async def coming_contents(mirror: Mirror, tables: PassTables) -> Counter[str]:
@@ -210,16 +188,6 @@ def count_losses(mirror: Mirror, tables: PassTables, coming: Mapping[str, int]) 
 # -- replacements
 
 
-class Replacement(NamedTuple):
-    """An entry that is not searchable yet, or whose indexing failed. written_at: seconds since the epoch."""
-
-    key: str
-    ref: str
-    checksum: str
-    written_at: float
-    status: IndexStatus
-
-
 class Replacements:
     """Postpones deletes of one pass until their content is searchable again."""
 
@@ -232,9 +200,9 @@ class Replacements:
     def without_waiting(self, batch: Sequence[tuple[int, Delete]]) -> list[tuple[int, Delete]]:
         """Return the deletes of a batch that need not wait. A later pass plans the others again."""
         mirror, now = self._mirror, self._mirror.now()
-        waiting: dict[Delete, Replacement] = {}
+        waiting: dict[Delete, Record] = {}
         kept: set[Delete] = set()
-        for delete, replacement in replacements_of(mirror.db, mirror.name, [delete for _, delete in batch]).items():
+        for delete, replacement in replacements_of(mirror.journal, [delete for _, delete in batch]).items():
             if replacement.status in NOT_INDEXED:
                 kept.add(delete)
                 continue
@@ -251,11 +219,13 @@ class Replacements:
         self._result.tables.plan.remove("delete", [seq for seq, delete in batch if delete in kept])
         return [(seq, delete) for seq, delete in batch if delete not in waiting and delete not in kept]
 
-    def _postpone(self, seqs: Sequence[int], waiting: Mapping[Delete, Replacement], now: float) -> None:
+    def _postpone(self, seqs: Sequence[int], waiting: Mapping[Delete, Record], now: float) -> None:
         mirror = self._mirror
         if self._due is None:
             # One time for the whole pass, so that the rows of a renamed folder stay together.
-            self._due = now + pause_s(waiting.values(), now)
+            # A quarter of the time since the newest replacement was written.
+            newest_s = min(abs(now - replacement.written_at) for replacement in waiting.values())
+            self._due = now + min(max(newest_s / 4, FIRST_PAUSE_S), LATER_S)
         with transaction(mirror.db):
             self._result.tables.plan.remove("delete", seqs)
             mirror.superseded.keep(delete for delete in waiting if delete.reason == "orphan")
@@ -268,28 +238,20 @@ class Replacements:
         log.log(logging.INFO if is_new else logging.DEBUG, "delete.waits", mirror=mirror.name, **about)
 
 
-def replacements_of(db: sqlite3.Connection, mirror: str, deletes: Sequence[Delete]) -> dict[Delete, Replacement]:
+def replacements_of(journal: Journal, deletes: Sequence[Delete]) -> dict[Delete, Record]:
     """Return the newest replacement of each delete that has one. At most some hundred deletes.
 
-    A replacement is an entry of the same key, or of another key with the same content. An entry whose indexing failed
-    replaces only an entry of its own key.
+    A replacement is an entry that is not searchable yet, of the same key, or of another key with the same content. An
+    entry whose indexing failed replaces only an entry of its own key.
     """
     keys = [delete.key for delete in deletes]
     checksums = [delete.checksum for delete in deletes if delete.checksum]
     deleted_refs = {delete.ref for delete in deletes}
     # An entry that is deleted too is no replacement. Otherwise two copies would wait for each other.
     candidates = [
-        candidate
-        for candidate in map(Replacement._make, Journal(db, mirror).index.unsearchable(keys, checksums))
-        if candidate.ref not in deleted_refs
+        candidate for candidate in journal.index.unsearchable(keys, checksums) if candidate.ref not in deleted_refs
     ]
     by_key = {candidate.key: candidate for candidate in candidates}
     by_checksum = {candidate.checksum: candidate for candidate in candidates if candidate.status not in NOT_INDEXED}
     replacements = {delete: by_key.get(delete.key) or by_checksum.get(delete.checksum or "") for delete in deletes}
     return {delete: replacement for delete, replacement in replacements.items() if replacement}
-
-
-def pause_s(replacements: Iterable[Replacement], now: float) -> float:
-    """Return the seconds until the next look: a quarter of the time since the newest replacement was written."""
-    newest_s = min(abs(now - replacement.written_at) for replacement in replacements)
-    return min(max(newest_s / 4, FIRST_PAUSE_S), LATER_S)

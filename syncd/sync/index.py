@@ -172,15 +172,15 @@ def _records_to_poll(mirror: Mirror) -> list[Record]:
 
 async def _confirmed(mirror: Mirror, record: Record, entry: Entry | None) -> Entry | None:
     """Ask for the entry itself if its error may be older than the request to index it again."""
-    requeued = entry is not None and entry.status == "error" and record.requeued_at is not None
-    if requeued and abs(mirror.now() - record.since) <= mirror.target.limits.lag_s:
+    failed_again = entry and entry.status == "error" and record.requeued_at is not None
+    if failed_again and abs(mirror.now() - record.since) <= mirror.target.limits.lag_s:
         return await mirror.target.confirm(record.key, record.ref)
     return entry
 
 
 def _store_statuses(mirror: Mirror, statuses: Sequence[tuple[Record, Entry | None]], completed: int) -> int:
     """Store statuses in one transaction. Return `completed` plus the number of entries that became searchable."""
-    problems = []
+    problems: list[Problem | None] = []
     with transaction(mirror.db):
         for polled, entry in statuses:
             record = mirror.journal.get(polled.key)
@@ -190,8 +190,7 @@ def _store_statuses(mirror: Mirror, statuses: Sequence[tuple[Record, Entry | Non
                 _forget_removed(mirror, record)
             elif _is_recorded(record, entry):
                 completed += entry.status == "completed"
-                problem = store_status(mirror, record, entry, loud=completed <= LINES)
-                problems += [problem] if problem else []
+                problems.append(store_status(mirror, record, entry, loud=completed <= LINES))
         _store_problems(mirror, problems)
     return completed
 
@@ -295,8 +294,8 @@ def recorded_problem(mirror: Mirror, key: str) -> Problem | None:
     return not_indexed(key, record.status, record.error, record.why, mirror.journal.reindexing.tries_spent(key))
 
 
-def _store_problems(mirror: Mirror, problems: list[Problem]) -> None:
-    if problems:
+def _store_problems(mirror: Mirror, found: Sequence[Problem | None]) -> None:
+    if problems := [problem for problem in found if problem]:
         mirror.note(problems, next_pass_id(mirror.db))
 
 
@@ -305,7 +304,7 @@ def _store_problems(mirror: Mirror, problems: list[Problem]) -> None:
 
 async def fetch_reasons(mirror: Mirror) -> None:
     """Fetch the remote's own reason for up to REASONS errors or skips, and store it with their problems."""
-    target, problems = mirror.target, []
+    target, problems = mirror.target, list[Problem | None]()
     if not isinstance(target, Indexed):
         return
     for record in mirror.journal.index.unexplained(REASONS):
@@ -317,8 +316,7 @@ async def fetch_reasons(mirror: Mirror) -> None:
             log.info("index.no_reason", mirror=mirror.name, key=record.key, why=str(error))
             why = None
         mirror.journal.index.explain(record, why or "")
-        problem = recorded_problem(mirror, record.key)
-        problems += [problem] if problem else []
+        problems.append(recorded_problem(mirror, record.key))
     _store_problems(mirror, problems)
 
 
@@ -360,5 +358,4 @@ async def _reindex(mirror: Mirror, target: Indexed, record: Record) -> None:
     log.info("index.again", mirror=mirror.name, key=record.key)
     if status == "error":
         report_failure(mirror, record.key, record.error)
-        problem = recorded_problem(mirror, record.key)
-        _store_problems(mirror, [problem] if problem else [])
+        _store_problems(mirror, [recorded_problem(mirror, record.key)])

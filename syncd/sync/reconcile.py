@@ -272,10 +272,10 @@ async def _forecast_brake(current: Pass) -> None:
 async def _brake(current: Pass) -> DeleteContext:
     """Remove from the plan the deletes that must not be made, or not yet. Return the context of the others."""
     mirror, options, result = current.mirror, current.options, current.result
-    postponed = await postpone_deletes(current)
-    weighed = brake_input(mirror, postponed.lost, result.known, fresh=result.fresh)
+    lost, due = await postpone_deletes(current)
+    weighed = brake_input(mirror, lost, result.known, fresh=result.fresh)
     consent = options.force or options.approved is not None
-    if not consent and postponed.due:
+    if not consent and due:
         result.refusal = refusal(mirror, result.tables, weighed, result.done["put"], result.plan_id)
         if result.refusal:
             result.tables.plan.refuse("delete")

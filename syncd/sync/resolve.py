@@ -84,15 +84,12 @@ class Resolver:
             raise
         except FileChanged:
             return Resolved(observed, None, changed_during_read=True)
-        except Retry as error:
-            self._mirror.try_later(observed.key, error.after_s)
-            return Resolved(observed, Problem(observed.key, "failed", str(error)))
         except Park as error:
             return Resolved(observed, Problem(observed.key, error.kind, str(error)))
         except Exception as error:  # noqa: BLE001 - unexpected_error logs it
-            problem = Problem(observed.key, "failed", str(unexpected_error(error, observed.key)))
-            self._mirror.try_later(observed.key, None)
-            return Resolved(observed, problem)
+            failure = error if isinstance(error, Retry) else unexpected_error(error, observed.key)
+            self._mirror.try_later(observed.key, failure.after_s if isinstance(failure, Retry) else None)
+            return Resolved(observed, Problem(observed.key, "failed", str(failure)))
         if isinstance(decision, (Delete, Forget)):
             return await self._look_again(observed, decision)
         return Resolved(observed, decision, extra=self._duplicates(observed))
@@ -205,7 +202,7 @@ def _waiting_deletes(mirror: Mirror, block: Sequence[Observed]) -> set[str]:
         for observed in block
         if observed.seen == "journal" and observed.local is None and observed.entry
     ]
-    return {delete.key for delete in replacements_of(mirror.db, mirror.name, gone)} if gone else set()
+    return {delete.key for delete in replacements_of(mirror.journal, gone)} if gone else set()
 
 
 def _renew(mirror: Mirror, resolved: Resolved) -> Resolved:
