@@ -235,7 +235,7 @@ def _interruption(reports: "dict[str, Report]", mirrors: int, *, dry_run: bool) 
         return "reconcile: nothing was changed"
     results = [result for report in reports.values() for result in report.results]
     finished = {kind: sum(result.done[kind] for result in results) for kind in ("put", "delete")}
-    left = sum(max(0, result.tables.plan.counts.total() - result.done.total()) for result in results)
+    left = sum(max(0, result.remaining) for result in results)
     if not left and not sum(finished.values()):
         return "reconcile: nothing was changed; the comparison was not finished"
     deleted = f", {finished['delete']} deleted" if finished["delete"] else ""

@@ -180,6 +180,11 @@ class Result:
     audited: bool = False
     unsettled: int = 0
 
+    @property
+    def remaining(self) -> int:
+        """The number of planned actions that are not done."""
+        return self.tables.plan.counts.total() - self.done.total()
+
     def start_over(self) -> None:
         """Drop the plan and the evidence for it."""
         self.tables.reset()

@@ -98,7 +98,7 @@ class MirrorStatus:
 
     def update_pass(self, result: Result, left_s: float | None = None, *, hidden: bool = False) -> None:
         """Show the rest of the pass every PROGRESS_EVERY_S seconds, unless an error is still shown (hidden)."""
-        self._remaining = max(0, result.tables.plan.counts.total() - result.done.total())
+        self._remaining = max(0, result.remaining)
         if self._clock() >= self._next_report_at and not hidden:
             self._next_report_at = self._clock() + PROGRESS_EVERY_S
             self.set("syncing", remaining=self._remaining, left_s=left_s)

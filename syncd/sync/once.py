@@ -119,9 +119,17 @@ async def wait_until_indexed(mirror: Mirror, report: Report, seconds: float) -> 
     """Wait until each entry is searchable or has failed, but not longer than `seconds`."""
     if report.error:
         return
+    clock = asyncio.get_running_loop().time
+    end = clock() + seconds
+    looks = 0
     try:
         with writable():
-            await _wait_for_index(mirror, seconds)
+            while pause := await index.follow_up(mirror, index.pause_s(looks) / 4):
+                left_s = end - clock()
+                if not _is_worth_waiting(mirror, left_s):
+                    break
+                await asyncio.sleep(min(left_s, pause))
+                looks += 1
     except SyncdError as error:
         report.error = error
     note_unindexed(mirror, report)
@@ -251,19 +259,6 @@ async def _catch_refusal(passes: Awaitable[object]) -> Brake | None:
 async def _reindex(mirror: Mirror) -> None:
     await index.reindex_due(mirror)
     await index.fetch_reasons(mirror)
-
-
-async def _wait_for_index(mirror: Mirror, seconds: float) -> None:
-    clock = asyncio.get_running_loop().time
-    end = clock() + seconds
-    looks = 0
-    while True:
-        pause = await index.follow_up(mirror, index.pause_s(looks) / 4)
-        left_s = end - clock()
-        if pause is None or not _is_worth_waiting(mirror, left_s):
-            return
-        await asyncio.sleep(min(left_s, pause))
-        looks += 1
 
 
 def _is_worth_waiting(mirror: Mirror, left_s: float) -> bool:
