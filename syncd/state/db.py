@@ -169,7 +169,7 @@ async def open_to_write(state_dir: Path, on_damage: OnDamage | None) -> sqlite3.
             raise
         return _rebuilt(state_dir, str(error))
     # Wait for a lock of another process here, before any other preparation.
-    with _closed_on_error(db), transaction(db):
+    with closed_on_error(db), transaction(db):
         return db
 
 
@@ -202,7 +202,7 @@ def detect_damage(db: sqlite3.Connection, path: Path) -> Iterator[None]:
 
 def open_copy(state_dir: Path) -> sqlite3.Connection:
     """Return a temporary copy of the state, in memory or in unnamed files."""
-    with _closed_on_error(_copied(state_dir)) as copy:
+    with closed_on_error(_copied(state_dir)) as copy:
         if not temporary_files():
             copy.execute("PRAGMA temp_store = MEMORY")
         prepare_tables(copy, state_dir / FILE_NAME)
@@ -259,7 +259,7 @@ def _copied_with_log(path: Path) -> sqlite3.Connection:
 
 def _copied(state_dir: Path) -> sqlite3.Connection:
     """Return a copy of the state file, an empty one if there is no state file."""
-    with _closed_on_error(sqlite3.connect("" if temporary_files() else ":memory:", isolation_level=None)) as copy:
+    with closed_on_error(sqlite3.connect("" if temporary_files() else ":memory:", isolation_level=None)) as copy:
         if original := open_state_to_read(state_dir):
             with closing(original):
                 original.backup(copy)
@@ -298,10 +298,10 @@ def directory_of(db: sqlite3.Connection) -> Path:
 
 @contextmanager
 def opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
-    """Open the file and yield the connection. Close it if the block raises."""
+    """Open the file and yield the connection, see `closed_on_error`."""
     uri = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
     try:
-        with _closed_on_error(sqlite3.connect(uri, isolation_level=None, timeout=BUSY_S, uri=True)) as connection:
+        with closed_on_error(sqlite3.connect(uri, isolation_level=None, timeout=BUSY_S, uri=True)) as connection:
             yield connection
     except sqlite3.DatabaseError as error:
         check(error, path, reading=mode != "rw")
@@ -309,7 +309,8 @@ def opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
-def _closed_on_error(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+def closed_on_error(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Yield a connection, and close it if the block raises."""
     try:
         yield connection
     except BaseException:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import structlog
 
-from syncd.state.db import BUSY_S, boot_id, data_version, transaction, uptime_s
-from syncd.state.directory import companions, prepare_file
+from syncd.state.db import BUSY_S, boot_id, closed_on_error, data_version, transaction, uptime_s
+from syncd.state.directory import companions, no_database, prepare_file
 
 FILE_NAME = "budget.db"
 _SCHEMA = """
@@ -158,21 +158,11 @@ def _opened(directory: Path) -> sqlite3.Connection | None:
 
 def _connected(path: Path) -> sqlite3.Connection:
     prepare_file(path)
-    db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
-    try:
+    with closed_on_error(sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)) as db:
         db.executescript(_SCHEMA)
-        _check(db)
-    except BaseException:
-        db.close()
-        raise
+        if damage := no_database(db, path):
+            raise sqlite3.DatabaseError(str(damage))
     return db
-
-
-def _check(db: sqlite3.Connection) -> None:
-    """Raise DatabaseError if a page of the file is damaged."""
-    found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if found != "ok":
-        raise sqlite3.DatabaseError(found)
 
 
 def _log_not_kept(error: Exception) -> None:

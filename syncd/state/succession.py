@@ -9,7 +9,7 @@ again.
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -84,8 +84,10 @@ def succeed(db: sqlite3.Connection, state_dir: Path, mirror: str, binding: Bindi
     recognizes the entries by their marks.
     """
     directory, now = rebuild_directory(state_dir, mirror), list(binding)
+    aside = directory.with_name(f"{directory.name}.done")
     if not keep:
-        _remove(_aside(directory))
+        # A rebuild that has taken over. What cannot be removed is tried again at the next start.
+        shutil.rmtree(aside, ignore_errors=True)
     if not os.path.exists(directory / FILE_NAME):  # noqa: PTH110 - without permission this returns False
         return False
     before = Meta(db, mirror).get(BINDING)
@@ -103,24 +105,15 @@ def succeed(db: sqlite3.Connection, state_dir: Path, mirror: str, binding: Bindi
                 log.info("rebuild.in_effect", mirror=mirror, target=now[0])
             if not keep and before is not None:
                 # A rename is one step, so a kill leaves either all files of the rebuild or none.
-                directory.rename(_aside(directory))
+                directory.rename(aside)
     except (StateHalt, ConfigError, OSError) as error:
         log.warning(
             "rebuild.unusable", mirror=mirror, why=str(error), consequence="the next full pass lists the target"
         )
         return False
     if not keep:
-        _remove(_aside(directory))
+        shutil.rmtree(aside, ignore_errors=True)
     return replaced
-
-
-def _aside(directory: Path) -> Path:
-    return directory.with_name(f"{directory.name}.done")
-
-
-def _remove(directory: Path) -> None:
-    """Remove the files of a rebuild that has taken over. What cannot be removed is tried again at the next start."""
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _sound_copy(directory: Path) -> sqlite3.Connection:
@@ -159,10 +152,9 @@ def _copy(
 def _replace_values(db: sqlite3.Connection, source: sqlite3.Connection, mirror: str, older_s: float) -> None:
     """Replace the named values of a mirror, except the owner of its folder."""
     db.execute("DELETE FROM meta WHERE mirror = ? AND name != ?", (mirror, _OWNERS))
-    db.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?, ?)", _values(source, mirror))
+    db.executemany(
+        "INSERT OR IGNORE INTO meta VALUES (?, ?, ?)",
+        source.execute("SELECT mirror, name, value FROM meta WHERE mirror = ?", (mirror,)),
+    )
     if listed := Meta(db, mirror).values(_LISTED):
         Meta(db, mirror).set(_LISTED, {**listed, "at": listed["at"] + older_s})
-
-
-def _values(source: sqlite3.Connection, mirror: str) -> Iterator[tuple[str, str, str]]:
-    yield from source.execute("SELECT mirror, name, value FROM meta WHERE mirror = ?", (mirror,))

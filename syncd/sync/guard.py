@@ -184,16 +184,7 @@ class AcceptedMounts:
     covered: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class MountChanges:
-    """The result of a comparison. closed: path -> why an absence below it proves nothing.
-
-    covered: paths whose missing files a mount hides. inner: the mounts to remember.
-    """
-
-    closed: dict[str, str]
-    covered: list[str]
-    inner: dict[str, str]
+_MountChanges = tuple[dict[str, str], list[str], dict[str, str]]
 
 
 def compare_mounts(
@@ -202,10 +193,12 @@ def compare_mounts(
     now: Mapping[str, str],
     known: Callable[[str], bool],
     empty: Callable[[str], bool],
-) -> MountChanges:
+) -> _MountChanges:
     """Compare the mounts below a root with the accepted ones.
 
     known: whether the journal has entries below a path. empty: whether the rules include no file below a path.
+    Return the closed paths, each with the reason why an absence below it proves nothing, the paths whose missing files
+    a mount hides, and the mounts to remember.
     """
     closed, inner = {}, {}
     arrived = {path: mounted for path, mounted in now.items() if path not in before}
@@ -219,7 +212,7 @@ def compare_mounts(
         elif empty(path):
             closed[path] = _EMPTY
     newly_covered = [path for path in arrived if known(path)]
-    return MountChanges(closed, [*(path for path in covered if path in now), *newly_covered], {**now, **inner})
+    return closed, [*(path for path in covered if path in now), *newly_covered], {**now, **inner}
 
 
 def accepted_mounts(meta: Meta) -> AcceptedMounts | None:
@@ -254,19 +247,19 @@ def _look_at_tree(tree: Tree, before: AcceptedMounts | None) -> MountSurvey:
     return seen
 
 
-def protect_mounts(mirror: Mirror, seen: MountSurvey, *, force: bool = False) -> None:
+def protect_mounts(mirror: Mirror, seen: MountSurvey | None = None, *, force: bool) -> None:
     """Store the present mounts, and close the paths below the root whose mount is missing.
 
-    force: accept all mounts as they are.
+    seen: the present mounts; default: look at them. force: accept all mounts as they are.
     """
-    before = accepted_mounts(mirror.meta)
+    before, seen = accepted_mounts(mirror.meta), seen or look_at_mounts(mirror)
     tree = mirror.tree
-    if before is None or force or before.path != from_os(str(tree.root)):
-        changes = MountChanges({}, [], dict(seen.inner))
-    else:
+    changes: _MountChanges = {}, [], dict(seen.inner)
+    if before and not force and before.path == from_os(str(tree.root)):
         changes = _mount_changes(tree, mirror.journal, before, seen)
-    _close_paths(tree, mirror.name, changes)
-    now = AcceptedMounts(from_os(str(tree.root)), from_os(seen.point), seen.is_mount, changes.inner, changes.covered)
+    closed, covered, inner = changes
+    _close_paths(tree, mirror.name, closed, covered)
+    now = AcceptedMounts(from_os(str(tree.root)), from_os(seen.point), seen.is_mount, inner, covered)
     if now != before:
         level = log.info if before or seen.inner else log.debug
         level("mounts.changed", mirror=mirror.name, below=len(seen.inner), protected=[*tree.protected.closed])
@@ -277,10 +270,11 @@ def protect_look(tree: Tree, db: sqlite3.Connection, name: str) -> None:
     """Close in `tree` the paths that a pass of mirror `name` would close, without storing the mounts."""
     before, journal = accepted_mounts(Meta(db, name)), Journal(db, name)
     if before and before.path == from_os(str(tree.root)):
-        _close_paths(tree, name, _mount_changes(tree, journal, before, _look_at_tree(tree, before)))
+        closed, covered, _ = _mount_changes(tree, journal, before, _look_at_tree(tree, before))
+        _close_paths(tree, name, closed, covered)
 
 
-def _mount_changes(tree: Tree, journal: Journal, before: AcceptedMounts, seen: MountSurvey) -> MountChanges:
+def _mount_changes(tree: Tree, journal: Journal, before: AcceptedMounts, seen: MountSurvey) -> _MountChanges:
     def known(path: str) -> bool:
         return bool(journal.after(*keys_below(tree.prefix + _folder(path)), limit=1))
 
@@ -290,12 +284,13 @@ def _mount_changes(tree: Tree, journal: Journal, before: AcceptedMounts, seen: M
     return compare_mounts(before.inner, before.covered, seen.inner, known, empty)
 
 
-def _close_paths(tree: Tree, name: str, changes: MountChanges) -> None:
-    def problems(reasons: Mapping[str, str]) -> dict[str, Problem]:
-        return {_folder(path): _mount_problem(name, tree.prefix + _folder(path), why) for path, why in reasons.items()}
+def _close_paths(tree: Tree, name: str, closed: Mapping[str, str], covered: list[str]) -> None:
+    def problem(path: str, why: str) -> Problem:
+        text = f"{why}; nothing below it is deleted. Mount it again, or accept it as it is: {_by_force(name)}"
+        return Problem(shown(tree.prefix + _folder(path)), "unreadable", text)
 
-    tree.protected.closed = problems(changes.closed)
-    tree.protected.covered = problems(dict.fromkeys(changes.covered, _COVERED))
+    tree.protected.closed = {_folder(path): problem(path, why) for path, why in closed.items()}
+    tree.protected.covered = {_folder(path): problem(path, _COVERED) for path in covered}
 
 
 def uncover_mounts(mirror: Mirror) -> None:
@@ -308,14 +303,6 @@ def uncover_mounts(mirror: Mirror) -> None:
 
 def _folder(path: str) -> str:
     return normal(path) + "/"
-
-
-def _mount_problem(name: str, key: str, why: str) -> Problem:
-    return Problem(
-        shown(key),
-        "unreadable",
-        f"{why}; nothing below it is deleted. Mount it again, or accept it as it is: {_by_force(name)}",
-    )
 
 
 def _by_force(name: str) -> str:

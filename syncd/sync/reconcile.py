@@ -31,7 +31,6 @@ from syncd.sync.guard import (
     hold_back,
     is_fresh,
     is_other_folder,
-    look_at_mounts,
     plan_id,
     protect_mounts,
     refusal,
@@ -220,7 +219,7 @@ def _drop_unproved(current: Pass) -> None:
         mirror.absences.discard_pass(result.pass_id)
     if current.scope.everything:
         mirror.absences.remove_before(result.pass_id)
-    protect_mounts(mirror, look_at_mounts(mirror), force=current.options.force)
+    protect_mounts(mirror, force=current.options.force)
     for key in mirror.tree.retry_keys:
         mirror.try_later(key, None)
     unmounted = mirror.tree.protected.problems()
@@ -322,7 +321,7 @@ async def _apply_deletes(current: Pass, applier: Applier, context: DeleteContext
     for deletes in current.result.tables.plan.batches("delete", mirror.target.limits.delete_turn):
         if mirror.tree.identity() != current.root:
             raise RootHalt(f"path {mirror.tree.label} was replaced during the pass; the rest was not deleted")
-        protect_mounts(mirror, look_at_mounts(mirror), force=current.options.force)
+        protect_mounts(mirror, force=current.options.force)
         await applier.delete(deletes, context)
 
 

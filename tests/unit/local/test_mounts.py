@@ -57,8 +57,8 @@ def test_a_root_below_which_nothing_is_mounted_has_a_mount_that_holds_it(tmp_pat
 def compared(
     before: dict[str, str], now: dict[str, str], *, known: str = "abcd", empty: str = ""
 ) -> tuple[str, str, str]:
-    verdict = compare_mounts(before, [], now, known.__contains__, empty.__contains__)
-    return "".join(sorted(verdict.closed)), "".join(verdict.covered), "".join(sorted(verdict.inner))
+    closed, covered, inner = compare_mounts(before, [], now, known.__contains__, empty.__contains__)
+    return "".join(sorted(closed)), "".join(covered), "".join(sorted(inner))
 
 
 def test_a_missing_other_or_empty_mount_is_closed_and_remembered() -> None:
