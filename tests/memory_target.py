@@ -17,7 +17,6 @@ from syncd.targets.base import (
     Landmark,
     Newest,
     NewestPage,
-    OpenRemovalLog,
     Outcome,
     ReadContents,
     ReportOutcomes,
@@ -68,10 +67,6 @@ class MemoryTarget:
     index: defaultdict[str, Indexed] = field(default_factory=lambda: defaultdict(Indexed))
     reindexed: list[str] = field(default_factory=list)
     _ids: "count[int]" = field(default_factory=count)
-
-    def log_removals(self, open_log: OpenRemovalLog) -> None:
-        """Return nothing, because a put removes no further entries."""
-        del open_log
 
     async def check(self) -> str:
         """Always there."""
@@ -208,9 +203,6 @@ class MemoryTarget:
         """Return one request for each action."""
         del size
         return puts + deletes
-
-    async def aclose(self) -> None:
-        """Do nothing, because there are no connections."""
 
     def _entry(self, key: str, held: Held) -> Entry:
         marked = held.owner is not None

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -63,33 +63,32 @@ async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], ch
     _check_mirrors(session.config, names)
     if request.get("settings") not in (None, settings_digest(session.config, request["mirrors"])):
         channel.err(OTHER_SETTINGS)
-    async with AsyncExitStack() as stack:
-        mirrors = {
-            name: session.mirrors[name] if asked.grants == NO_GRANTS else add_mirror(stack, session, name, asked.grants)
-            for name in names
-        }
-        mine = replace(session, mirrors=mirrors)
-        reports: dict[str, Report] = {}
+    mirrors = {
+        name: session.mirrors[name] if asked.grants == NO_GRANTS else add_mirror(session, name, asked.grants)
+        for name in names
+    }
+    mine = replace(session, mirrors=mirrors)
+    reports: dict[str, Report] = {}
 
-        async def in_the_loop(name: str, work: "Callable[[], Awaitable[Report]]") -> None:
-            channel.show(f"{name}: waiting for the pass under way", 0, 0)
-            await runtime.workers[name].run_job(work)
+    async def in_the_loop(name: str, work: "Callable[[], Awaitable[Report]]") -> None:
+        channel.show(f"{name}: waiting for the pass under way", 0, 0)
+        await runtime.workers[name].run_job(work)
 
-        await make_reports(mine, asked, reports, channel, in_the_loop)
-        if wait_s is not None:
-            for name, report in reports.items():
-                channel.show(f"{name}: waiting until all is searchable", 0, 0)
-                await wait_for_followup(mirrors[name], report, wait_s, runtime.workers[name].status)
-        code = most_serious(report.exit_code for report in reports.values())
-        output, errors = io.StringIO(), io.StringIO()
-        # This block awaits nothing, so no other task prints in the meantime.
-        with redirect_stdout(output), redirect_stderr(errors):
-            print_result(mine, asked, reports, code)
-        channel.out(output.getvalue())
-        channel.err(errors.getvalue())
-        for report in reports.values():
-            report.drop_tables()
-        return code
+    await make_reports(mine, asked, reports, channel, in_the_loop)
+    if wait_s is not None:
+        for name, report in reports.items():
+            channel.show(f"{name}: waiting until all is searchable", 0, 0)
+            await wait_for_followup(mirrors[name], report, wait_s, runtime.workers[name].status)
+    code = most_serious(report.exit_code for report in reports.values())
+    output, errors = io.StringIO(), io.StringIO()
+    # This block awaits nothing, so no other task prints in the meantime.
+    with redirect_stdout(output), redirect_stderr(errors):
+        print_result(mine, asked, reports, code)
+    channel.out(output.getvalue())
+    channel.err(errors.getvalue())
+    for report in reports.values():
+        report.drop_tables()
+    return code
 
 
 async def retry_in_daemon(runtime: "Runtime", request: Mapping[str, Any], channel: "Channel") -> int:

@@ -185,16 +185,12 @@ class Misnamed(Park):
 
 
 class AISearch:
-    """One instance in one namespace. All paths contain the namespace. The class has one method for each endpoint.
-
-    quoting: how a quote in the file name of an upload is written.
-    """
+    """One instance in one namespace. All paths contain the namespace. The class has one method for each endpoint."""
 
     def __init__(self, transport: Transport, namespace: str, instance: str) -> None:
         self.transport = transport
         self.namespace = namespace
         self.instance = instance
-        self.quoting: Quoting = "backslash"
         self._base = path("accounts", transport.account_id, "ai-search")
         self._namespace = self._base + "/namespaces" + path(namespace)
         self._instance = self._namespace + "/instances" + path(instance)
@@ -257,13 +253,19 @@ class AISearch:
         return None
 
     async def upload(
-        self, key: str, content: bytes, content_type: str, metadata: Mapping[str, str] | None = None
+        self,
+        key: str,
+        content: bytes,
+        content_type: str,
+        metadata: Mapping[str, str] | None = None,
+        quoting: Quoting = "backslash",
     ) -> StoredItem:
         """Store content under a key with one request. The caller repeats it and looks the key up between.
 
         The remote overwrites an existing key or raises Conflict. Metadata values are texts, because the remote has
-        refused numbers. After an ambiguous Retry the item may exist. Raises Park("invalid_key") for a key that is no
-        valid file name, Misnamed if the remote stores the item under another key.
+        refused numbers. quoting: how a quote in the file name is written. After an ambiguous Retry the item may exist.
+        Raises Park("invalid_key") for a key that is no valid file name, Misnamed if the remote stores the item under
+        another key.
         """
         if _UNWRITABLE.search(key):
             raise Park("invalid_key", "the key holds control characters or is not valid UTF-8: rename the file")
@@ -272,7 +274,7 @@ class AISearch:
             form["metadata"] = json.dumps(dict(metadata), ensure_ascii=False, separators=(",", ":"))
         form["wait_for_completion"] = "false"
         file = key, content, content_type
-        request = _request("POST", self._items, form=form, file=file, quoting=self.quoting)
+        request = _request("POST", self._items, form=form, file=file, quoting=quoting)
         item = _item(await self.transport.once(request))
         if item.key != key:
             raise Misnamed(f"the remote stored it as {item.key!r}: rename the file", item)

@@ -5,6 +5,7 @@ Each kind of target is imported only when a mirror uses it.
 
 import asyncio
 import sqlite3
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
@@ -48,7 +49,7 @@ from syncd.state.queue import Queue
 from syncd.state.spent import SpentRequests
 from syncd.state.succession import succeed
 from syncd.sync.mirror import Mirror, Settings
-from syncd.targets.base import KeySources, LogRemoval, OpenRemovalLog, Removed, Target
+from syncd.targets.base import LogRemoval, MirrorRecords, OpenRemovalLog, Removed, Target, no_removal_log
 
 LONG_KEY_LENGTH = 1024
 """Maximum characters of a full key in an entry's metadata. Our own limit; AI Search allows 10 KiB of metadata."""
@@ -111,11 +112,7 @@ async def open_session(
         held = None if read_only else stack.enter_context(lock(config.state_dir, daemon=daemon))
         db = await when_free(lambda: open_to_write(config.state_dir, None if read_only else on_damage))
         stack.callback(db.close)
-        sections = [config.mirrors[name] for name in names]
-        if any(section.convert or section.target.type == "vectorize" for section in sections):
-            from syncd.text.converter import converter
-
-            stack.push_async_callback(asyncio.to_thread, converter.close)
+        stack.push_async_callback(asyncio.to_thread, _end_conversions)
         stack.enter_context(detect_damage(db, config.state_dir / FILE_NAME))
         config = _with_owners(config, db)
         transport = await stack.enter_async_context(open_transport(config))
@@ -131,7 +128,7 @@ async def open_session(
             succeed(db, config.state_dir, name, binding, keep=read_only)
             bind(db, name, *binding)
             reshard(db, name, Shard.parse(section.shard))
-            mirrors[name] = add_mirror(stack, session, name, grants)
+            mirrors[name] = add_mirror(session, name, grants)
         yield session
 
 
@@ -143,18 +140,20 @@ async def open_target(transport: Transport, config: Config, name: str) -> AsyncI
     """
     mirror_config(config, name)
     with closing(open_state_to_read(config.state_dir) or open_copy(config.state_dir)) as db:
-        target = build_target(transport, db, name, _with_owner(config, name, db), NO_GRANTS)
-        try:
-            yield target
-        finally:
-            await target.aclose()
+        yield build_target(transport, db, name, _with_owner(config, name, db), NO_GRANTS)
 
 
-def add_mirror(stack: AsyncExitStack, session: Session, name: str, grants: Grants) -> Mirror:
-    """Build a mirror of a session. stack: closes its target."""
+def _end_conversions() -> None:
+    """End the processes that convert files, so that no thread waits for them."""
+    if loaded := sys.modules.get("syncd.text.converter"):
+        loaded.converter.close()
+
+
+def add_mirror(session: Session, name: str, grants: Grants) -> Mirror:
+    """Build a mirror of a session."""
     section = session.config.mirrors[name]
-    target = build_target(session.transport, session.db, name, section, grants)
-    stack.push_async_callback(target.aclose)
+    open_log = removal_log(DeleteLog(session.config.state_dir), name, section.target.spec)
+    target = build_target(session.transport, session.db, name, section, grants, open_log)
     settings = build_settings(section, grants)
     return build_mirror(session.db, name, section.path, target, settings, log_dir=session.config.state_dir)
 
@@ -246,8 +245,6 @@ def build_mirror(
 ) -> Mirror:
     """Build a mirror on an open state file. log_dir: where the log of deletes is; default: beside the state file."""
     prefix = settings.policy.prefix
-    deletes = DeleteLog(log_dir or directory_of(db))
-    target.log_removals(_removal_log(deletes, name, settings.spec))
     age = Age(db)
     tree = Tree(root, settings.rules, target.limits, prefix)
     tree.ignores = tree.ignores.settling(settings.settle, settings.settle_max)
@@ -269,7 +266,7 @@ def build_mirror(
         superseded=SupersededEntries(db, name, settings.policy.owner),
         history=History(db, name),
         passes=Passes(db, name),
-        deletes=deletes,
+        deletes=DeleteLog(log_dir or directory_of(db)),
         absences=Absences(db, name),
         age=age.now,
         keep_age=age.keep,
@@ -283,7 +280,7 @@ def build_mirror(
     return mirror
 
 
-def _removal_log(deletes: DeleteLog, mirror: str, target: str) -> OpenRemovalLog:
+def removal_log(deletes: DeleteLog, mirror: str, target: str) -> OpenRemovalLog:
     """Return the function that records the deletes that a target makes on its own."""
 
     @contextmanager
@@ -366,17 +363,23 @@ def _renew_s(ttl: float | None, interval: float) -> float | None:
 
 
 def build_target(
-    transport: Transport, db: sqlite3.Connection, name: str, section: MirrorConfig, grants: Grants
+    transport: Transport,
+    db: sqlite3.Connection,
+    name: str,
+    section: MirrorConfig,
+    grants: Grants,
+    open_log: OpenRemovalLog = no_removal_log,
 ) -> Target:
-    """Return the target of a mirror."""
-    keys = KeySources(Journal(db, name).keys, lambda: _walked_keys(section))
+    """Return the target of a mirror. open_log: opens the log for entries that the target deletes outside of a plan."""
+    records = MirrorRecords(Journal(db, name).keys, lambda: _walked_keys(section), open_log)
     match section.target:
         case VectorizeSection() as target:
-            return _vectorize(transport, section, target, grants, keys, Embeddings(db, name))
+            return _vectorize(transport, section, target, grants, records, Embeddings(db, name))
         case KVSection() as target:
-            return _kv(transport, section, target, keys)
+            return _kv(transport, section, target, records)
         case AISearchSection() as target:
-            return _ai_search(transport, section, target, grants, keys, StoredAnswers(db, location(transport, section)))
+            learned = StoredAnswers(db, location(transport, section))
+            return _ai_search(transport, section, target, grants, records, learned)
 
 
 def _walked_keys(section: MirrorConfig) -> Iterator[str]:
@@ -388,7 +391,7 @@ def _ai_search(
     section: MirrorConfig,
     target: AISearchSection,
     grants: Grants,
-    keys: KeySources,
+    records: MirrorRecords,
     learned: StoredAnswers,
 ) -> Target:
     from syncd.cloudflare.ai_search import AISearch
@@ -402,7 +405,7 @@ def _ai_search(
         AISearch(transport, target.namespace, target.instance),
         ItemWritePolicy(section.owner, section.key_prefix, grants.takeover, target.metadata, settings),
         build_limits(section),
-        keys=keys,
+        records=records,
         # Six more than may be in flight, so that the next files are read while their requests wait.
         concurrency=transport.gate.transfers + 6,
         shards=Shard.parse(section.shard).count,
@@ -410,7 +413,7 @@ def _ai_search(
     )
 
 
-def _kv(transport: Transport, section: MirrorConfig, target: KVSection, keys: KeySources) -> Target:
+def _kv(transport: Transport, section: MirrorConfig, target: KVSection, records: MirrorRecords) -> Target:
     from syncd.cloudflare.kv import KV
     from syncd.targets.kv.target import KVTarget, NamespaceChoice
     from syncd.targets.kv.writing import ValueWritePolicy
@@ -418,7 +421,7 @@ def _kv(transport: Transport, section: MirrorConfig, target: KVSection, keys: Ke
     choice = NamespaceChoice(target.namespace_id, target.namespace_title, target.jurisdiction)
     ttls = target.expiration_ttl, target.stale_ttl
     policy = ValueWritePolicy(section.owner, section.key_prefix, *ttls, fields=target.metadata)
-    return KVTarget(KV(transport), choice, policy, build_limits(section), keys=keys)
+    return KVTarget(KV(transport), choice, policy, build_limits(section), records=records)
 
 
 def _vectorize(
@@ -426,7 +429,7 @@ def _vectorize(
     section: MirrorConfig,
     target: VectorizeSection,
     grants: Grants,
-    keys: KeySources,
+    records: MirrorRecords,
     cache: Embeddings,
 ) -> Target:
     from syncd.cloudflare.vectorize import VectorizeIndex
@@ -444,5 +447,5 @@ def _vectorize(
         policy,
         build_limits(section),
         settings=ChunkSettings(target.chunk_size, target.chunk_overlap),
-        keys=keys,
+        records=records,
     )

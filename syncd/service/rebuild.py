@@ -205,7 +205,7 @@ async def _open(
         bind(db, name, place, section.key_prefix)
         reshard(db, name, Shard.parse(section.shard))
         config = session.config.model_copy(update={"mirrors": {name: section}})
-        yield add_mirror(stack, replace(session, config=config, db=db, mirrors={}, lock=held), name, grants)
+        yield add_mirror(replace(session, config=config, db=db, mirrors={}, lock=held), name, grants)
 
 
 @asynccontextmanager

@@ -65,20 +65,25 @@ Raises StateHalt before anything is deleted, if the disk has no room for the log
 
 @contextmanager
 def no_removal_log(removed: Sequence[Removed]) -> Iterator[LogRemoval]:
-    """Log nothing. For a target without a mirror."""
+    """Log nothing, for a target that only searches."""
     del removed
     yield lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
-class KeySources:
-    """Where a target looks for keys. recorded: the keys of the journal. walked: the keys of the folder, a slow walk."""
+class MirrorRecords:
+    """The records of a mirror that its target uses.
+
+    recorded: the keys of the journal. walked: the keys of the folder, a slow walk. open_log: opens the log for entries
+    that the target deletes in addition to the deletes of a plan.
+    """
 
     recorded: Callable[[], Iterable[str]] = tuple
     walked: Callable[[], Iterable[str]] = tuple
+    open_log: OpenRemovalLog = no_removal_log
 
 
-NO_KEYS = KeySources()
+NO_RECORDS = MirrorRecords()
 
 
 async def read_one(read: ReadContents, put: Put) -> Content:
@@ -141,14 +146,11 @@ class Store(Protocol):
     unreadable_rows: messages about rows of the last listing that the target cannot decode.
     """
 
-    limits: Limits
+    @property
+    def limits(self) -> Limits: ...
 
     @property
     def unreadable_rows(self) -> Sequence[str]: ...
-
-    def log_removals(self, open_log: OpenRemovalLog) -> None:
-        """Set the log for entries that the target deletes in addition to the deletes of a plan."""
-        ...
 
     def entries(self) -> AsyncIterator[Entry]:
         """Yield every entry under the mirror's prefix, of any owner and in any order."""
@@ -176,10 +178,6 @@ class Store(Protocol):
 
     def requests(self, puts: int, deletes: int, size: int | None = None) -> int:
         """Estimate the requests for so many actions. size: bytes of the puts, None if it is unknown."""
-        ...
-
-    async def aclose(self) -> None:
-        """Release the resources of the target, except for the transport, which targets share."""
         ...
 
 

@@ -15,7 +15,7 @@ from syncd.core.errors import Halt, NotFound, Park, SyncdError, Unreachable
 from syncd.core.keys import shown
 from syncd.core.model import Content, Entry
 from syncd.core.problems import Limits
-from syncd.targets.base import NO_KEYS, Fetched, KeySources
+from syncd.targets.base import NO_RECORDS, Fetched, MirrorRecords
 
 log = structlog.get_logger()
 
@@ -35,15 +35,10 @@ class ShortNames:
     earlier configuration made are always understood.
     """
 
-    def __init__(self, limits: Limits, keys: KeySources = NO_KEYS) -> None:
+    def __init__(self, limits: Limits, records: MirrorRecords = NO_RECORDS) -> None:
         self._limits = limits
-        self._keys = keys
+        self._records = records
         self._by_name: dict[str, str] | None = None
-
-    @property
-    def has_forms(self) -> bool:
-        """Whether any file is sent in another form."""
-        return bool(self._limits.forms)
 
     def name(self, key: str) -> str:
         """Return the name under which the target stores this key."""
@@ -51,13 +46,6 @@ class ShortNames:
         if self._limits.long_key_length is None:
             return name
         return self._short(name)
-
-    def key(self, name: str, path: object) -> str:
-        """Return the key of an entry.
-
-        path: the full key in its metadata, which is used if the name is derived from it.
-        """
-        return names.full_key(name, path)
 
     def unproved(self, name: str, key: str, *, ours: bool) -> bool:
         """Return whether the name may be the name of another key, although the metadata does not contain a full key.
@@ -69,7 +57,7 @@ class ShortNames:
         return names.looks_shortened(name) or (not ours and any(self._limits.forms.sources(name)))
 
     def is_of(self, name: str, own: str, key: str, *, ours: bool) -> bool:
-        """Return whether an entry belongs to a key. own: its key by `key`. ours: see `unproved`.
+        """Return whether an entry belongs to a key. own: its key by `full_key`. ours: see `unproved`.
 
         An entry of another owner under the name of a file belongs to the key of the file, so that it is foreign.
         """
@@ -81,8 +69,8 @@ class ShortNames:
         Without the lookup, an entry that lost its metadata would count as foreign or as the entry of a deleted file.
         """
         if self._by_name is None:
-            recorded = self._renamed(self._keys.recorded())
-            self._by_name = await asyncio.to_thread(lambda: self._renamed(self._keys.walked())) | recorded
+            recorded = self._renamed(self._records.recorded())
+            self._by_name = await asyncio.to_thread(lambda: self._renamed(self._records.walked())) | recorded
         return self._by_name.get(name, name)
 
     def forget(self) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import ClassVar, Protocol, Self
@@ -168,10 +168,8 @@ class TargetContract:
     batch: ClassVar[int] = 120
 
     @pytest.fixture
-    async def target(self, remote: Remote) -> AsyncIterator[Target]:
-        made = await remote.target("me")
-        yield made
-        await made.aclose()
+    async def target(self, remote: Remote) -> Target:
+        return await remote.target("me")
 
     async def test_the_check_of_an_existing_target_succeeds(self, target: Target) -> None:
         assert await target.check()

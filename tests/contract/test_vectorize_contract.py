@@ -14,7 +14,7 @@ from syncd.cloudflare.workers_ai import WorkersAI
 from syncd.core.errors import Park
 from syncd.state.caches import Embeddings
 from syncd.state.db import open_state
-from syncd.targets.base import Done, KeySources, Target
+from syncd.targets.base import Done, MirrorRecords, Target
 from syncd.targets.vectorize.index import VectorStore
 from syncd.targets.vectorize.target import VectorizeTarget, limits
 from syncd.targets.vectorize.writing import ChunkSettings, Embedder, VectorWritePolicy
@@ -55,14 +55,14 @@ class VectorizeRemote:
         index = VectorStore(VectorizeIndex(transport, "docs"), memory)
         index.mutations.clock, index.mutations.sleep = self._harness.clock, self._harness.clock.sleep
         # No journal knows a key; only the vectors do.
-        keys = KeySources(lambda: (), lambda: [PREFIX + "walked.md"])
+        records = MirrorRecords(lambda: (), lambda: [PREFIX + "walked.md"])
         return VectorizeTarget(
             index,
             Embedder(WorkersAI(transport), MODEL, "mean", memory),
             VectorWritePolicy(owner, PREFIX, takeover=takeover),
             limits(128, 4 * 1024 * 1024),
             settings=ChunkSettings(400, 50),
-            keys=keys,
+            records=records,
         )
 
     async def put_unmarked(self, key: str, data: bytes) -> None:

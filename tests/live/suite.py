@@ -25,7 +25,7 @@ from syncd.targets.ai_search.items import ItemWritePolicy
 from syncd.targets.ai_search.probe import ItemProbe
 from syncd.targets.ai_search.target import AISearchTarget
 from syncd.targets.ai_search.target import limits as ai_search_limits
-from syncd.targets.base import Done, KeySources, Target
+from syncd.targets.base import Done, MirrorRecords, Target
 from syncd.targets.kv.target import KVTarget, NamespaceChoice, long_key_bytes
 from syncd.targets.kv.target import limits as kv_limits
 from syncd.targets.kv.writing import ValueWritePolicy
@@ -202,9 +202,9 @@ class VectorizeRemote:
         memory = Embeddings(self._opened.enter_context(closing(state)), owner)
         self._last = store = VectorStore(VectorizeIndex(self._lab.transport, self._index), memory)
         embedder = Embedder(WorkersAI(self._lab.transport), MODEL, "mean", memory)
-        policy, keys = VectorWritePolicy(owner, PREFIX), KeySources(lambda: (), lambda: ())
+        policy, records = VectorWritePolicy(owner, PREFIX), MirrorRecords(lambda: (), lambda: ())
         limits = vectorize_limits(128, 4 * MIB)
-        return VectorizeTarget(store, embedder, policy, limits, settings=ChunkSettings(400, 50), keys=keys)
+        return VectorizeTarget(store, embedder, policy, limits, settings=ChunkSettings(400, 50), records=records)
 
     async def put_unmarked(self, key: str, data: bytes) -> None:
         raise AssertionError(f"no test of this contract writes {key} ({len(data)} bytes) without marks")

@@ -8,7 +8,6 @@ from syncd.cloudflare.ai_search import BUILTIN, PER_PAGE, AISearch, LogEntry, St
 from syncd.core.errors import NotFound, Park, Retry, Unreachable
 from syncd.core.model import Entry, IndexStatus
 from syncd.targets.ai_search.items import ItemReader, entry_of
-from syncd.targets.shared import ShortNames
 
 log = structlog.get_logger()
 
@@ -38,10 +37,9 @@ class IndexFollower:
     shards: the number of mirrors that share the work. The uploads of one mirror lie that thin in the listing.
     """
 
-    def __init__(self, api: AISearch, items: ItemReader, names: ShortNames, shards: int) -> None:
+    def __init__(self, api: AISearch, items: ItemReader, shards: int) -> None:
         self._api = api
         self._items = items
-        self._names = names
         self._shards = shards
         self._lists = StatusLists(api)
 
@@ -101,7 +99,7 @@ class IndexFollower:
         try:
             item = await self._api.sync(ref)
         except NotFound:
-            item = await self._api.create_or_update(self._names.name(key))
+            item = await self._api.create_or_update(self._items.names.name(key))
         return item.status or "queued"
 
     def _page_count(self, refs: frozenset[str]) -> int:

@@ -12,9 +12,9 @@ from syncd.cloudflare.decoding import Page, parse_time
 from syncd.core.errors import NotFound
 from syncd.core.keys import prefix_of
 from syncd.core.model import Content, Entry, Stored
-from syncd.core.names import FULL_KEY_FIELD, neighbours
-from syncd.core.probe_answers import DIGESTS, is_probe_name
-from syncd.targets.ai_search.probe_answers import CurrentAnswers
+from syncd.core.names import FULL_KEY_FIELD, full_key, neighbours
+from syncd.core.probe_answers import DIGESTS, NO_ANSWERS, ProbeAnswers, digest_of, is_probe_name, plain_digest
+from syncd.state.caches import StoredAnswers
 from syncd.targets.base import Landmark, Newest, NewestPage
 from syncd.targets.shared import ShortNames, content_checksum, refusals_halt
 
@@ -53,6 +53,11 @@ def is_present(item: StoredItem) -> bool:
 def digests(data: bytes) -> frozenset[str]:
     """Return the plain digests of a content that a remote checksum may equal."""
     return frozenset(hashlib.new(name, data, usedforsecurity=False).hexdigest() for name in ("md5", "sha1", "sha256"))
+
+
+def key_of(name: str, metadata: Mapping[str, Any] | None) -> str:
+    """Return the key of the item with this name and metadata."""
+    return full_key(name, (metadata or {}).get(FULL_KEY_FIELD))
 
 
 def entry_of(item: StoredItem) -> Entry:
@@ -101,6 +106,36 @@ def _created_at(item: StoredItem) -> float | None:
 # -- the listing and single items
 
 
+class CurrentAnswers:
+    """The answers of the last `syncd check --probe`, as of the last `refresh`.
+
+    learned: where they are stored, None for a target without stored answers. An answer that turns out to be wrong is
+    dropped, and the target works as without it.
+    """
+
+    def __init__(self, learned: StoredAnswers | None) -> None:
+        self.current: ProbeAnswers = NO_ANSWERS
+        self._learned = learned
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the stored answers again, because `syncd check --probe` may have stored new ones."""
+        if self._learned is not None:
+            self.current = self._learned.get()
+
+    def drop(self, answer: str, why: str) -> None:
+        """Go on without an answer that turned out to be wrong, and store this."""
+        if self._learned is not None:
+            self._learned.drop(answer, why)
+        self.current = self.current.without(answer)
+
+    def check_checksum(self, checksum: str | None, content: Content) -> None:
+        """Drop the answer on checksums if the checksum of an upload is not the digest that it should be."""
+        kind = self.current.checksum
+        if kind in DIGESTS and checksum and plain_digest(checksum) != digest_of(kind, content.data):
+            self.drop("checksum", f"an upload got the checksum {checksum[:64]!r}")
+
+
 class ItemReader:
     """Reads the uploaded items of one instance.
 
@@ -117,7 +152,7 @@ class ItemReader:
         self._api = api
         self._prefix = policy.prefix
         self._owner = policy.owner
-        self._names = names
+        self.names = names
         self._answers = answers
 
     async def entries(self) -> AsyncIterator[Entry]:
@@ -131,7 +166,8 @@ class ItemReader:
         seen: set[str] = set()
         self.listed_whole, self.landmark = False, None
         self.unreadable_rows, self.leftovers = [], []
-        self._names.forget()
+        self._answers.refresh()
+        self.names.forget()
         count = _RowCount(seen)
         for reading in range(LISTINGS):
             count.begin()
@@ -185,21 +221,17 @@ class ItemReader:
             item = await self.find(key)
         return item
 
-    def key(self, name: str, metadata: Mapping[str, Any] | None) -> str:
-        """Return the key of the item with this name and metadata."""
-        return self._names.key(name, (metadata or {}).get(FULL_KEY_FIELD))
-
     def is_of(self, item: StoredItem, key: str) -> bool:
         """Return whether the item belongs to this key. An item whose metadata has no key is judged by its name."""
-        own = self.key(item.key, item.metadata)
-        return self._names.is_of(item.key, own, key, ours=self._is_ours(item))
+        own = key_of(item.key, item.metadata)
+        return self.names.is_of(item.key, own, key, ours=self._is_ours(item))
 
     def is_left_by_other(self, item: StoredItem, key: str) -> bool:
         """Return whether our own item has the name of a key because of another file, which no longer exists.
 
         If both files existed, neither of them would be sent.
         """
-        own = self.key(item.key, item.metadata)
+        own = key_of(item.key, item.metadata)
         return own != key and self._is_ours(item) and own in neighbours(key)
 
     def _is_ours(self, item: StoredItem) -> bool:
@@ -225,7 +257,7 @@ class ItemReader:
 
     async def find(self, key: str) -> StoredItem | None:
         """Return the item of this key, unless it is being deleted."""
-        item = await self.find_name(self._names.name(key))
+        item = await self.find_name(self.names.name(key))
         return item if item and self.is_of(item, key) else None
 
     async def find_name(self, name: str) -> StoredItem | None:
@@ -234,9 +266,9 @@ class ItemReader:
         return item if item and is_present(item) else None
 
     async def _entry(self, item: StoredItem) -> Entry:
-        key = self.key(item.key, item.metadata)
-        if self._names.unproved(item.key, key, ours=self._is_ours(item)):
-            key = await self._names.look_up(item.key)
+        key = key_of(item.key, item.metadata)
+        if self.names.unproved(item.key, key, ours=self._is_ours(item)):
+            key = await self.names.look_up(item.key)
         return entry_of(item) if key == item.key else entry_of(item)._replace(key=key)
 
 

@@ -107,12 +107,10 @@ class ItemProbe:
         """Ask all questions, and delete the items. Raises Halt or Unreachable if the instance takes no upload."""
         sight, counters = _Sight(), self._api.transport.counters
         began, before = self._clock(), counters.requests
-        quoting = self._api.quoting
         with refusals_halt(INSTANCE):
             async with self._cleaned(sight):
                 await self._ask(sight)
             await self._remove_leftovers(sight)
-        self._api.quoting = quoting
         sight.learn(checksum=checksum_kind(sight.pairs))
         return Probe(
             sight.answers, counters.requests - before, sight.removed, tuple(sight.notes), self._clock() - began
@@ -174,9 +172,8 @@ class ItemProbe:
         """Learn how a quote, a backslash and a character beyond ASCII in a file name are read."""
         quotings: tuple[Quoting, ...] = ("backslash", "percent")
         for quoting in quotings:
-            self._api.quoting = quoting
             try:
-                await self._upload(sight, self._odd, self._content("name"), sight.answers.metadata or "none")
+                await self._upload(sight, self._odd, self._content("name"), sight.answers.metadata or "none", quoting)
             except Misnamed as error:
                 sight.notes.append(f"a name with quotes escaped by {quoting} was stored as {error.item.key!r}")
                 sight.present[error.item.id] = error.item.key
@@ -189,9 +186,11 @@ class ItemProbe:
             if quoting == quotings[-1] or sight.spare < 2 or not (sight.spend() and sight.spend()):
                 return
 
-    async def _upload(self, sight: _Sight, name: str, content: bytes, offer: Offer) -> StoredItem:
+    async def _upload(
+        self, sight: _Sight, name: str, content: bytes, offer: Offer, quoting: Quoting = "backslash"
+    ) -> StoredItem:
         sight.sent_at = self._clock()
-        item = await self._api.upload(name, content, _KIND, self._metadata(content, offer))
+        item = await self._api.upload(name, content, _KIND, self._metadata(content, offer), quoting)
         sight.present[item.id] = name
         sight.sent[name] = content
         sight.pairs.append((item.checksum, content))

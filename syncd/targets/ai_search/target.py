@@ -16,14 +16,21 @@ from syncd.cloudflare.file_types import LARGE, LARGE_WITH_OCR, MAX_FILE_SIZE, MA
 from syncd.core.errors import Conflict, PausedHalt, TargetMissing
 from syncd.core.model import Entry
 from syncd.core.plain_text import truncated
-from syncd.core.probe_answers import ProbeAnswers
 from syncd.core.problems import Limits
 from syncd.state.caches import StoredAnswers
 from syncd.targets.ai_search.following import IndexFollower
-from syncd.targets.ai_search.items import INSTANCE, OWNER, SHA256, ItemReader, ItemWritePolicy
-from syncd.targets.ai_search.probe_answers import CurrentAnswers
+from syncd.targets.ai_search.items import INSTANCE, OWNER, SHA256, CurrentAnswers, ItemReader, ItemWritePolicy, key_of
 from syncd.targets.ai_search.writing import ItemWriter
-from syncd.targets.base import NO_KEYS, Advice, Fetched, Hit, KeySources, Landmark, Probe, Usage
+from syncd.targets.base import (
+    NO_RECORDS,
+    Advice,
+    Fetched,
+    Hit,
+    Landmark,
+    MirrorRecords,
+    Probe,
+    Usage,
+)
 from syncd.targets.shared import ShortNames, fetch_each, refusals_halt, title_field
 
 log = structlog.get_logger()
@@ -72,34 +79,32 @@ class AISearchTarget:
         policy: ItemWritePolicy,
         limits: Limits,
         *,
-        keys: KeySources = NO_KEYS,
+        records: MirrorRecords = NO_RECORDS,
         concurrency: int = 8,
         shards: int = 1,
         learned: StoredAnswers | None = None,
     ) -> None:
-        self.limits = self._own_limits = limits
+        self._limits = limits
         self._api = api
         self._settings = policy.settings
         self._policy = policy
         self._answers = answers = CurrentAnswers(learned)
-        names = ShortNames(limits, keys)
+        names = ShortNames(limits, records)
         self._title = title_field(policy.fields)
         self._fields = {SHA256: "text", OWNER: "text"} | {name: _type(source) for name, source in policy.fields.items()}
         self._items = items = ItemReader(api, policy, names, answers)
-        self.newest = items.newest
+        self.entries, self.newest = items.entries, items.newest
         self.confirm, self.checksum = items.confirm, items.checksum
-        index = IndexFollower(api, items, names, shards)
+        index = IndexFollower(api, items, shards)
         self.statuses, self.counts, self.why, self.reindex = index.statuses, index.counts, index.why, index.reindex
-        self._writer = writer = ItemWriter(api, items, names, policy, answers, concurrency)
-        self.log_removals, self.apply = writer.log_removals, writer.apply
-        answers.follow(self._apply_answers)
-        answers.refresh()
+        self._writer = writer = ItemWriter(api, items, policy, answers, concurrency, records.open_log)
+        self.apply = writer.apply
 
-    def _apply_answers(self, answers: ProbeAnswers) -> None:
-        """Apply the answers that a probe learned about the instance."""
-        lag_s = answers.lag_s
-        self.limits = self._own_limits if lag_s is None else replace(self._own_limits, lag_s=lag_s)
-        self._api.quoting = answers.names or "backslash"
+    @property
+    def limits(self) -> Limits:
+        """The limits of AI Search, with the lag of listings that a probe learned."""
+        lag_s = self._answers.current.lag_s
+        return self._limits if lag_s is None else replace(self._limits, lag_s=lag_s)
 
     # -- the probe
 
@@ -140,8 +145,7 @@ class AISearchTarget:
 
     async def advice(self) -> Sequence[Advice]:
         """Make one search, and name undeclared metadata fields and settings that differ from the config."""
-        from syncd.targets.ai_search.advice import search_advice
-        from syncd.targets.ai_search.settings import metadata_advice, settings_advice
+        from syncd.targets.ai_search.advice import metadata_advice, search_advice, settings_advice
 
         with refusals_halt(INSTANCE):
             instance = await self._api.read_instance()
@@ -191,12 +195,6 @@ class AISearchTarget:
         """Messages about unreadable rows of the last listing."""
         return self._items.unreadable_rows
 
-    async def entries(self) -> AsyncIterator[Entry]:
-        """Yield every uploaded item under the prefix (see ItemReader.entries)."""
-        self._answers.refresh()
-        async for entry in self._items.entries():
-            yield entry
-
     async def fetch(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Fetched]]:
         """Download items, a few at a time."""
         async for pair in fetch_each(entries, lambda entry: self._api.download(entry.ref)):
@@ -210,7 +208,7 @@ class AISearchTarget:
         hits = await self._api.search(query, max_num_results=limit, filters=conditions or None)
         found = [
             Hit(
-                self._items.key(hit.key or "", hit.metadata),
+                key_of(hit.key or "", hit.metadata),
                 hit.score,
                 hit.text,
                 title=str(hit.metadata.get(self._title) or ""),
@@ -223,9 +221,6 @@ class AISearchTarget:
         """Return one request for each action. AI Search has no bulk endpoint."""
         del size
         return puts + deletes
-
-    async def aclose(self) -> None:
-        """Do nothing. The target holds no resources, and the transport is shared."""
 
 
 def _type(source: str) -> str:

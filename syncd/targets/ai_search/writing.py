@@ -17,8 +17,16 @@ from syncd.core.names import FULL_KEY_FIELD
 from syncd.core.plain_text import over_limit
 from syncd.core.probe_answers import Offer
 from syncd.core.requests import Priority, requests_at
-from syncd.targets.ai_search.items import OWNER, PREFIX, SHA256, ItemReader, ItemWritePolicy, entry_of, stored_of
-from syncd.targets.ai_search.probe_answers import CurrentAnswers
+from syncd.targets.ai_search.items import (
+    OWNER,
+    PREFIX,
+    SHA256,
+    CurrentAnswers,
+    ItemReader,
+    ItemWritePolicy,
+    entry_of,
+    stored_of,
+)
 from syncd.targets.base import (
     Done,
     OpenRemovalLog,
@@ -27,10 +35,9 @@ from syncd.targets.base import (
     Removed,
     ReportOutcomes,
     for_each,
-    no_removal_log,
     read_one,
 )
-from syncd.targets.shared import ShortNames, describe_content, fit_metadata
+from syncd.targets.shared import describe_content, fit_metadata
 
 log = structlog.get_logger()
 
@@ -47,24 +54,27 @@ _CONSEQUENCES = ("", "uploads carry no title and no other fields", "only the sta
 
 
 class ItemWriter:
-    """Writes files as items. concurrency: most uploads whose content is in memory at a time."""
+    """Writes files as items.
+
+    concurrency: most uploads whose content is in memory at a time. open_log: opens the log for items that no plan
+    deletes.
+    """
 
     def __init__(
         self,
         api: AISearch,
         items: ItemReader,
-        names: ShortNames,
         policy: ItemWritePolicy,
         answers: CurrentAnswers,
         concurrency: int,
+        open_log: OpenRemovalLog,
     ) -> None:
         self._api = api
         self._items = items
-        self._names = names
         self._policy = policy
         self._answers = answers
         self._concurrency = concurrency
-        self._remover = _ItemRemover(api)
+        self._remover = _ItemRemover(api, open_log)
         self._uploader = _ItemUploader(api, policy, self._remover, answers)
         self._ocr_limit = _OcrLimit(api)
 
@@ -72,10 +82,6 @@ class ItemWriter:
         """Delete a throw-away item that a killed probe left, and record it in the log of deletes."""
         why = "syncd check --probe left this throw-away item"
         await self._remover.delete_logged(Removed(item.key, item.id, "leftover", why))
-
-    def log_removals(self, open_log: OpenRemovalLog) -> None:
-        """Set the log for items that the writer deletes in addition to the deletes of a plan."""
-        self._remover.open_log = open_log
 
     async def apply(self, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
         """Apply a batch, at most `concurrency` actions at a time."""
@@ -125,7 +131,7 @@ class ItemWriter:
         found: the present item if the caller looked for it. If a probe learned that the remote refuses such an upload,
         the method does not try it.
         """
-        name = self._names.name(put.key)
+        name = self._items.names.name(put.key)
         if self._answers.current.existing != "conflict":
             found = None
         elif found is None and put.ref is not None:
@@ -209,9 +215,9 @@ class _OcrLimit:
 class _ItemRemover:
     """Deletes items. open_log: opens the log for items that no plan deletes."""
 
-    def __init__(self, api: AISearch) -> None:
-        self.open_log: OpenRemovalLog = no_removal_log
+    def __init__(self, api: AISearch, open_log: OpenRemovalLog) -> None:
         self._api = api
+        self._open_log = open_log
 
     async def delete(self, ref: str) -> None:
         """Delete an item. An item that does not exist counts as deleted."""
@@ -223,7 +229,7 @@ class _ItemRemover:
 
     async def delete_logged(self, removed: Removed) -> None:
         """Delete an item that no plan deletes, and record it in the log of deletes."""
-        with self.open_log([removed]) as log_removal:
+        with self._open_log([removed]) as log_removal:
             await self.delete(removed.ref)
             log_removal(removed)
 
@@ -257,12 +263,13 @@ class _ItemUploader:
         offers = (fit_metadata(marks, fields, METADATA_LIMIT), marks, None)
         self._apply_probe()
         first = max(self._first_offer, 0 if fields else 1)
+        quoting = self._answers.current.names or "backslash"
         for number, metadata in enumerate(offers[first:], first):
             try:
-                item = await self._api.upload(name, content.data, kind, metadata)
+                item = await self._api.upload(name, content.data, kind, metadata, quoting)
             except Misnamed as error:
                 await self._undo(put.key, error.item)
-                if self._answers.current.names not in (None, "backslash"):
+                if quoting != "backslash":
                     self._answers.drop("names", str(error))
                     raise Retry(str(error)) from error
                 raise

@@ -6,7 +6,7 @@ minute late, so the journal outranks them for that long.
 """
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -14,19 +14,18 @@ from typing import Any
 import structlog
 
 from syncd.cloudflare.decoding import LISTINGS, CursorRefused, encodable
-from syncd.cloudflare.kv import BULK_GET_LIMIT, KV, LIST_LIMIT, KVNamespace, KVNamespaceInfo, find_by_id, find_by_title
+from syncd.cloudflare.kv import BULK_GET_LIMIT, KV, LIST_LIMIT, KVNamespace, find_by_id, find_by_title
 from syncd.cloudflare.kv_bodies import METADATA_LIMIT, VALUE_LIMIT
 from syncd.core.errors import Conflict, NotFound, Park, SyncdError, TargetMissing, TooMuch
 from syncd.core.keys import prefix_of
 from syncd.core.model import Content, Delete, Entry, Put
-from syncd.core.names import FULL_KEY_FIELD
+from syncd.core.names import FULL_KEY_FIELD, full_key
 from syncd.core.problems import KV_KEY_BYTES, Limits
 from syncd.targets.base import (
-    NO_KEYS,
+    NO_RECORDS,
     Advice,
     Fetched,
-    KeySources,
-    OpenRemovalLog,
+    MirrorRecords,
     ReadContents,
     ReportOutcomes,
     Usage,
@@ -73,33 +72,31 @@ CREATE_HINT = "create = true makes one by its title"
 
 
 class ValueReader:
-    """Reads the entries of one namespace.
+    """Reads the entries of one namespace. unreadable_rows: messages about rows of the last listing."""
 
-    namespace: finds the namespace at the first use. unreadable_rows: messages about rows of the last listing.
-    """
-
-    def __init__(
-        self, namespace: Callable[[], Awaitable[KVNamespace]], policy: ValueWritePolicy, names: ShortNames
-    ) -> None:
+    def __init__(self, namespace: "NamespaceFinder", policy: ValueWritePolicy, names: ShortNames) -> None:
         self.unreadable_rows: Sequence[str] = ()
         self._namespace = namespace
         self._policy = policy
         self._names = names
-        self._has_forms = names.has_forms
 
-    async def entry_pages(self) -> AsyncGenerator[Iterator[Entry], None]:
-        """Yield the entries under the prefix by page, except for stale entries of this owner.
-
-        A step of an asynchronous generator takes as long as reading an entry.
-        """
-        namespace = await self._namespace()
+    async def entries(self) -> AsyncIterator[Entry]:
+        """Yield every entry under the prefix, except for stale entries of this owner."""
+        namespace = await self._namespace.find()
         self._names.forget()
         for number in range(1, LISTINGS + 1):
             try:
                 async with aclosing(namespace.key_pages(self._policy.prefix)) as pages:
                     async for keys in pages:
-                        yield filter(None, (self._entry(key.name, key.metadata) for key in keys))
+                        for entry in filter(None, (self._entry(key.name, key.metadata) for key in keys)):
+                            if self._names.unproved(entry.ref, entry.key, ours=self._is_ours(entry)):
+                                yield entry._replace(key=await self._names.look_up(entry.ref))
+                            else:
+                                yield entry
                 self.unreadable_rows = tuple(namespace.faults)
+            except TargetMissing:
+                self._namespace.forget()
+                raise
             except CursorRefused as error:
                 if number == LISTINGS:
                     raise
@@ -107,15 +104,9 @@ class ValueReader:
             else:
                 return
 
-    async def with_full_key(self, entry: Entry) -> Entry:
-        """Return the entry under its full key, which its metadata may not contain."""
-        if self._names.unproved(entry.ref, entry.key, ours=self._is_ours(entry)):
-            return entry._replace(key=await self._names.look_up(entry.ref))
-        return entry
-
     async def confirm(self, key: str, ref: str | None) -> Entry | None:
         """Return the entry of a key by its metadata: first under the name `ref`, then under the key's present name."""
-        namespace, present = await self._namespace(), self._names.name(key)
+        namespace, present = await self._namespace.find(), self._names.name(key)
         for name in dict.fromkeys((ref or present, present)):
             try:
                 entry = self._entry(name, await namespace.read_metadata(name))
@@ -128,18 +119,13 @@ class ValueReader:
                 return entry._replace(key=key)
         return None
 
-    def may_have_other_key(self, entry: Entry) -> bool:
-        """Return whether `with_full_key` may change the entry. Quick, because a listing asks for each entry."""
-        # "~" is in every short name.
-        return "~" in entry.ref or (self._has_forms and not self._is_ours(entry))
-
     def _is_ours(self, entry: Entry) -> bool:
         return entry.owner == self._policy.owner and entry.marked is True
 
     async def checksum(self, entry: Entry, content: Content | None) -> str | None:
         """Download the value and return its checksum, None if the value does not exist."""
         try:
-            value = await (await self._namespace()).read_value(entry.ref)
+            value = await (await self._namespace.find()).read_value(entry.ref)
         except NotFound:
             return None
         return content_checksum(value, content)
@@ -149,7 +135,7 @@ class ValueReader:
         owner, checksum, size = marks.get(OWNER), marks.get(SHA256), marks.get("size")
         if marks.get(STALE) and owner == self._policy.owner:
             return None
-        key = self._names.key(name, marks.get(FULL_KEY_FIELD))
+        key = full_key(name, marks.get(FULL_KEY_FIELD))
         # Positional arguments are faster, and a listing makes one entry for each key. KV has no version, status, error.
         return Entry(
             key,
@@ -274,14 +260,6 @@ class NamespaceFinder:
             self._found = KVNamespace(self._api.transport, await self._find_id())
         return self._found
 
-    async def info(self) -> KVNamespaceInfo:
-        """Return the namespace as the service shows it. Raises the errors of `find`."""
-        return await self._api.get_namespace((await self.find()).namespace_id)
-
-    async def count(self) -> int | None:
-        """Return the number of namespaces of the account, None if the service does not give it."""
-        return (await self._api.list_namespaces()).total_count
-
     def forget(self) -> None:
         """Search again at the next `find`: the title may belong to another namespace by then."""
         self._found = None
@@ -316,16 +294,17 @@ class KVTarget:
         policy: ValueWritePolicy,
         limits: Limits,
         *,
-        keys: KeySources = NO_KEYS,
+        records: MirrorRecords = NO_RECORDS,
     ) -> None:
         self.limits = limits
+        self._api = api
         self._choice = choice
         self._policy = policy
-        names = ShortNames(limits, keys)
+        names = ShortNames(limits, records)
         self._namespace = NamespaceFinder(api, choice)
         self.create = self._namespace.create
-        self._reader = ValueReader(self._namespace.find, policy, names)
-        self.confirm, self.checksum = self._reader.confirm, self._reader.checksum
+        self._reader = reader = ValueReader(self._namespace, policy, names)
+        self.entries, self.confirm, self.checksum = reader.entries, reader.confirm, reader.checksum
         self.writer = ValueWriter(self._namespace.find, policy, names)
 
     # -- the namespace
@@ -346,14 +325,15 @@ class KVTarget:
         writes = Usage("KV writes of today", None, WRITES_FREE, None, per="put")
         if not account:
             return (writes,)
-        count = await self._namespace.count()
+        count = (await self._api.list_namespaces()).total_count
         return writes, Usage("KV namespaces", count, NAMESPACES, NAMESPACES, to_come, of_account=True)
 
     async def advice(self) -> Sequence[Advice]:
         """Compare the jurisdiction of the namespace with the config, if the config names one."""
         if (wanted := self._choice.jurisdiction) is None:
             return ()
-        found = (await self._namespace.info()).jurisdiction
+        namespace = await self._namespace.find()
+        found = (await self._api.get_namespace(namespace.namespace_id)).jurisdiction
         if found == wanted:
             return (Advice(f"{found}, as in the config", None, "jurisdiction"),)
         shown = f'"{found}"' if found else "none"
@@ -369,28 +349,12 @@ class KVTarget:
         """Messages about unreadable rows of the last listing."""
         return self._reader.unreadable_rows
 
-    async def entries(self) -> AsyncIterator[Entry]:
-        """Yield every entry under the prefix, except for stale entries of this owner."""
-        try:
-            async with aclosing(self._reader.entry_pages()) as pages:
-                async for entries in pages:
-                    for entry in entries:
-                        renamed = self._reader.may_have_other_key(entry)
-                        yield await self._reader.with_full_key(entry) if renamed else entry
-        except TargetMissing:
-            self._namespace.forget()
-            raise
-
     async def fetch(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Fetched]]:
         """Yield the value of each entry."""
         async for pair in fetch_values(await self._namespace.find(), entries):
             yield pair
 
     # -- writing
-
-    def log_removals(self, open_log: OpenRemovalLog) -> None:
-        """Ignore the log. A put overwrites the value, so the target deletes nothing in addition."""
-        del open_log
 
     async def apply(self, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
         """Write the puts, then delete the values of the deletes or let them expire."""
@@ -409,6 +373,3 @@ class KVTarget:
         removing = -(-deletes // BULK_DELETES)
         retiring = deletes + -(-deletes // RETIRED_VALUES)
         return min(puts, bodies) + (removing if self._policy.stale_ttl is None else retiring)
-
-    async def aclose(self) -> None:
-        """Do nothing. The target holds no resources, and the transport is shared."""

@@ -6,7 +6,6 @@ processes changes later. Until then, the journal and not the index tells the sta
 """
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -25,8 +24,7 @@ from syncd.targets.base import (
     Done,
     Fetched,
     Hit,
-    KeySources,
-    OpenRemovalLog,
+    MirrorRecords,
     ReadContents,
     ReportOutcomes,
     Usage,
@@ -81,12 +79,12 @@ class VectorReader:
     """Reads the entries of one mirror in an index. model_title: model and pooling, as a part of messages."""
 
     def __init__(
-        self, index: VectorStore, maker: RefMaker, policy: VectorWritePolicy, keys: KeySources, model_title: str
+        self, index: VectorStore, maker: RefMaker, policy: VectorWritePolicy, records: MirrorRecords, model_title: str
     ) -> None:
         self._index = index
         self._maker = maker
         self._policy = policy
-        self._keys = keys
+        self._records = records
         self._model_title = model_title
         self._checked: HeldVectors | None = None
 
@@ -129,14 +127,14 @@ class VectorReader:
         for owner, tag in held.tags():
             if others or owner == self._maker.owner:
                 wanted.setdefault(tag, []).extend(held.refs_of(owner, tag))
-        keys = iter(self._keys.recorded())
+        keys = iter(self._records.recorded())
         while wanted and (part := list(islice(keys, _KEYS_AT_ONCE))):
             for key in part:
                 if refs := wanted.pop(key_tag(key), None):
                     yield key, refs
             await asyncio.sleep(0)
         if wanted:
-            walked = self._keys.walked
+            walked = self._records.walked
             for key in await asyncio.to_thread(lambda: [found for found in walked() if key_tag(found) in wanted]):
                 if refs := wanted.pop(key_tag(key), None):
                     yield key, refs
@@ -257,7 +255,7 @@ class VectorizeTarget:
         limits: Limits,
         *,
         settings: ChunkSettings,
-        keys: KeySources,
+        records: MirrorRecords,
     ) -> None:
         self.limits = limits
         self.index = index
@@ -266,9 +264,9 @@ class VectorizeTarget:
         self._settings = settings
         # The prefix is part of the tag, because keys of this owner under another prefix belong to another mirror.
         maker = RefMaker.of(f"{policy.owner}\0{policy.prefix}", embedder.name, settings.name)
-        self._reader = VectorReader(index, maker, policy, keys, embedder.title)
+        self._reader = VectorReader(index, maker, policy, records, embedder.title)
         self.confirm, self.checksum = self._reader.confirm, self._reader.checksum
-        self._writer = VectorWriter(index, embedder, maker, settings, policy)
+        self._writer = VectorWriter(index, embedder, maker, settings, policy, records.open_log)
 
     # -- the remote index
 
@@ -387,10 +385,6 @@ class VectorizeTarget:
 
     # -- writing
 
-    def log_removals(self, open_log: OpenRemovalLog) -> None:
-        """Set the log for vectors that the target deletes in addition to the deletes of a plan."""
-        self._writer.open_log = open_log
-
     async def apply(self, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
         """Embed and write the puts, then delete the vectors of the deletes."""
         if not batch:
@@ -409,8 +403,3 @@ class VectorizeTarget:
         if size is not None:
             vectors = max(puts, size // max(1, self._settings.size - self._settings.overlap))
         return -(-vectors // 100) + -(-vectors // UPSERT_VECTORS) + -(-gone // 100)
-
-    async def aclose(self) -> None:
-        """Stop the converter of HTML, so that no thread waits for it. The transport is shared."""
-        if loaded := sys.modules.get("syncd.text.converter"):
-            await asyncio.to_thread(loaded.converter.close)

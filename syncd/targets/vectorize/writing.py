@@ -25,7 +25,6 @@ from syncd.targets.base import (
     for_each,
     in_groups,
     in_halves,
-    no_removal_log,
     read_one,
 )
 from syncd.targets.shared import describe_file, fit_metadata, json_size
@@ -232,7 +231,7 @@ _Splitting = tuple[Put, asyncio.Task[list[PendingVector]]]
 
 
 class VectorWriter:
-    """Writes files as vectors. Opens the log of deletes with `open_log` for vectors that no plan deletes."""
+    """Writes files as vectors. open_log: opens the log for vectors that no plan deletes."""
 
     def __init__(
         self,
@@ -241,8 +240,9 @@ class VectorWriter:
         maker: RefMaker,
         settings: ChunkSettings,
         policy: VectorWritePolicy,
+        open_log: OpenRemovalLog,
     ) -> None:
-        self.open_log: OpenRemovalLog = no_removal_log
+        self._open_log = open_log
         self._index = index
         self._embedder = embedder
         self._maker = maker
@@ -340,7 +340,7 @@ class VectorWriter:
         """Delete the earlier vectors of stored files and the new vectors of failed files, then report the outcomes."""
         removals = {id(file): await self._removals(file) for file in files}
         unique = dict.fromkeys(removed for group in removals.values() for removed in group)
-        with self.open_log([*unique]) if unique else nullcontext() as log_removal:
+        with self._open_log([*unique]) if unique else nullcontext() as log_removal:
             failed = await self._index.delete(dict.fromkeys(removed.ref for removed in unique))
             for removed in unique:
                 if log_removal and removed.ref not in failed:

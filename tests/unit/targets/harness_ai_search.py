@@ -22,14 +22,15 @@ from syncd.core.rules import Rules
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Emulator
 from syncd.local.walk import Tree
-from syncd.service.build import LONG_KEY_LENGTH, build_mirror
+from syncd.service.build import LONG_KEY_LENGTH, build_mirror, removal_log
 from syncd.state.caches import StoredAnswers
 from syncd.state.db import open_state
+from syncd.state.deletions import DeleteLog
 from syncd.state.journal import Journal
 from syncd.sync.mirror import Mirror, Settings
 from syncd.targets.ai_search.items import ItemWritePolicy
 from syncd.targets.ai_search.target import AISearchTarget, limits
-from syncd.targets.base import KeySources
+from syncd.targets.base import MirrorRecords
 from tests.unit.targets.harness_mirrors import BaseMirrorFixture
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
@@ -226,11 +227,13 @@ class Harness:
             most = replace(most, long_key_length=LONG_KEY_LENGTH)
         most = replace(most, forms=fixture.forms)
         tree = Tree(fixture.root, Rules(), most, fixture.marks.prefix)
-        keys = KeySources(
-            Journal(db, fixture.name).keys, lambda: [each.key for each in tree.walk() if isinstance(each, Item)]
+        records = MirrorRecords(
+            Journal(db, fixture.name).keys,
+            lambda: [each.key for each in tree.walk() if isinstance(each, Item)],
+            removal_log(DeleteLog(fixture.state), fixture.name, fixture.settings.spec),
         )
         fixture.learned = StoredAnswers(db, f"{ACCOUNT} {instance}", self.clock)
-        target = AISearchTarget(api, fixture.marks, most, keys=keys, learned=fixture.learned)
+        target = AISearchTarget(api, fixture.marks, most, records=records, learned=fixture.learned)
         mirror = build_mirror(db, fixture.name, fixture.root, target, fixture.settings)
         mirror.now = self.clock
         mirror.age = self.clock

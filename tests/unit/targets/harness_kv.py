@@ -26,7 +26,7 @@ from syncd.service.build import build_mirror
 from syncd.state.db import open_state
 from syncd.state.journal import Journal
 from syncd.sync.mirror import Mirror, Result, Settings
-from syncd.targets.base import KeySources
+from syncd.targets.base import MirrorRecords
 from syncd.targets.kv.target import KVTarget, NamespaceChoice, limits, long_key_bytes
 from syncd.targets.kv.writing import ValueWritePolicy
 from tests.unit.targets.harness_ai_search import ACCOUNT, BASE, Act, Clock, Forward, Wire
@@ -124,8 +124,8 @@ class Harness:
         def walked() -> list[str]:
             return [each.key for each in tree.walk() if isinstance(each, Item)]
 
-        keys = KeySources(Journal(db, fixture.name).keys, walked)
-        target = KVTarget(KV(fixture.transport), fixture.place, fixture.terms, most, keys=keys)
+        records = MirrorRecords(Journal(db, fixture.name).keys, walked)
+        target = KVTarget(KV(fixture.transport), fixture.place, fixture.terms, most, records=records)
         target.writer.clock, target.writer.sleep = self.clock, self.clock.sleep
         mirror = build_mirror(db, fixture.name, fixture.root, target, fixture.settings)
         mirror.now = self.clock

@@ -17,8 +17,9 @@ from syncd.core.errors import Park
 from syncd.core.model import Content, Put
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Emulator
-from syncd.service.build import Grants, build_mirror, build_settings, build_target
+from syncd.service.build import Grants, build_mirror, build_settings, build_target, removal_log
 from syncd.state.db import open_state
+from syncd.state.deletions import DeleteLog
 from syncd.sync.mirror import Mirror
 from syncd.targets.vectorize.target import VectorizeTarget
 from syncd.targets.vectorize.writing import VectorWritePolicy, split_file
@@ -121,7 +122,8 @@ class Harness:
 
     def assemble(self, fixture: MirrorFixture) -> Mirror:
         db = open_state(fixture.state)
-        target = build_target(fixture.transport, db, fixture.name, fixture.section, fixture.grants)
+        open_log = removal_log(DeleteLog(fixture.state), fixture.name, fixture.section.target.spec)
+        target = build_target(fixture.transport, db, fixture.name, fixture.section, fixture.grants, open_log)
         assert isinstance(target, VectorizeTarget)
         target.index.mutations.clock, target.index.mutations.sleep = self.clock, self.clock.sleep
         mirror = build_mirror(db, fixture.name, fixture.root, target, build_settings(fixture.section, fixture.grants))

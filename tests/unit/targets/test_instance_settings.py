@@ -10,7 +10,7 @@ import pytest
 
 from syncd.cloudflare.ai_search import Instance
 from syncd.cloudflare.decoding import decode
-from syncd.targets.ai_search.settings import Drift, find_drift, settings_advice
+from syncd.targets.ai_search.advice import Drift, find_drift, settings_advice
 from tests.unit.targets.harness_ai_search import INSTANCES, open_harness
 
 
