@@ -76,7 +76,8 @@ class VectorRef:
 
     def ids(self) -> list[str]:
         """Return the ids of all chunks, in order."""
-        return [f"{self._stem}.{chunk:04x}-{self.chunks:04x}" for chunk in range(1, self.chunks + 1)]
+        stem, end = self._stem, f"-{self.chunks:04x}"
+        return [f"{stem}.{chunk:04x}{end}" for chunk in range(1, self.chunks + 1)]
 
     @property
     def _stem(self) -> str:

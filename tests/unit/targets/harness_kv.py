@@ -13,7 +13,7 @@ import httpx
 
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.kv import KV
+from syncd.cloudflare.kv import BULK_GET_LIMIT, KV
 from syncd.cloudflare.transport import Transport
 from syncd.core.model import Item
 from syncd.core.names import NO_FORMS, Forms
@@ -175,7 +175,14 @@ class Harness:
 
     async def contents(self) -> dict[str, bytes | None]:
         """Return the stored values by key, of the keys in the listing that still exist."""
-        found = {key: await self.value(key) for key in await self.rows()}
+        names = list(await self.rows())
+        found: dict[str, bytes | None] = {}
+        for part in (names[start : start + BULK_GET_LIMIT] for start in range(0, len(names), BULK_GET_LIMIT)):
+            got = await self.stranger.post(f"{NAMESPACES}/{self.namespace}/bulk/get", json={"keys": part})
+            if got.is_success:
+                found |= {key: value and value.encode() for key, value in got.json()["result"]["values"].items()}
+            else:  # one of them is no text
+                found |= {key: await self.value(key) for key in part}
         return {key: value for key, value in found.items() if value is not None}
 
 

@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from syncd.sync import index
-from syncd.targets.ai_search.following import PAGES, SAME_LOOKS, STRAGGLERS
+from syncd.targets.ai_search import following
+from syncd.targets.ai_search.following import SAME_LOOKS, STRAGGLERS
 from tests.unit.targets.harness_ai_search import Forward, Harness, MirrorFixture, answers, open_harness, shows
 from tests.unit.targets.harness_index import done, filled, restate, strange
 
@@ -28,41 +29,49 @@ async def looked(h: Harness, fixture: MirrorFixture) -> Counter[str]:
     return Counter("GET ID" if "/items/" in line else line for line in h.wire.diary)
 
 
-async def test_four_thousand_items_take_a_request_for_each_fifty_at_most_and_few_at_the_end(tmp_path: Path) -> None:
+@pytest.fixture
+def pages(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Let a look read so many pages, with 400 items."""
+    monkeypatch.setattr(following, "PAGES", 8)
+    return 8
+
+
+async def test_many_items_take_a_request_for_each_fifty_at_most_and_few_at_the_end(tmp_path: Path, pages: int) -> None:
     async with open_harness(tmp_path, index_delay=LONG) as h:
         fixture = h.add_mirror()
-        refs = filled(h, fixture, 4_000)
+        refs = filled(h, fixture, 800)
         h.clock.now += OLD_S
         looks = [await looked(h, fixture)]
-        assert looks[0].total() <= 4_000 * 0.1, "nothing has moved, and one request says so"
+        assert looks[0].total() <= 800 * 0.1, "nothing has moved, and one request says so"
         assert looks[0] == {"GET /stats": 1}
-        done(h, refs[:1_500])
+        done(h, refs[:300])
         looks.append(await looked(h, fixture))
-        assert statuses(fixture) == {"queued": 2_500, "completed": 1_500}
-        done(h, refs[1_500:3_900])
+        assert statuses(fixture) == {"queued": 500, "completed": 300}
+        done(h, refs[300:700])
         looks.append(await looked(h, fixture))
-        assert statuses(fixture) == {"queued": 100, "completed": 3_900}
+        assert statuses(fixture) == {"queued": 100, "completed": 700}
         assert looks[-1] == {"GET /stats": 1, "GET /items": 2, "GET ID": 2}
-        done(h, refs[3_900:])
+        done(h, refs[700:])
         looks.append(await looked(h, fixture))
-        assert statuses(fixture) == {"completed": 4_000}
+        assert statuses(fixture) == {"completed": 800}
         assert looks[-1] == {"GET /stats": 1, "GET ID": 2}
-        assert max(look.total() for look in looks) <= 1 + PAGES
+        assert max(look.total() for look in looks) <= 1 + pages
 
 
+@pytest.mark.usefixtures("pages")
 async def test_a_backlog_too_long_to_read_shows_what_has_arrived_and_costs_a_bounded_number(tmp_path: Path) -> None:
     async with open_harness(tmp_path, index_delay=LONG) as h:
         fixture = h.add_mirror()
-        refs = filled(h, fixture, 4_000)
+        refs = filled(h, fixture, 800)
         h.clock.now += OLD_S
-        done(h, refs[:300])
-        done(h, refs[300:310], error="invalid_pdf")
-        assert (await looked(h, fixture)).total() <= 1 + 1 + 300 // 50 + 1
-        assert statuses(fixture) == {"queued": 3_690, "completed": 300, "error": 10}
-        done(h, refs[310:3_500])
+        done(h, refs[:60])
+        done(h, refs[60:70], error="invalid_pdf")
+        assert (await looked(h, fixture)).total() <= 1 + 1 + 60 // 50 + 1
+        assert statuses(fixture) == {"queued": 730, "completed": 60, "error": 10}
+        done(h, refs[70:700])
         asked = await looked(h, fixture)
-        assert statuses(fixture)["queued"] == 500, "now the rest is short enough to be read"
-        assert asked.total() <= 1 + 1 + 10 + 2
+        assert statuses(fixture)["queued"] == 100, "now the rest is short enough to be read"
+        assert asked.total() <= 1 + 1 + 2 + 2
 
 
 async def test_unchanged_counts_suffice_for_a_few_looks(tmp_path: Path) -> None:

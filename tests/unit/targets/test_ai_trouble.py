@@ -325,7 +325,7 @@ async def test_an_error_that_concerns_every_item_halts_after_a_few_requests(
 ) -> None:
     async with open_harness(tmp_path) as h:
         fixture = h.add_mirror()
-        for number in range(100):
+        for number in range(30):
             fixture.write(f"{number}.md", "x")
         h.wire.plays("POST", "/items", answers(status, code), times=None)
         with pytest.raises(Halt, match=remedy):
@@ -333,7 +333,7 @@ async def test_an_error_that_concerns_every_item_halts_after_a_few_requests(
         assert h.wire.count("POST") <= 8
         h.wire.acts.clear()
         await fixture.full()
-        assert len(await h.items()) == 100
+        assert len(await h.items()) == 30
         assert fixture.problems() == {}
 
 

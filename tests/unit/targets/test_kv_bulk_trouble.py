@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from syncd.core.errors import Halt, Unreachable
+from syncd.targets.kv import writing
 from tests.harness import is_clean
 from tests.unit.targets.harness_ai_search import Forward, answers, done_but_says, only_for
 from tests.unit.targets.harness_kv import MIB, Harness, MirrorFixture, keeps, open_harness, refuses_key, sent
@@ -168,12 +169,16 @@ async def test_a_refused_token_halts(tmp_path: Path) -> None:
         assert len(h.changes()) == 1
 
 
-async def test_large_files_are_spread_over_bodies_below_the_limit(tmp_path: Path) -> None:
+async def test_large_files_are_spread_over_bodies_below_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert writing.BULK_BYTES == 90_000_000
+    monkeypatch.setattr(writing, "BULK_BYTES", 9_000_000)
     async with open_harness(tmp_path) as h:
         fixture = h.add_mirror(sizes=(512, 25 * MIB))
         for number in range(5):
             with fixture.write(f"{number}.bin", b"\xff%d" % number).open("r+b") as file:
-                file.truncate(18 * MIB)
+                file.truncate(18 * MIB // 10)
         sizes: list[int] = []
 
         async def measure(request: httpx.Request, forward: Forward) -> httpx.Response:
@@ -183,7 +188,7 @@ async def test_large_files_are_spread_over_bodies_below_the_limit(tmp_path: Path
         h.wire.plays("PUT", "/bulk", measure, None)
         assert (await fixture.full()).done["put"] == 5
         assert len(sizes) == 2
-        assert max(sizes) <= 90_000_000
+        assert max(sizes) <= 9_000_000
 
 
 async def test_text_travels_as_text(tmp_path: Path) -> None:

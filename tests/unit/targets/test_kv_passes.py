@@ -1,6 +1,7 @@
 """Passes over a KV namespace: first and idle passes, a lost journal, and passes within and after the lag."""
 
 import asyncio
+from itertools import product
 from pathlib import Path
 
 import httpx
@@ -10,6 +11,7 @@ from syncd.core.errors import Brake, FileChanged
 from syncd.local.walk import Tree
 from syncd.sync.mirror import Hooks, PassOptions, Scope
 from syncd.sync.reconcile import reconcile
+from syncd.targets.kv import target, writing
 from tests.harness import is_clean, reasons
 from tests.unit.targets.harness_ai_search import Forward
 from tests.unit.targets.harness_kv import Harness, MirrorFixture, keeps, open_harness
@@ -24,8 +26,18 @@ async def in_step(h: Harness, **files: str) -> MirrorFixture:
     return fixture
 
 
-@pytest.mark.parametrize(("files", "bulks"), [(1, 1), (999, 1), (1000, 1), (1001, 2)])
-async def test_a_first_pass_takes_a_bulk_write_for_every_thousand_files(tmp_path: Path, files: int, bulks: int) -> None:
+@pytest.fixture
+def small_bulks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a bulk request take ten keys. Some tests of test_kv_bulk_trouble.py make bulks of a thousand."""
+    for module, name in product((writing, target), ("BULK_PAIRS", "BULK_DELETES")):
+        monkeypatch.setattr(module, name, 10)
+
+
+@pytest.mark.usefixtures("small_bulks")
+@pytest.mark.parametrize(("files", "bulks"), [(1, 1), (9, 1), (10, 1), (11, 2)])
+async def test_a_first_pass_takes_a_bulk_write_for_as_many_files_as_a_bulk_takes(
+    tmp_path: Path, files: int, bulks: int
+) -> None:
     async with open_harness(tmp_path) as h:
         fixture = h.add_mirror()
         for number in range(files):
@@ -39,10 +51,10 @@ async def test_a_first_pass_takes_a_bulk_write_for_every_thousand_files(tmp_path
 
 async def test_a_pass_with_nothing_to_do_asks_for_listings_only_and_reads_no_file(tmp_path: Path) -> None:
     async with open_harness(tmp_path) as h:
-        fixture = await in_step(h, **{f"{number}.txt": "x" * number for number in range(1200)})
+        fixture = await in_step(h, **{f"{number}.txt": "x" * number for number in range(1001)})
         for result in (await fixture.full(), await fixture.later()):
             assert result.tables.plan.counts.total() == 0
-            assert result.unchanged == 1200
+            assert result.unchanged == 1001
         assert {line.partition(" ")[0] for line in h.wire.diary} == {"GET"}
         assert h.wire.count("GET", "/keys") == len([line for line in h.wire.diary if "/keys" in line]) == 4
         assert not [line for line in h.wire.diary if "/values/" in line or "/metadata/" in line]
@@ -159,14 +171,15 @@ async def test_a_hint_sends_one_bulk_and_confirms_the_owner_of_each_key(tmp_path
         assert [line.partition(" ")[0] for line in h.wire.diary] == ["GET", "GET", "PUT"]
 
 
+@pytest.mark.usefixtures("small_bulks")
 async def test_many_deletes_go_in_bulk(tmp_path: Path) -> None:
     async with open_harness(tmp_path) as h:
-        names = [f"{number}.txt" for number in range(1500)]
+        names = [f"{number}.txt" for number in range(15)]
         fixture = await in_step(h, keep="x", **dict.fromkeys(names, "x"))
         fixture.remove(*names)
-        assert (await fixture.full()).done["delete"] == 1500
+        assert (await fixture.full()).done["delete"] == 15
         assert [line.rpartition("/")[2] for line in h.changes()] == ["delete", "delete"]
-        assert fixture.mirror.target.requests(0, 1500) == 2
+        assert fixture.mirror.target.requests(0, 15) == 2
         assert list(await h.rows()) == ["keep"]
 
 
@@ -239,10 +252,13 @@ async def test_an_edit_storm_meets_no_write_limit_and_the_last_edit_wins(tmp_pat
         assert await h.value("a") == b"edit 9"
 
 
-async def test_puts_that_yield_to_urgent_work_go_in_the_same_pass(tmp_path: Path) -> None:
+async def test_puts_that_yield_to_urgent_work_go_in_the_same_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "BULK_PAIRS", 100)
     async with open_harness(tmp_path) as h:
         fixture = h.add_mirror()
-        for number in range(1500):
+        for number in range(150):
             fixture.write(f"{number}.txt", f"text {number}")
         under_way, pressed = False, asyncio.Event()
         served: list[int] = []
@@ -265,7 +281,7 @@ async def test_puts_that_yield_to_urgent_work_go_in_the_same_pass(tmp_path: Path
         h.wire.plays("PUT", "/bulk", waits_for_the_press)
         h.clock.now += 1
         result = await reconcile(fixture.mirror, Scope(), PassOptions(), Hooks(serve_pending, has_pending))
-        assert result.done == {"put": 1500}
+        assert result.done == {"put": 150}
         assert len(h.changes()) == 3
-        assert 1000 < served[0] < 1500, "what was read before is sent before, and the rest after"
-        assert len(await h.rows()) == 1500
+        assert 100 < served[0] < 150, "what was read before is sent before, and the rest after"
+        assert len(await h.rows()) == 150

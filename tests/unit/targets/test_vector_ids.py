@@ -35,7 +35,8 @@ def ref(key: str = "a.md", text: str = "one", chunks: int = 3) -> VectorRef:
 def test_every_ref_and_id_is_read_back_as_it_was_written(owner: str, key: str, text: str, chunks: int) -> None:
     made = RefMaker.of(owner, "m", "c").ref(key, checksum(text), chunks)
     assert parse_ref(str(made)) == made
-    for number, vector_id in ((1, made.ids()[0]), (chunks, made.ids()[-1])):
+    ids = made.ids()
+    for number, vector_id in ((1, ids[0]), (chunks, ids[-1])):
         assert len(vector_id.encode()) <= ID_LIMIT
         assert split_id(vector_id) == (str(made), number)
 
