@@ -53,8 +53,6 @@ from syncd.targets.base import LogRemoval, MirrorRecords, OpenRemovalLog, Remove
 
 LONG_KEY_LENGTH = 1024
 """Maximum characters of a full key in an entry's metadata. Our own limit; AI Search allows 10 KiB of metadata."""
-
-
 FORMS = "forms"
 """The name of a stored value: the patterns of `convert` and `as_text` of the last session."""
 
