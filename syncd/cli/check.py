@@ -244,7 +244,7 @@ async def _contact(session: "Session") -> "tuple[Finding, TokenStatus | None]":
     import asyncio
 
     from syncd.cloudflare.ai_search import AISearch
-    from syncd.cloudflare.reach import CONTACT_S, clock_fault, find_fault, unanswered_fault
+    from syncd.cloudflare.connection import CONTACT_S, clock_fault, find_fault, unanswered_fault
 
     transport, began = session.transport, time.monotonic()
     fault, status = await find_fault(transport.base_url), None
@@ -253,7 +253,8 @@ async def _contact(session: "Session") -> "tuple[Finding, TokenStatus | None]":
             async with asyncio.timeout(CONTACT_S - (time.monotonic() - began)):
                 status = await AISearch(transport, "default", "check").verify_token()
         except (TimeoutError, Unreachable) as error:
-            fault = unanswered_fault(transport.base_url, transport.counters, error)
+            outcomes = {status for _, status in transport.counters.by}
+            fault = unanswered_fault(transport.base_url, outcomes, error)
     host = transport.base_url.split("/")[2]
     if fault:
         return Finding("network", "FAIL", fault.message, fault.remedy, EXIT_UNREACHABLE), None

@@ -131,7 +131,8 @@ class Gate:
 
     tpslimit: requests per second, 0 means no limit. transfers: largest number of requests in flight. budget: limits
     the requests of a window, None for no limit. clock and sleep count in seconds; tests replace them. `waits` counts
-    the requests that waited for the rate, the budget or a hold, `wait_s` their seconds.
+    the requests that waited for the rate, the budget or a hold, `wait_s` their seconds. answered_at: the `own_time` of
+    the latest answer.
     """
 
     def __init__(
@@ -155,6 +156,7 @@ class Gate:
         self.waits = 0
         self.wait_s = 0.0
         self.in_flight = 0
+        self.answered_at: float | None = None
         self._burst = min(max(1.0, tpslimit), BURST_LIMIT)
         self._tokens = self._burst
         self._filled_at = clock()
@@ -227,14 +229,15 @@ class Gate:
             self._count_as_asked(now, until)
 
     def throttle(self) -> None:
-        """Hold after a 429 that names no time: FIRST_THROTTLE_S, doubled with each call until `relax`."""
+        """Hold after a 429 that names no time: FIRST_THROTTLE_S, doubled with each call until `answered`."""
         if self.held_s() > 0:
             return  # other requests of the same burst
         self.hold(min(FIRST_THROTTLE_S * 2.0 ** min(self._throttles, 16), LONGEST_THROTTLE_S), asked=False)
         self._throttles += 1
 
-    def relax(self) -> None:
-        """Let the holds of `throttle` begin at FIRST_THROTTLE_S again. Called when a request was answered."""
+    def answered(self) -> None:
+        """Note that a request was answered: the holds of `throttle` begin at FIRST_THROTTLE_S again."""
+        self.answered_at = self.own_time()
         if self.held_s() <= 0:
             self._throttles = 0
 

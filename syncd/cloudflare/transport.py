@@ -5,6 +5,7 @@ These retries end after `retry_for` seconds and are kept in memory only. After t
 """
 
 import asyncio
+import math
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,10 +17,9 @@ import httpx
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
-from syncd.cloudflare.auth import Credentials, Login
+from syncd.cloudflare.auth import Credentials, Login, Trust
 from syncd.cloudflare.connection import connection_fault, make_transport, other_side, unrequested_answer_check
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.refusals import Refusals, Trust
 from syncd.cloudflare.request import Request, build
 from syncd.cloudflare.response import Answer, Response, headers_of, http_date, one_line, read_body
 from syncd.core.errors import Blocked, Later, Park, Retry, SyncdError, Unreachable
@@ -34,6 +34,16 @@ BACKOFF_MAX_S = 20.0
 """Longest pause between two tries, in seconds, unless the remote asks for more."""
 ASKED_LIMIT_S = 3600.0
 """Longest time that one request waits because the remote asks for it, in seconds. It ends a 429 that never stops."""
+REFUSALS = 3
+"""Number of tries after which the refusal of a proxy or firewall counts as final, if the API itself can be reached."""
+REFUSED_PAUSE_S = 0.4
+"""Pause between two of these tries, in seconds."""
+SURE_REFUSALS, SURE_PAUSE_S, FILTER_S = 2, 0.05, 5.0
+"""Tries and pause for FILTER_S seconds after a refusal for the content was final."""
+REFUSED_LIMIT = 200
+"""Number of refused requests in a row that counts as an outage, if no request with content is accepted in between."""
+SHUT_S = 20.0
+"""Seconds without another probe after a probe did not reach the API."""
 SLOWEST_BYTES_PER_S = 32 * 1024
 """Lowest rate of a body. Its time at this rate is added to the timeout, so that a slow line can send a large file."""
 
@@ -45,43 +55,53 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
+class Counters:
+    """Counts requests. by: (method, status or "failed") -> requests. changing: those that may change something."""
+
+    requests: int = 0
+    changing: int = 0
+    retries: int = 0
+    by: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
 class RetryPolicy:
     """Decides when one request is tried again and when it is given up. Each loop of tries has its own object.
 
     A request is given up `retry_for` seconds after its first try. Time in which the remote made it wait (Retry-After
-    and similar) does not count, up to ASKED_LIMIT_S. answered_at: returns when the API last answered any request, in
-    the gate's own time. rng: returns numbers in [0, 1). safe: an ambiguous error is retried, too. began, began_own: the
-    time of the first try by the gate's clock, and in its own time. asked_s: seconds that the remote made this request
-    wait, and no other one.
+    and similar) does not count, up to ASKED_LIMIT_S. rng: returns numbers in [0, 1). safe: an ambiguous error is
+    retried, too. fields: logged with each retry. began, began_own: the time of the first try by the gate's clock, and
+    in its own time. asked_s: seconds that the remote made this request wait, and no other one.
     """
 
     gate: Gate
-    answered_at: Callable[[], float | None]
+    counters: Counters
     retry_for: float
     rng: Callable[[], float]
     safe: bool
+    fields: Mapping[str, str]
     began: float
     began_own: float
     asked_s: float = 0.0
 
-    def attempts(self, on_retry: Callable[[Retry, float], None]) -> AsyncRetrying:
-        """Return the tenacity loop: `async for attempt in …: with attempt: …`.
-
-        on_retry gets the error and the pause in seconds before each new try.
-        """
+    def attempts(self) -> AsyncRetrying:
+        """Return the tenacity loop: `async for attempt in …: with attempt: …`."""
         return AsyncRetrying(
             sleep=self.gate.sleep,
             retry=retry_if_exception(self._retries),
             wait=self._wait_s,
             stop=self._is_over,
-            before_sleep=lambda state: self._note_pause(_error_of(state), state.upcoming_sleep, on_retry),
+            before_sleep=self._note_pause,
             retry_error_callback=self._give_up,
         )
 
-    def _note_pause(self, error: Retry, pause_s: float, on_retry: Callable[[Retry, float], None]) -> None:
+    def _note_pause(self, state: RetryCallState) -> None:
+        error, pause_s = _error_of(state), state.upcoming_sleep
         if error.scope != "account":
             self.asked_s += error.after_s or 0.0
-        on_retry(error, pause_s)
+        self.counters.retries += 1
+        current_contact().failed(str(error), pause_s)
+        _log.info("http.retry", **self.fields, wait_s=round(pause_s, 3), why=str(error))
 
     def _retries(self, error: BaseException) -> bool:
         if not isinstance(error, Retry) or isinstance(error, (Unreachable, Later)):
@@ -102,16 +122,12 @@ class RetryPolicy:
 
     def _give_up(self, state: RetryCallState) -> None:
         error = _error_of(state)
-        last = self.answered_at()
+        last = self.gate.answered_at
         # If every write is blocked, that is an outage, although the API answers reads meanwhile.
         if isinstance(error, Blocked) or last is None or self.gate.own_time() - last >= self.retry_for:
             silent = f"no request was answered for {self.retry_for:g} s: " if self.retry_for else ""
-            raise Unreachable(
-                f"{silent}{error}",
-                after_s=error.after_s,
-                ambiguous=error.ambiguous,
-                status=error.status,
-            ) from error
+            message, after_s = f"{silent}{error}", error.after_s
+            raise Unreachable(message, after_s=after_s, ambiguous=error.ambiguous, status=error.status) from error
         raise error
 
 
@@ -123,14 +139,65 @@ def _error_of(state: RetryCallState) -> Retry:
     return error
 
 
-@dataclass(slots=True)
-class Counters:
-    """Counts requests. by: (method, status or "failed") -> requests. changing: those that may change something."""
+class Refusals:
+    """Tries a refused request again, until it is clear whether the credentials or the content are refused.
 
-    requests: int = 0
-    changing: int = 0
-    retries: int = 0
-    by: Counter[tuple[str, str]] = field(default_factory=Counter)
+    send: sends a request once.
+    """
+
+    def __init__(self, send: Callable[[Request], Awaitable[Answer]], trust: Trust, gate: Gate) -> None:
+        self._send = send
+        self._trust = trust
+        self._gate = gate
+        self._refused = 0
+        self._shut_until = self._filtered_until = -math.inf
+
+    async def judged(self, request: Request, send: Callable[[], Awaitable[_T]]) -> _T:
+        """Return the answer of `send`. Raises Park if only this content is refused, Blocked if every request is."""
+        for number in range(1, REFUSALS + 1):
+            # A filter that refused one content probably refuses others. In that case two tries without a probe are
+            # enough.
+            filtered = self._gate.clock() < self._filtered_until
+            try:
+                answer = await self._trust.send(request, send)
+            except Blocked as error:
+                if not (filtered and request.without_content()) and not await self._reaches_api(request):
+                    raise
+                if number >= (SURE_REFUSALS if filtered else REFUSALS):
+                    raise self._content_refused(error, filtered=filtered) from error
+                await self._gate.sleep(SURE_PAUSE_S if filtered else REFUSED_PAUSE_S)
+            else:
+                if request.carries:
+                    self._refused = 0
+                return answer
+        raise AssertionError("the last try ends with an answer or an error")
+
+    async def _reaches_api(self, request: Request) -> bool:
+        """Return whether the API answers the same request without its content.
+
+        After a failure, no probe is sent for SHUT_S.
+        """
+        probe = request.without_content()
+        if probe is None or self._gate.clock() < self._shut_until:
+            return False
+        try:
+            await self._send(probe)
+        except Retry:
+            self._shut_until = self._gate.clock() + SHUT_S
+            return False
+        except SyncdError:
+            return True  # any other error is an answer of the API itself
+        return True
+
+    def _content_refused(self, error: Blocked, *, filtered: bool) -> Park:
+        self._refused += 1
+        if not filtered:
+            self._filtered_until = self._gate.clock() + FILTER_S
+        if self._refused >= REFUSED_LIMIT:
+            self._refused, self._filtered_until = 0, -math.inf
+            self._shut_until = self._gate.clock() + SHUT_S
+        reason = "the API can be reached, but a proxy or firewall before it refuses what this request carries"
+        return Park("refused", f"{reason}: {error}", status=error.status)
 
 
 class Transport:
@@ -168,7 +235,6 @@ class Transport:
         self._http = http or make_transport(self.base_url)
         self._other_side = other_side(self.base_url)
         self._refusals = Refusals(self._once, self.trust, gate)
-        self._answered_at: float | None = None
         self._date = ""
 
     @property
@@ -219,25 +285,12 @@ class Transport:
 
         Use it as `async for attempt in transport.attempts(): with attempt: …`, for a write that needs a look at the
         remote between two tries. Park and Halt are raised at once, with safe = False also an ambiguous Retry. After
-        retry_for the loop raises Unreachable if the API answered no request of this transport in that time, else the
+        retry_for the loop raises Unreachable if the API answered no request in that time, else the
         last Retry. fields are logged with each retry.
         """
-
-        def on_retry(error: Retry, wait_s: float) -> None:
-            self.counters.retries += 1
-            current_contact().failed(str(error), wait_s)
-            _log.info("http.retry", **fields, wait_s=round(wait_s, 3), why=str(error))
-
-        policy = RetryPolicy(
-            self.gate,
-            lambda: self._answered_at,
-            self._retry_for,
-            self._rng,
-            safe,
-            self.gate.clock(),
-            self.gate.own_time(),
-        )
-        return policy.attempts(on_retry)
+        began, began_own = self.gate.clock(), self.gate.own_time()
+        policy = RetryPolicy(self.gate, self.counters, self._retry_for, self._rng, safe, fields, began, began_own)
+        return policy.attempts()
 
     async def aclose(self) -> None:
         """Close all connections. The caller cancels requests in flight before."""
@@ -323,7 +376,7 @@ class Transport:
             result = read()
         except Retry as error:
             if error.scope == "request":
-                self._answered()  # the other requests go on
+                self.gate.answered()  # the other requests go on
             elif error.scope == "instance":
                 pass  # the account has other instances; this request waits alone
             elif error.after_s:
@@ -332,13 +385,9 @@ class Transport:
                 self.gate.throttle()
             raise
         except SyncdError:
-            self._answered()  # a Park or Halt is an answer of the API, too
+            self.gate.answered()  # a Park or Halt is an answer of the API, too
             current_contact().answered()
             raise
-        self._answered()
+        self.gate.answered()
         current_contact().answered()
         return result
-
-    def _answered(self) -> None:
-        self._answered_at = self.gate.own_time()
-        self.gate.relax()

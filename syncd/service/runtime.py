@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from syncd.cloudflare.reach import find_fault
+from syncd.cloudflare.connection import find_fault
 from syncd.core.errors import ConfigError, StateBusy, StateDamaged, StateGone, StateHalt
 from syncd.core.keys import normal, shown
 from syncd.core.rules import IGNORE_FILE

@@ -174,7 +174,7 @@ def test_throttles_grow_until_a_request_is_answered(time: VirtualTime) -> None:
         holds.append(gate.held_s())
         time.now += gate.held_s()
     assert holds == [5, 10, 20, 40, 80, 160, 300, 300]
-    gate.relax()
+    gate.answered()
     gate.throttle()
     assert gate.held_s() == 5
 

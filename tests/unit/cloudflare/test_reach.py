@@ -10,9 +10,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from syncd.cloudflare.connection import connection_fault
-from syncd.cloudflare.reach import CONTACT_S, STEP_S, clock_fault, find_fault, unanswered_fault
-from syncd.cloudflare.transport import Counters
+from syncd.cloudflare.connection import CONTACT_S, STEP_S, clock_fault, connection_fault, find_fault, unanswered_fault
 from syncd.core.errors import Unreachable
 
 
@@ -156,10 +154,6 @@ def test_a_clock_that_is_far_off_is_named() -> None:
     ],
 )
 def test_an_answer_that_is_not_of_the_api_is_named(statuses: list[str], said: str, remedy: str) -> None:
-    counters = Counters()
-    for status in statuses:
-        counters.requests += 1
-        counters.by["GET", status] += 1
-    fault = unanswered_fault("http://127.0.0.1:8787/client/v4", counters, TimeoutError())
+    fault = unanswered_fault("http://127.0.0.1:8787/client/v4", statuses, TimeoutError())
     assert said in fault.message
     assert remedy in fault.remedy

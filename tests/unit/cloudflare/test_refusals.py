@@ -6,7 +6,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from syncd.cloudflare import refusals as limits
+from syncd.cloudflare import transport as limits
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.request import Request
 from syncd.core.errors import AuthHalt, Blocked, ConfigError, Park, Retry, Unreachable

@@ -6,8 +6,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.refusals import PAUSES_S
+from syncd.cloudflare.auth import PAUSES_S, Credentials
 from syncd.cloudflare.request import Request
 from syncd.cloudflare.transport import Transport
 from syncd.core.errors import AuthHalt, ConfigError, Retry
