@@ -84,9 +84,8 @@ def answers_of(value: object) -> ProbeAnswers:
     known: dict[str, Any] = {
         name: value[name]
         for name, answers in _ANSWERS.items()
-        if any(
-            value.get(name) is answer or (isinstance(answer, str) and value.get(name) == answer) for answer in answers
-        )
+        # The type is compared too, because 1 equals True.
+        if isinstance(value.get(name), type(answers[0])) and value[name] in answers
     }
     lag, names = value.get("list_lag_s"), value.get("fields")
     if isinstance(lag, int | float) and not isinstance(lag, bool) and 0 <= lag < math.inf:

@@ -8,8 +8,8 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from syncd.core.errors import IgnoreFileError
@@ -111,10 +111,16 @@ class IgnoreFiles:
         """Update the known state of an ignore file. Returns the seconds until the file is settled, 0 if it is."""
         place = folder + name
         try:
-            with _open_ignore_file(directory, place, name) as descriptor:
+            with open_file(name, directory) as descriptor:
                 return self._read(descriptor, folder, name)
+        except IgnoreFileError:
+            raise
         except FileNotFoundError:
             return self._missed(place)
+        except OSError as error:
+            fault = "it is a symbolic link" if error.errno == errno.ELOOP else f"it cannot be read ({error.strerror})"
+            number = errno.EINVAL if error.errno in (errno.ELOOP, None) else error.errno
+            raise _error(place, f"{fault}; put a readable file in its place", number) from error
 
     def _missed(self, place: str) -> float:
         known = self._known.get(place)
@@ -151,21 +157,6 @@ class IgnoreFiles:
             )
         self._known[place] = _Known(current if age >= _COARSE_S else (0, 0, 0, 0), _parse(folder, name, data))
         return 0.0
-
-
-@contextmanager
-def _open_ignore_file(directory: int, place: str, name: str) -> Iterator[int]:
-    stack = ExitStack()
-    try:
-        opened = stack.enter_context(open_file(name, directory))
-    except OSError as error:
-        if error.errno == errno.ENOENT:
-            raise
-        fault = "it is a symbolic link" if error.errno == errno.ELOOP else f"it cannot be read ({error.strerror})"
-        number = errno.EINVAL if error.errno in (errno.ELOOP, None) else error.errno
-        raise _error(place, f"{fault}; put a readable file in its place", number) from error
-    with stack:
-        yield opened
 
 
 def _parse(folder: str, name: str, data: bytes) -> IgnoreFile:

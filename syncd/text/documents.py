@@ -82,7 +82,13 @@ def read_document(key: str, data: bytes) -> Document:
         raise Park("unsupported_type", "the file is not UTF-8 text; save it as UTF-8")
     kind: TextKind = "markdown" if ending(key) in MARKDOWN | HTML else "text"
     if ending(key) in HTML:
-        text = _from_html(text)
+        if not can_convert_html():
+            # Retry, because a parked file would be retried only after a change of the file.
+            raise Retry(f"converting HTML needs the extra 'vectorize': {HTML_REMEDY}, then start syncd again")
+        # Imported late, because few folders contain HTML.
+        from syncd.text.converter import converter
+
+        text = converter.markdown(text)
     if is_blank(text, kind):
         raise Park("empty", "the file has no text to embed")
     return Document(text, kind)
@@ -103,16 +109,6 @@ def _decode(data: bytes, size: int) -> str | None:
 def can_convert_html() -> bool:
     """Return whether the packages of the extra `vectorize` are installed."""
     return all(find_spec(name) for name in ("bs4", "markdownify"))
-
-
-def _from_html(text: str) -> str:
-    if not can_convert_html():
-        # Retry, because a parked file would be retried only after a change of the file.
-        raise Retry(f"converting HTML needs the extra 'vectorize': {HTML_REMEDY}, then start syncd again")
-    # Imported late, because few folders contain HTML.
-    from syncd.text.converter import converter
-
-    return converter.markdown(text)
 
 
 # -- metadata
