@@ -8,7 +8,6 @@ import click
 
 from syncd.cli.context import Duration, GlobalOptions, as_json_option, chosen_mirrors, command, mirrors_argument
 from syncd.cli.output import print_json, print_line, print_table
-from syncd.config.values import SECONDS
 from syncd.core.errors import EXIT_OK
 
 if TYPE_CHECKING:
@@ -115,6 +114,8 @@ def _for_all(mirrors: Sequence[str], since: float | None, kinds: Sequence[str]) 
     """Return the command that shows all lines of this log."""
     parts = ["syncd log", *(f"-m {name}" for name in mirrors)]
     if since is not None:
+        from syncd.config.values import SECONDS
+
         unit = next(unit for unit in ("d", "h", "m", "s", "") if not unit or since % SECONDS[unit] == 0)
         parts.append(f"--since {since / SECONDS[unit]:.15g}{unit}")
     parts += [f"--kind {','.join(kinds)}"] if kinds else []

@@ -13,7 +13,6 @@ import click
 from syncd.cli import completion
 from syncd.cli.context import Command, Duration, GlobalOptions, as_json_option, command, mirrors_argument, run_async
 from syncd.cli.reports import capacity_object, done, forecast, planned, print_reports
-from syncd.config.values import parse_duration
 from syncd.core.errors import ConfigError, most_serious
 from syncd.core.keys import shown
 from syncd.service import signals
@@ -77,6 +76,8 @@ def _with_wait_value(arguments: Sequence[str]) -> list[str]:
 
 
 def _is_duration(text: str) -> bool:
+    from syncd.config.values import parse_duration
+
     try:
         parse_duration(text)
     except ValueError:
