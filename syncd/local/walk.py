@@ -105,17 +105,23 @@ class Tree(Disk):
         """Return the directories whose path in NFC is `under`, and the ignore files above them."""
         if self.protected.closes(normal(under)):
             return [], []
-        folders, ignores = [""], []
-        for part in under.split("/")[:-1]:
+        try:
+            return self._descend(under.split("/")[:-1], wait=wait)
+        except OSError as error:
+            if error.errno != errno.EILSEQ:
+                raise
+            # `look` decides whether the entries below it may be deleted.
+            return [], []
+
+    def _descend(self, parts: list[str], *, wait: bool = True) -> tuple[list[str], list[IgnoreFile]]:
+        """Return the directories with a path of these names in NFC, none if it is excluded, and the ignore files above.
+
+        Raises OSError.
+        """
+        folders, ignores = [""], list[IgnoreFile]()
+        for part in parts:
             ignores += self._ignore_files(folders, wait=wait)
-            try:
-                twins = self._twins(folders, part)
-            except OSError as error:
-                if error.errno != errno.EILSEQ:
-                    raise
-                # `look` decides whether the entries below it may be deleted.
-                return [], ignores
-            folders = [twin.path + "/" for twin in twins if stat.S_ISDIR(twin.mode)]
+            folders = [twin.path + "/" for twin in self._twins(folders, part) if stat.S_ISDIR(twin.mode)]
             if any(self.rules.excluded(normal(folder), ignores) for folder in folders):
                 return [], ignores
         return folders, ignores
@@ -269,7 +275,6 @@ class Tree(Disk):
         path = key.removeprefix(self.prefix)
         if fault := name_fault(path):
             return Problem(shown(key), "invalid_key", fault)
-        folders, ignores = [""], []
         *parents, name = path.split("/")
         if not NON_NAMES.isdisjoint((*parents, name)):
             # No walk yields such a key. A forged remote entry may have a key that leads out of the root.
@@ -277,10 +282,7 @@ class Tree(Disk):
         if closed := self.protected.closes(path):
             return closed
         try:
-            for part in parents:
-                ignores += self._ignore_files(folders)
-                twins = [twin for twin in self._twins(folders, part) if stat.S_ISDIR(twin.mode)]
-                folders = [twin.path + "/" for twin in twins]
+            folders, ignores = self._descend(parents)
             ignores += self._ignore_files(folders)
             entries = [twin for twin in self._twins(folders, name) if not stat.S_ISDIR(twin.mode)]
         except OSError as error:
