@@ -106,7 +106,6 @@ def _refused(why: str) -> CallToolResult:
 
 
 def _fault(fault: Any) -> str:
-    """Return the message for one fault of the arguments."""
     place = ".".join(map(str, fault["loc"]))
     if fault["type"] == "extra_forbidden":
         return f"{place}: there is no such parameter"

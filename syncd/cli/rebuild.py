@@ -134,7 +134,7 @@ async def _rebuild(  # noqa: PLR0913 - the options of the command
     as_json: bool,
 ) -> int:
     from syncd.service.build import open_session
-    from syncd.service.rebuild import check_second, is_configured, is_known, second_target
+    from syncd.service.rebuild import check_second, is_configured, second_target
 
     async with open_session(config, [name], read_only=True) as session:
         rebuild = second_target(session, name, into, settings)
@@ -143,7 +143,8 @@ async def _rebuild(  # noqa: PLR0913 - the options of the command
             await _take_effect(options, config, rebuild, as_json=as_json)
             return EXIT_OK
         check_second(session.config, rebuild)
-        if not is_known(session, name):
+        # The first full pass decides the owner mark.
+        if session.mirrors[name].meta.get("last_reconcile") is None:
             raise ConfigError(f"mirror {name} has made no full pass yet; make one first: syncd reconcile {name}")
         questions = _questions(session, name, queries)
         filled = await _fill(options, session, rebuild, questions, force=force)

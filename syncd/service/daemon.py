@@ -81,7 +81,7 @@ class _Daemon:
         self._reloads: list[asyncio.Future[None]] = []
         self._make_page = make_page
         self._page: StatusPage | None = None
-        self._notifier = Notifier.from_environ(os.environ)
+        self._notifier = Notifier(os.environ)
         self._lookout = Lookout()
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
@@ -249,7 +249,6 @@ class _Daemon:
         return EXIT_OK
 
     def _drop(self, error: SyncdError) -> None:
-        """Report a config that cannot be used."""
         log.error("config.invalid", error=str(error), consequence="the former config stays in force")
         self._finish_reloads(error)
 

@@ -4,7 +4,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from typing import Self
 
 import structlog
 
@@ -19,26 +18,16 @@ class Notifier:
 
     No method raises, because a service must not fail without a listener.
 
-    address: a socket path, "@name" for an abstract one, or None to send nothing.
+    environ: has NOTIFY_SOCKET, a socket path or "@name" for an abstract one, without which nothing is sent; and
+    WATCHDOG_USEC, which counts unless WATCHDOG_PID names another process.
     watchdog_interval_s: seconds between two `watchdog()` calls, half of the limit of systemd. None without a watchdog.
     """
 
-    def __init__(
-        self,
-        address: str | None,
-        *,
-        watchdog_interval_s: float | None = None,
-        monotonic_ns: Callable[[], int] = time.monotonic_ns,
-    ) -> None:
-        self.watchdog_interval_s = watchdog_interval_s
-        self._address = _usable(address)
+    def __init__(self, environ: Mapping[str, str], monotonic_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self.watchdog_interval_s = _watchdog_interval_s(environ)
+        self._address = _address(environ.get("NOTIFY_SOCKET", ""))
         self._monotonic_ns = monotonic_ns
         self._failed = False
-
-    @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Read NOTIFY_SOCKET, and WATCHDOG_USEC unless WATCHDOG_PID names another process."""
-        return cls(environ.get("NOTIFY_SOCKET"), watchdog_interval_s=_watchdog_interval_s(environ))
 
     def ready(self) -> None:
         """Report that the service is started, or has reloaded its config."""
@@ -78,10 +67,10 @@ class Notifier:
             self._failed = False
 
 
-def _usable(address: str | None) -> str | None:
-    if not address or address[0] not in "@/":
+def _address(name: str) -> str | None:
+    if not name.startswith(("@", "/")):
         return None
-    return "\0" + address[1:] if address[0] == "@" else address
+    return "\0" + name[1:] if name[0] == "@" else name
 
 
 def _watchdog_interval_s(environ: Mapping[str, str]) -> float | None:

@@ -184,11 +184,6 @@ async def check_settings(mirror: Mirror) -> None:
                 raise ConfigError(f"{spec} exists with other settings: {advice.message}; name a new one with --into")
 
 
-def is_known(session: Session, name: str) -> bool:
-    """Return whether a full pass of the mirror has ended, so that its owner mark is decided."""
-    return Meta(session.db, name).get("last_reconcile") is not None
-
-
 @asynccontextmanager
 async def _open(
     session: Session, name: str, section: MirrorConfig, *, directory: Path, place: str, grants: Grants

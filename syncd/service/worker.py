@@ -282,7 +282,6 @@ class MirrorWorker:
         return result.held_back
 
     def _on_progress(self, result: Result) -> None:
-        """Show how much of the pass is left."""
         self._moved_at = self._clock()
         self._result = result
         hidden = self._hides_progress(moved=result.done.total() > 0)

@@ -35,7 +35,7 @@ async def beat(heartbeat: Heartbeat) -> None:
 async def test_a_sign_of_life_says_whether_the_daemon_ended(runtime: Runtime) -> None:
     db = runtime.session.db
     assert last_presence(db) is None
-    heartbeat = Heartbeat(runtime, Notifier(None), Lookout())
+    heartbeat = Heartbeat(runtime, Notifier({}), Lookout())
     runtime.workers["docs"].status.contact.answered()
     heartbeat._keep_presence()
     presence = last_presence(db)
@@ -54,7 +54,7 @@ async def test_a_state_file_that_cannot_be_written_is_a_fault_until_it_can(
 ) -> None:
     now = 1000.0
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
-    heartbeat = Heartbeat(runtime, Notifier(None), Lookout())
+    heartbeat = Heartbeat(runtime, Notifier({}), Lookout())
     runtime.session.db.execute("PRAGMA query_only = ON")
     heartbeat._keep_presence()
     assert "state.db" in str(runtime.state_fault)

@@ -21,7 +21,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[so
 
 def test_each_call_is_one_datagram(manager: tuple[socket.socket, str]) -> None:
     receiver, name = manager
-    notifier = Notifier(name, monotonic_ns=lambda: 1_234_567_899)
+    notifier = Notifier({"NOTIFY_SOCKET": name}, lambda: 1_234_567_899)
     notifier.ready()
     notifier.status("120 in step")
     notifier.watchdog()
@@ -49,20 +49,20 @@ def test_each_call_is_one_datagram(manager: tuple[socket.socket, str]) -> None:
 )
 def test_a_status_stays_one_line(manager: tuple[socket.socket, str], text: str, sent: bytes) -> None:
     receiver, name = manager
-    Notifier.from_environ({"NOTIFY_SOCKET": name}).status(text)
+    Notifier({"NOTIFY_SOCKET": name}).status(text)
     assert receiver.recv(8192) == sent
 
 
 @pytest.mark.parametrize("address", [None, "", "vsock:2:1", "relative", "/no/such/socket", "/" + "x" * 300])
 def test_a_manager_that_does_not_listen_is_no_error(address: str | None) -> None:
-    notifier = Notifier(address)
+    notifier = Notifier({} if address is None else {"NOTIFY_SOCKET": address})
     notifier.ready()
     notifier.watchdog()
 
 
 def test_a_manager_that_does_not_read_does_not_block(manager: tuple[socket.socket, str]) -> None:
     receiver, name = manager
-    notifier = Notifier(name)
+    notifier = Notifier({"NOTIFY_SOCKET": name})
     for _ in range(5_000):
         notifier.status("x" * 1000)
     assert receiver.recv(4096).startswith(b"STATUS=x")
@@ -82,4 +82,4 @@ def test_a_manager_that_does_not_read_does_not_block(manager: tuple[socket.socke
 def test_the_watchdog_interval_is_half_of_what_systemd_allows(
     environ: dict[str, str], interval_s: float | None
 ) -> None:
-    assert Notifier.from_environ(environ).watchdog_interval_s == interval_s
+    assert Notifier(environ).watchdog_interval_s == interval_s
