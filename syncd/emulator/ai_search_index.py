@@ -13,10 +13,9 @@ MAX_METADATA_SIZE = 10 * 1024
 """Bytes of an item's metadata as compact JSON, the system's own fields included."""
 
 MAX_CUSTOM_FIELDS = 5
-CHUNK_LENGTH = 1000
-"""Target length of a chunk in characters. A longer paragraph is split at white space."""
+_PIECE = re.compile(r".{1,1000}(?:\n[ \t\r]*\n\s*|\Z)|.{500,999} |.{1,1000}", re.DOTALL)
+"""A chunk: paragraphs of up to 1,000 characters together. A longer paragraph is split at a space."""
 
-_PARAGRAPH = re.compile(r".+?(?:\n[ \t\r]*\n\s*|\Z)", re.DOTALL)
 _HEADING = re.compile(r"#{1,6}(\s|$)")
 _MARKDOWN = (".md", ".mdx", ".markdown", ".mdoc")
 
@@ -56,33 +55,11 @@ def _chunks(text: str) -> list[IndexedChunk]:
     """Return the chunks. Every byte belongs to exactly one chunk, so the offsets follow from the lengths."""
     chunks = []
     position = 0
-    for piece in _pieces(text):
+    for piece in _PIECE.findall(text):
         raw = piece.encode("utf-8", "surrogateescape")
         chunks.append(IndexedChunk(position, position + len(raw), raw.decode("utf-8", "replace")))
         position += len(raw)
     return chunks
-
-
-def _pieces(text: str) -> list[str]:
-    pieces = [""]
-    for paragraph in _PARAGRAPH.findall(text):
-        for part in _split_paragraph(paragraph):
-            if pieces[-1] and len(pieces[-1]) + len(part) > CHUNK_LENGTH:
-                pieces.append(part)
-            else:
-                pieces[-1] += part
-    return pieces
-
-
-def _split_paragraph(paragraph: str) -> list[str]:
-    parts = []
-    start = 0
-    while len(paragraph) - start > CHUNK_LENGTH:
-        end = paragraph.rfind(" ", start + CHUNK_LENGTH // 2, start + CHUNK_LENGTH) + 1 or start + CHUNK_LENGTH
-        parts.append(paragraph[start:end])
-        start = end
-    parts.append(paragraph[start:])
-    return parts
 
 
 SYSTEM_FIELDS = frozenset({"timestamp", "folder", "filename"})

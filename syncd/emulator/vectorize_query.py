@@ -1,14 +1,14 @@
 """The query endpoint of Vectorize: an exact search over all stored vectors, one block at a time."""
 
 import json
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from syncd.emulator.filters import compile_property_filter
-from syncd.emulator.requests import Call, Endpoint, ok
+from syncd.emulator.requests import Call, Endpoint, ok, validate
 from syncd.emulator.store import VALID_AT, Backend
 from syncd.emulator.vectorize_store import INDEX, IndexRow, find_index, refused, unparsable
 from syncd.emulator.vectorize_vectors import FLOAT, Floats, find_vector, pack, unpack
@@ -17,8 +17,8 @@ MAX_TOP_K = 100
 MAX_TOP_K_WITH_CONTENT = 50
 """Matches of one query; the second limit applies if the query returns values or all metadata."""
 
-_METADATA = {"none": "none", "indexed": "indexed", "all": "all", True: "all", False: "none"}
-"""The values of returnMetadata; clients of version 1 of the API send the last two."""
+_NO_METADATA = (None, False, "none")
+"""The values of returnMetadata without metadata in the answer."""
 
 _BLOCK = 4096
 _SQL = f"""
@@ -29,13 +29,17 @@ ORDER BY number LIMIT :limit
 """  # noqa: S608 - a constant
 
 
-class _QueryRequest(NamedTuple):
-    vector: Floats
-    top_k: int
-    values: bool
-    metadata: str
-    namespace: str | None
-    filtered: bool
+class _Request(BaseModel):
+    """The fields of a query but its vector. The type of topK in the official SDK is a float, so 5.0 is valid too.
+
+    Clients of version 1 of the API send true and false as returnMetadata.
+    """
+
+    topK: float | None = Field(default=None, ge=1, multiple_of=1)  # noqa: N815 - the name in the API
+    returnValues: bool | None = None  # noqa: N815
+    returnMetadata: Literal["none", "indexed", "all"] | bool | None = None  # noqa: N815
+    namespace: str | None = None
+    filter: Any = None
 
 
 class _ScoredVector(NamedTuple):
@@ -48,36 +52,23 @@ class _ScoredVector(NamedTuple):
 async def _query(call: Call) -> Response:
     body = await call.body(refuse=unparsable)
     index = find_index(call)
-    wanted = _read_request(call, index, body)
-    nearest = _nearest(call.backend, index, wanted)
+    wanted = validate(_Request, body, refuse=unparsable)
+    top_k = _top_k(wanted)
+    _define_filter(call, wanted.filter)
+    nearest = _nearest(call.backend, index, _vector(call, index, body), wanted, top_k)
     return ok({"count": len(nearest), "matches": [_render(call, scored, wanted) for scored in nearest]})
 
 
-def _render(call: Call, scored: _ScoredVector, wanted: _QueryRequest) -> dict[str, Any]:
+def _render(call: Call, scored: _ScoredVector, wanted: _Request) -> dict[str, Any]:
     row = dict(call.backend.store.one("SELECT * FROM vz_vectors WHERE number = ?", (scored.number,)) or {})
     shown: dict[str, Any] = {"id": row["id"], "score": round(scored.score, 9)}
-    if wanted.values:
+    if wanted.returnValues:
         shown["values"] = unpack(row["data"])
     if row["namespace"] is not None:
         shown["namespace"] = row["namespace"]
-    if wanted.metadata != "none" and row["metadata"] is not None:
-        shown["metadata"] = json.loads(row["metadata" if wanted.metadata == "all" else "indexed"])
+    if wanted.returnMetadata not in _NO_METADATA and row["metadata"] is not None:
+        shown["metadata"] = json.loads(row["indexed" if wanted.returnMetadata == "indexed" else "metadata"])
     return shown
-
-
-def _read_request(call: Call, index: IndexRow, body: dict[str, Any]) -> _QueryRequest:
-    values, given, namespace = body.get("returnValues"), body.get("returnMetadata"), body.get("namespace")
-    if values is not None and not isinstance(values, bool):
-        raise unparsable("returnValues: expected true or false")
-    given = "none" if given is None else given
-    if not isinstance(given, (str, bool)) or given not in _METADATA:
-        raise unparsable("returnMetadata: expected value")
-    if namespace is not None and not isinstance(namespace, str):
-        raise unparsable("namespace: expected a text")
-    metadata = _METADATA[given]
-    top_k = _top_k(body.get("topK"), with_content=values is True or metadata == "all")
-    filtered = _define_filter(call, body.get("filter"))
-    return _QueryRequest(_vector(call, index, body), top_k, values is True, metadata, namespace, filtered)
 
 
 def _vector(call: Call, index: IndexRow, body: dict[str, Any]) -> Floats:
@@ -98,84 +89,58 @@ def _vector(call: Call, index: IndexRow, body: dict[str, Any]) -> Floats:
     return vector
 
 
-def _top_k(given: Any, *, with_content: bool) -> int:
-    # The type in the official SDK is a float, so 5.0 is valid too.
-    if given is None:
-        given = 5
-    if not isinstance(given, (int, float)) or isinstance(given, bool) or given % 1 or given < 1:
-        raise unparsable("topK: expected a whole number, 1 or more")
-    if with_content and given > MAX_TOP_K_WITH_CONTENT:
+def _top_k(wanted: _Request) -> int:
+    count = int(wanted.topK or 5)
+    if count > MAX_TOP_K_WITH_CONTENT and (wanted.returnValues or wanted.returnMetadata in (True, "all")):
         message = f"with returnValues=true or returnMetadata=all, max top K is {MAX_TOP_K_WITH_CONTENT}"
-        raise refused(
-            40025,
-            f"{message}, but got {given:.0f}; for a top K up to {MAX_TOP_K}, retry with returnValues=false"
-            " and returnMetadata=indexed",
-        )
-    if given > MAX_TOP_K:
-        raise refused(40025, f"max top K is {MAX_TOP_K}, but got {given:.0f}")
-    return int(given)
+        advice = f"for a top K up to {MAX_TOP_K}, retry with returnValues=false and returnMetadata=indexed"
+        raise refused(40025, f"{message}, but got {count}; {advice}")
+    if count > MAX_TOP_K:
+        raise refused(40025, f"max top K is {MAX_TOP_K}, but got {count}")
+    return count
 
 
-def _define_filter(call: Call, expression: Any) -> bool:
+def _define_filter(call: Call, expression: Any) -> None:
     """Define the SQL function vz_filter(indexed metadata as JSON) for the rest of the request.
 
-    Return whether there is a filter. Without one the function must still exist: SQLite resolves it before it reads a
-    row.
+    Without a filter the function must still exist: SQLite resolves it before it reads a row.
     """
-    accepts = None
-    if expression is not None:
-        try:
-            accepts = compile_property_filter(expression)
-        except ValueError as reason:
-            raise unparsable(f"filter: {reason}") from None
+    try:
+        accepts = None if expression is None else compile_property_filter(expression)
+    except ValueError as reason:
+        raise unparsable(f"filter: {reason}") from None
     call.backend.store.function("vz_filter", 1, lambda indexed: accepts is None or accepts(json.loads(indexed)))
-    return accepts is not None
 
 
-def _nearest(backend: Backend, index: IndexRow, wanted: _QueryRequest) -> list[_ScoredVector]:
+def _nearest(backend: Backend, index: IndexRow, vector: Floats, wanted: _Request, top_k: int) -> list[_ScoredVector]:
     """Return the best vectors, best first; of vectors with equal scores the first written comes first."""
-    score = _METRICS[index.metric]
     sign = 1 if index.metric == "euclidean" else -1
     values = {
         "index": index.number,
         "at": backend.clock(),
         "after": 0,
         "namespace": wanted.namespace,
-        "filtered": wanted.filtered,
+        "filtered": wanted.filter is not None,
         "limit": _BLOCK,
     }
     best: list[_ScoredVector] = []
     while rows := backend.store.all(_SQL, values):
         block = np.frombuffer(b"".join(row["data"] for row in rows), FLOAT).reshape(len(rows), index.dimensions)
-        scores = score(block, wanted.vector)
-        places = np.argsort(sign * scores, kind="stable")[: wanted.top_k]
+        scores = _scores(index.metric, block, vector)
+        places = np.argsort(sign * scores, kind="stable")[:top_k]
         best += [_ScoredVector(rows[place]["number"], float(scores[place])) for place in places]
         values["after"] = rows[-1]["number"]
     best.sort(key=lambda scored: (sign * scored.score, scored.number))
-    return best[: wanted.top_k]
+    return best[:top_k]
 
 
-def _cosine(block: Floats, vector: Floats) -> Floats:
-    """Return values from -1 to 1; 0 if one of the two vectors has length 0."""
-    lengths = np.linalg.norm(block, axis=1) * np.linalg.norm(vector)
-    cosines: Floats = np.divide(block @ vector, lengths, out=np.zeros(len(block), np.float32), where=lengths > 0)
-    return cosines
+def _scores(metric: str, block: Floats, vector: Floats) -> Floats:
+    """Return the distance or the similarity of each vector. A cosine is 0 if one of the two vectors has length 0."""
+    scores: Floats = np.linalg.norm(block - vector, axis=1) if metric == "euclidean" else block @ vector
+    if metric == "cosine":
+        lengths = np.linalg.norm(block, axis=1) * np.linalg.norm(vector)
+        scores = np.divide(scores, lengths, out=np.zeros_like(scores), where=lengths > 0)
+    return scores
 
-
-def _euclidean(block: Floats, vector: Floats) -> Floats:
-    distances: Floats = np.linalg.norm(block - vector, axis=1)
-    return distances
-
-
-def _dot(block: Floats, vector: Floats) -> Floats:
-    products: Floats = block @ vector
-    return products
-
-
-_METRICS: dict[str, Callable[[Floats, Floats], Floats]] = {
-    "cosine": _cosine,
-    "euclidean": _euclidean,
-    "dot-product": _dot,
-}
 
 ENDPOINTS = [Endpoint("POST", f"{INDEX}/query", _query)]

@@ -4,14 +4,14 @@ A mutation is accepted at once, and each row that it writes or removes carries t
 `mutation_lag` seconds later. Mutations become visible in the order of acceptance.
 """
 
-import re
 import uuid
 from typing import Any, Literal, NamedTuple
 
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from syncd.emulator.filters import PROPERTY_TYPES, check_property
-from syncd.emulator.requests import ApiError, Call, Endpoint, ok, timestamp
+from syncd.emulator.requests import ApiError, Call, Endpoint, ok, timestamp, validate
 from syncd.emulator.store import VALID_AT, Backend
 
 MAX_INDEX_NAME_SIZE = 64
@@ -23,6 +23,9 @@ vectors make readable tests.
 MAX_METADATA_INDEXES = 10
 """Metadata indexes of one index of Vectorize."""
 
+VECTOR_CURSOR_LIFE = 300.0
+"""Seconds until a cursor of the listing expires. The documentation says only "cursors have an expiration timestamp"."""
+
 # Times are seconds since 1970; vectors are the bytes of little-endian float32.
 SCHEMA = """
 -- A deleted index keeps its row until its name is used again, because the service has another answer for new names.
@@ -31,7 +34,8 @@ CREATE TABLE IF NOT EXISTS vz_indexes (
     dimensions INTEGER NOT NULL, metric TEXT NOT NULL, preset TEXT, created_at REAL NOT NULL, deleted_at REAL,
     UNIQUE (account, name)
 );
--- One row for each state of a vector that is visible or will be; the last accepted state has no valid_to.
+-- One row for each state of a vector, also for past states that a listing may show, and for states that are not visible
+-- yet. The last accepted state has no valid_to.
 -- indexed: {property: value} for the metadata indexes that existed when the vector was written.
 CREATE TABLE IF NOT EXISTS vz_vectors (
     number INTEGER PRIMARY KEY, of_index INTEGER NOT NULL, id TEXT NOT NULL, namespace TEXT, metadata TEXT,
@@ -48,17 +52,11 @@ CREATE TABLE IF NOT EXISTS vz_mutations (
     number INTEGER PRIMARY KEY, of_index INTEGER NOT NULL, id TEXT NOT NULL, due REAL NOT NULL
 );
 CREATE INDEX IF NOT EXISTS vz_mutations_due ON vz_mutations (of_index, due);
-
--- The ids of a listing with more than one page as JSON, stored with the answer to its first page.
-CREATE TABLE IF NOT EXISTS vz_listings (
-    token TEXT PRIMARY KEY, of_index INTEGER NOT NULL, ids TEXT NOT NULL, expires_at REAL NOT NULL
-);
 """
 
 ROOT = "/accounts/{account_id}/vectorize/v2/indexes"
 INDEX = f"{ROOT}/{{index_name}}"
-METRICS = ("cosine", "euclidean", "dot-product")
-PRESETS = {
+PRESETS: dict[str, tuple[int, Literal["cosine", "dot-product"]]] = {
     "@cf/baai/bge-small-en-v1.5": (384, "cosine"),
     "@cf/baai/bge-base-en-v1.5": (768, "cosine"),
     "@cf/baai/bge-large-en-v1.5": (1024, "cosine"),
@@ -67,7 +65,6 @@ PRESETS = {
 }
 """The dimensions and the metric of an index for the vectors of a model."""
 
-_NAME = re.compile(r"[a-z][a-z0-9_-]*[a-z0-9]")
 _END = "SET valid_to = :due WHERE of_index = :index AND valid_to IS NULL"
 _END_VECTOR = f"UPDATE vz_vectors {_END} AND id = :id"
 _ADD_VECTOR = """
@@ -145,7 +142,7 @@ def change_index(backend: Backend, index: IndexRow, kind: MutationKind, rows: li
             store.many(sql, ({"index": index.number, "due": due, **row} for row in rows))
         store.run("INSERT INTO vz_mutations (of_index, id, due) VALUES (?, ?, ?)", (index.number, identifier, due))
         for table in ("vz_vectors", "vz_properties"):
-            store.run(f"DELETE FROM {table} WHERE valid_to <= ?", (now,))  # noqa: S608 - constant names
+            store.run(f"DELETE FROM {table} WHERE valid_to <= ?", (now - VECTOR_CURSOR_LIFE,))  # noqa: S608 - constants
     return ok({"mutationId": identifier})
 
 
@@ -156,10 +153,27 @@ def property_types(backend: Backend, index: IndexRow, *, accepted: bool) -> dict
     return {row["name"]: row["type"] for row in backend.store.all(sql, {"index": index.number, "at": backend.clock()})}
 
 
+class _Config(BaseModel):
+    preset: str | None = None
+    dimensions: int | None = Field(default=None, ge=1, le=MAX_DIMENSIONS)
+    metric: Literal["cosine", "euclidean", "dot-product"] | None = None
+
+
+class _NewIndex(BaseModel):
+    name: str = Field(max_length=MAX_INDEX_NAME_SIZE, pattern="^[a-z][a-z0-9_-]*[a-z0-9]$")
+    description: str | None = None
+    config: _Config
+
+
 async def _create(call: Call) -> Response:
-    body = await call.body(refuse=unparsable)
-    name, description, config = _name(body), _description(body), _config(body.get("config"))
-    account, store = call.path["account_id"], call.backend.store
+    new = validate(_NewIndex, await call.body(refuse=unparsable), refuse=not_valid)
+    dimensions, metric = new.config.dimensions, new.config.metric
+    if new.config.preset is not None:
+        dimensions, metric = PRESETS.get(new.config.preset, (None, None))
+    if dimensions is None or metric is None:
+        message = f"config needs dimensions and metric, or one of the presets {', '.join(PRESETS)}"
+        raise not_valid(f"vectorize.index.invalid_config - {message}")
+    account, name, store = call.path["account_id"], new.name, call.backend.store
     if store.one("SELECT 1 FROM vz_indexes WHERE account = ? AND name = ? AND deleted_at IS NULL", (account, name)):
         raise refused(3002, f'vectorize.index.duplicate_name - Index name "{name}"')
     with store.transaction():
@@ -167,7 +181,7 @@ async def _create(call: Call) -> Response:
         store.run(
             "INSERT INTO vz_indexes (account, name, description, dimensions, metric, preset, created_at)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (account, name, description, *config, call.backend.clock()),
+            (account, name, new.description, dimensions, metric, new.config.preset, call.backend.clock()),
         )
     return ok(_index(call, name))
 
@@ -184,7 +198,7 @@ async def _get(call: Call) -> Response:
 async def _delete(call: Call) -> Response:
     index, store = find_index(call), call.backend.store
     with store.transaction():
-        for table in ("vz_vectors", "vz_properties", "vz_mutations", "vz_listings"):
+        for table in ("vz_vectors", "vz_properties", "vz_mutations"):
             store.run(f"DELETE FROM {table} WHERE of_index = ?", (index.number,))  # noqa: S608 - constant names
         store.run("UPDATE vz_indexes SET deleted_at = ? WHERE number = ?", (call.backend.clock(), index.number))
     return ok(None)
@@ -204,41 +218,6 @@ async def _info(call: Call) -> Response:
             "processedUpToDatetime": None if moment is None else timestamp(moment),
         }
     )
-
-
-def _name(body: dict[str, Any]) -> str:
-    name = body.get("name")
-    if not isinstance(name, str) or len(name) > MAX_INDEX_NAME_SIZE or _NAME.fullmatch(name) is None:
-        raise not_valid(f"name must be 2 to {MAX_INDEX_NAME_SIZE} characters of {_NAME.pattern}")
-    return name
-
-
-def _description(body: dict[str, Any]) -> str | None:
-    description = body.get("description")
-    if description is not None and not isinstance(description, str):
-        raise not_valid("description must be a text")
-    return description
-
-
-def _config(config: Any) -> tuple[int, str, str | None]:
-    """Return the dimensions, the metric and the preset."""
-    if not isinstance(config, dict):
-        raise _bad_config("Config must be provided")
-    preset = config.get("preset")
-    if preset is not None:
-        if not isinstance(preset, str) or preset not in PRESETS:
-            raise _bad_config(f"Preset must be one of {', '.join(PRESETS)}")
-        return *PRESETS[preset], preset
-    dimensions, metric = config.get("dimensions"), config.get("metric")
-    if not isinstance(dimensions, int) or isinstance(dimensions, bool) or not 1 <= dimensions <= MAX_DIMENSIONS:
-        raise _bad_config(f"Dimensions must be in range: [1, {MAX_DIMENSIONS}]")
-    if metric not in METRICS:
-        raise _bad_config(f"Metric must be one of {', '.join(METRICS)}")
-    return dimensions, metric, None
-
-
-def _bad_config(message: str) -> ApiError:
-    return not_valid(f"vectorize.index.invalid_config - {message}")
 
 
 def _index(call: Call, name: str) -> dict[str, Any]:
@@ -263,8 +242,8 @@ def _render(row: dict[str, Any]) -> dict[str, Any]:
 async def _create_metadata_index(call: Call) -> Response:
     """Accept a metadata index. The request is also accepted if the property has one already."""
     body = await call.body(refuse=unparsable)
-    name, value_type = _property_name(body), body.get("indexType")
-    if not isinstance(value_type, str) or value_type not in PROPERTY_TYPES:
+    name, value_type = _property_name(body), str(body.get("indexType"))
+    if value_type not in PROPERTY_TYPES:
         raise not_valid(f"indexType must be one of {', '.join(PROPERTY_TYPES)}")
     index = find_index(call)
     others = property_types(call.backend, index, accepted=True).keys() - {name}

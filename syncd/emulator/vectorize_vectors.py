@@ -3,7 +3,6 @@
 import asyncio
 import io
 import json
-import secrets
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,6 +23,7 @@ from syncd.emulator.requests import (
 from syncd.emulator.store import VALID_AT, Backend
 from syncd.emulator.vectorize_store import (
     INDEX,
+    VECTOR_CURSOR_LIFE,
     IndexRow,
     MutationKind,
     change_index,
@@ -48,9 +48,6 @@ MAX_READ_IDS = 20
 """Ids of one delete_by_ids and of one get_by_ids. Undocumented; users of the service report both."""
 
 MAX_VECTOR_LIST = 1000
-VECTOR_CURSOR_LIFE = 300.0
-"""Seconds until a cursor of the listing expires. The documentation says only "cursors have an expiration timestamp"."""
-
 FLOAT = np.dtype("<f4")
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -124,55 +121,42 @@ class _Vector(NamedTuple):
     namespace: str | None = None
 
 
-class _Listing(NamedTuple):
-    """The ids of an index at the first page of a listing. Every page of the listing reads them."""
-
-    token: str
-    expires_at: float
-    ids: list[str]
-
-
 async def _list(call: Call) -> Response:
-    """Return one page of ids. A listing of one page is not stored and has no cursor; a cursor is TOKEN.PLACE."""
+    """Return one page of ids. All pages show the vectors as they were at the first page.
+
+    A cursor names the index, the time of the first page, and the number of ids before the page.
+    """
     count = call.number("count", _DEFAULT_COUNT, 1, MAX_VECTOR_LIST, refuse=not_valid)
-    index = find_index(call)
-    call.backend.store.run("DELETE FROM vz_listings WHERE expires_at <= ?", (call.backend.clock(),))
-    cursor = call.query("cursor")
-    listing, start = (
-        _find_page(call.backend, index, cursor) if cursor else (_begin_listing(call.backend, index, count), 0)
-    )
-    page = listing.ids[start : start + count]
-    more = start + count < len(listing.ids)
+    index, store = find_index(call), call.backend.store
+    at, start = _read_cursor(call.query("cursor"), index, call.backend.clock())
+    values = {"index": index.number, "at": at, "count": count, "start": start}
+    where = f"FROM vz_vectors WHERE of_index = :index AND {VALID_AT}"
+    rows = store.all(f"SELECT id {where} ORDER BY id LIMIT :count OFFSET :start", values)
+    total = store.value(f"SELECT count(*) {where}", values)
+    more = start + count < total
     return ok(
         {
-            "count": len(page),
-            "totalCount": len(listing.ids),
+            "count": len(rows),
+            "totalCount": total,
             "isTruncated": more,
-            "nextCursor": f"{listing.token}.{start + count}" if more else None,
-            "cursorExpirationTimestamp": timestamp(listing.expires_at) if more else None,
-            "vectors": [{"id": identifier} for identifier in page],
+            "nextCursor": f"{index.number}:{at}:{start + count}" if more else None,
+            "cursorExpirationTimestamp": timestamp(at + VECTOR_CURSOR_LIFE) if more else None,
+            "vectors": [{"id": row["id"]} for row in rows],
         }
     )
 
 
-def _begin_listing(backend: Backend, index: IndexRow, count: int) -> _Listing:
-    sql = f"SELECT id FROM vz_vectors WHERE of_index = :index AND {VALID_AT} ORDER BY id"  # noqa: S608 - a constant
-    rows = backend.store.all(sql, {"index": index.number, "at": backend.clock()})
-    listing = _Listing(secrets.token_urlsafe(12), backend.clock() + VECTOR_CURSOR_LIFE, [row["id"] for row in rows])
-    if len(rows) > count:
-        sql = "INSERT INTO vz_listings (token, expires_at, ids, of_index) VALUES (?, ?, ?, ?)"
-        backend.store.run(sql, (*listing[:2], json.dumps(listing.ids), index.number))
-    return listing
-
-
-def _find_page(backend: Backend, index: IndexRow, cursor: str) -> tuple[_Listing, int]:
-    """Return the listing of a cursor and the place in it at which the page begins."""
-    token, _, place = cursor.rpartition(".")
-    sql = "SELECT token, expires_at, ids FROM vz_listings WHERE of_index = ? AND token = ?"
-    row = backend.store.one(sql, (index.number, token))
-    if row is None or not place.isascii() or not place.isdigit():
-        raise not_valid("the cursor is not from this index, or it has expired: start the listing again")
-    return _Listing(row["token"], row["expires_at"], json.loads(row["ids"])), int(place)
+def _read_cursor(cursor: str | None, index: IndexRow, now: float) -> tuple[float, int]:
+    """Return the time of the listing and the number of ids before the page."""
+    if not cursor:
+        return now, 0
+    try:
+        number, at, start = cursor.split(":")
+        if int(number) == index.number and now - VECTOR_CURSOR_LIFE < float(at) <= now:
+            return float(at), int(start)
+    except ValueError:
+        pass
+    raise not_valid("the cursor is not from this index, or it has expired: start the listing again")
 
 
 async def _read_vectors(call: Call) -> list[_Vector]:

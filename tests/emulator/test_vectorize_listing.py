@@ -93,8 +93,17 @@ async def test_a_cursor_is_valid_until_it_expires() -> None:
         index.clock.wait(0.5)
         for old in (cursor, page["nextCursor"]):
             assert await index.api.refusal("GET", f"{index.at}/list", params={"cursor": old}) == (400, 10400)
+
+
+async def test_a_replaced_vector_is_kept_for_the_life_of_a_cursor() -> None:
+    async with vectorize_emulator() as index:
         store = index.api.app.backend.store
-        assert store.value("SELECT count(*) FROM vz_listings") == 0
+        await index.put([row("a"), row("b")])
+        await index.put([row("a", 0, 1)])
+        assert store.value("SELECT count(*) FROM vz_vectors") == 3
+        index.clock.wait(LIFE)
+        await index.drop("b")
+        assert store.value("SELECT count(*) FROM vz_vectors") == 2
 
 
 async def test_a_cursor_of_another_index_or_an_unknown_cursor_is_refused() -> None:
