@@ -22,9 +22,9 @@ from syncd.service.notify import Notifier
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import data_version
 from syncd.state.directory import FILE_NAME, writable
-from syncd.state.history import keep_contact, keep_presence
+from syncd.state.history import MirrorState, keep_contact, keep_presence
 from syncd.sync.mirror import Mirror
-from syncd.sync.mirror_status import MirrorStatus, Shown
+from syncd.sync.mirror_status import MirrorStatus
 from syncd.watch.observer import Inbox, Watcher
 
 log = structlog.get_logger()
@@ -293,7 +293,7 @@ class Heartbeat:
             self._notifier.status(summary)
 
 
-def summary_of(mirror: Mirror, state: Shown) -> str:
+def summary_of(mirror: Mirror, state: MirrorState) -> str:
     """Return the part of a mirror of the status line."""
     parts = [state.state, f"{mirror.journal.in_step()} in step"]
     parts += [f"{state.remaining} to go"] if state.remaining else []

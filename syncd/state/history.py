@@ -5,6 +5,7 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 from syncd.core.model import HARMLESS, Action, Problem
@@ -201,43 +202,32 @@ def _is_repeated(last: PastPass, ended: PastPass) -> bool:
 State = Literal["idle", "syncing", "degraded", "halted"]
 
 
-def set_state(  # noqa: PLR0913 - the fields of one stored value
-    meta: Meta,
-    state: State,
-    detail: str | None = None,
-    *,
-    remaining: int = 0,
-    stored: int | None = None,
-    until: float | None = None,
-    since: float | None = None,
-    next_try: float | None = None,
-    under_way: bool = False,
-) -> None:
-    """Store the state of a mirror. detail: why it is degraded or halted.
+@dataclass(frozen=True, slots=True)
+class MirrorState:
+    """The state of a mirror. detail: why it is halted or degraded. remaining: planned actions that are not done yet.
 
-    remaining: the number of planned actions that are not done yet. stored: the number of entries in step at the same
-    moment. until: the expected end. since: when the state began. next_try: when a degraded mirror tries again. All
-    times are seconds since the epoch. under_way: a pass is under way. The process is stored, too, because the pass
-    belongs to the process that makes it.
+    until: the expected end of the pass. next_try: when a degraded mirror tries again. since: when the state began.
+    These are seconds since the epoch, None if unknown. stored: the number of entries in step. under_way: a pass is
+    under way.
     """
-    meta.set(
-        "state",
-        {
-            "state": state,
-            "detail": detail,
-            "remaining": remaining,
-            "stored": stored,
-            "until": until,
-            "since": since,
-            "next_try": next_try,
-            "under_way": under_way,
-            "pid": os.getpid(),
-        },
-    )
+
+    state: State
+    detail: str | None = None
+    remaining: int = 0
+    until: float | None = None
+    next_try: float | None = None
+    since: float | None = None
+    stored: int | None = None
+    under_way: bool = False
+
+
+def keep_state(meta: Meta, state: MirrorState) -> None:
+    """Store the state of a mirror, with the process, because a pass belongs to the process that makes it."""
+    meta.set("state", asdict(state) | {"pid": os.getpid()})
 
 
 def stored_state(meta: Meta) -> dict[str, Any]:
-    """Return the arguments of the last `set_state`; empty if there was none."""
+    """Return the fields of the state that was stored last, and its `pid`; empty if there was none."""
     return meta.values("state")
 
 

@@ -316,6 +316,10 @@ class PlanTable(_Table):
         """Return the first planned deletes."""
         return [action for _, action in next(self.batches("delete", number), [])]
 
+    def all(self, kind: ActionKind) -> Iterator[Any]:
+        """Yield the actions of one kind."""
+        return (action for batch in self.batches(kind) for _, action in batch)
+
     def actions(self) -> Iterator[tuple[Action, str | None]]:
         """Yield all actions with their outcomes, kind by kind in the order of their execution."""
         for kind in ("adopt", "forget", "put", "delete"):

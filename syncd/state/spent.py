@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from syncd.state.db import BUSY_S, boot_id, closed_on_error, data_version, transaction, uptime_s
-from syncd.state.directory import companions, no_database, prepare_file
+from syncd.state.directory import companions, prepare_file
 
 FILE_NAME = "budget.db"
 _SCHEMA = """
@@ -160,8 +160,9 @@ def _connected(path: Path) -> sqlite3.Connection:
     prepare_file(path)
     with closed_on_error(sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)) as db:
         db.executescript(_SCHEMA)
-        if damage := no_database(db, path):
-            raise sqlite3.DatabaseError(str(damage))
+        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
     return db
 
 

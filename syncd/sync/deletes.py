@@ -160,12 +160,12 @@ async def postpone_deletes(current: Pass) -> tuple[int, int]:
 
 async def coming_contents(mirror: Mirror, tables: PassTables) -> Counter[str]:
     """Return the checksums that a plan puts or adopts, with their number. Reads the files that have a deleted size."""
-    deletes: list[Delete] = [delete for batch in tables.plan.batches("delete") for _, delete in batch]
+    deletes: list[Delete] = list(tables.plan.all("delete"))
     sizes = {delete.size for delete in deletes}
     # An adopted entry is not the new copy of an entry that has no record either.
     orphans = {delete.checksum for delete in deletes if delete.reason == "orphan"}
-    adopts: list[Adopt] = [adopt for batch in tables.plan.batches("adopt") for _, adopt in batch if adopt.size in sizes]
-    puts: list[Put] = [put for batch in tables.plan.batches("put") for _, put in batch if put.size in sizes]
+    adopts: list[Adopt] = [adopt for adopt in tables.plan.all("adopt") if adopt.size in sizes]
+    puts: list[Put] = [put for put in tables.plan.all("put") if put.size in sizes]
 
     def read() -> Iterator[str]:
         for put in puts:
@@ -179,9 +179,7 @@ async def coming_contents(mirror: Mirror, tables: PassTables) -> Counter[str]:
 
 def count_losses(mirror: Mirror, tables: PassTables, coming: Mapping[str, int]) -> int:
     """Return the number of deletes of a plan that lose a content. coming: the result of `coming_contents`."""
-    other = sum(
-        delete.counted and delete.evidence not in GONE for batch in tables.plan.batches("delete") for _, delete in batch
-    )
+    other = sum(delete.counted and delete.evidence not in GONE for delete in tables.plan.all("delete"))
     return mirror.absences.count_lost(coming) + int(other)
 
 

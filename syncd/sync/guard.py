@@ -111,9 +111,8 @@ def plan_id(name: str, tables: PassTables) -> str:
     The uploads do not count: they are made whether the deletes are refused or not.
     """
     digest = hashlib.sha256()
-    for batch in tables.plan.batches("delete"):
-        for _, delete in batch:
-            digest.update(f"{delete.key}\0{delete.ref}\0{delete.reason}\n".encode("utf-8", "surrogatepass"))
+    for delete in tables.plan.all("delete"):
+        digest.update(f"{delete.key}\0{delete.ref}\0{delete.reason}\n".encode("utf-8", "surrogatepass"))
     return f"{name}-{digest.hexdigest()[:12]}"
 
 
@@ -153,11 +152,10 @@ def hold_back(mirror: Mirror, tables: PassTables, weighed: BrakeInput) -> bool:
     were removed. Only a full pass finds the orphans among them again.
     """
     now = mirror.now()
-    first = next(tables.plan.batches("delete"), [])
     if (
         weighed.deletes + weighed.recent <= BRAKE_FLOOR
         or not mirror.queue.recently_marked(now)
-        or any(mirror.settle_expired(action.key) for _, action in first)
+        or any(mirror.settle_expired(delete.key) for delete in tables.plan.first_deletes(256))
     ):
         return False
     log.info("delete.held_back", mirror=mirror.name, deletes=tables.plan.counts["delete"])

@@ -5,33 +5,18 @@ import contextlib
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 
 from syncd.core.errors import StateHalt
 from syncd.core.requests import Contact, is_watched, reporting_to
 from syncd.state.directory import writable
-from syncd.state.history import State, keep_contact, set_state, stored_state
+from syncd.state.history import MirrorState, State, keep_contact, keep_state, stored_state
 from syncd.sync.mirror import Mirror, Result
 
 PROGRESS_EVERY_S = 2.0
 """Seconds between two reports of a pass under way. Each report counts all records."""
 LOOK_EVERY_S = 1.0
 """Seconds between two looks at the requests of a command. The daemon looks as often."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A state. detail: why the mirror is halted or degraded. remaining: the number of actions that are not done yet.
-
-    until: the expected end of the pass. next_try: when a degraded mirror tries again. Both are seconds since the epoch,
-    None if unknown.
-    """
-
-    state: State
-    detail: str | None = None
-    remaining: int = 0
-    until: float | None = None
-    next_try: float | None = None
 
 
 class MirrorStatus:
@@ -53,7 +38,7 @@ class MirrorStatus:
         self._next_report_at = -math.inf
         self._remaining = 0
         self.contact = Contact(self._clock, mirror.now)
-        self.shown = self._own = Shown("halted", stored.get("detail")) if halted else Shown("idle")
+        self.shown = self._own = MirrorState("halted", stored.get("detail")) if halted else MirrorState("idle")
         self.since = mirror.now()
         self.fault: str | None = None
 
@@ -80,7 +65,7 @@ class MirrorStatus:
         left_s: seconds until the pass under way is done. retry_at: the next try, by the steady clock.
         """
         until = None if left_s is None else round(self._mirror.now() + left_s)
-        self._own = Shown(state, detail, remaining, until, self._epoch(retry_at))
+        self._own = MirrorState(state, detail, remaining, until, self._epoch(retry_at))
         self._show(self._with_trouble())
 
     def look(self) -> None:
@@ -131,27 +116,23 @@ class MirrorStatus:
             await asyncio.sleep(LOOK_EVERY_S)
             self.look()
 
-    def _with_trouble(self) -> Shown:
+    def _with_trouble(self) -> MirrorState:
         """Return the state of the passes, or degraded if their requests do not succeed at present."""
         trouble = self.contact.trouble() if self._own.state in ("idle", "syncing") else None
         if trouble is None:
             return self._own
-        return Shown("degraded", trouble.reason, self._own.remaining, None, self._epoch(trouble.next_at))
+        return MirrorState("degraded", trouble.reason, self._own.remaining, None, self._epoch(trouble.next_at))
 
-    def _show(self, now: Shown) -> None:
+    def _show(self, now: MirrorState) -> None:
         turned = now.state != self.shown.state
         if turned:
             self.since = self._mirror.now()
         self.shown = now
         try:
             with writable():
-                set_state(
-                    self._mirror.meta,
-                    **asdict(now),
-                    stored=self._mirror.journal.stored() if now.remaining else None,
-                    since=self.since,
-                    under_way=self._own.state == "syncing",
-                )
+                stored = self._mirror.journal.stored() if now.remaining else None
+                under_way = self._own.state == "syncing"
+                keep_state(self._mirror.meta, replace(now, stored=stored, since=self.since, under_way=under_way))
                 if turned:
                     keep_contact(self._mirror.meta, self.contact.answered_at)
         except StateHalt as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from syncd.state.db import Meta, open_state
-from syncd.state.history import set_state
+from syncd.state.history import MirrorState, keep_state
 from tests.skips import NotHere
 
 FILES = Path(__file__).parents[2] / "completions"
@@ -57,7 +57,9 @@ def folder(tmp_path: Path) -> Path:
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m syncd "$@"\n')
     program.chmod(0o755)
     with closing(open_state(tmp_path / "state")) as db:
-        set_state(Meta(db, "handbook"), "halted", "refused; if it is meant: syncd approve handbook-0123456789ab")
+        keep_state(
+            Meta(db, "handbook"), MirrorState("halted", "refused; if it is meant: syncd approve handbook-0123456789ab")
+        )
     return tmp_path
 
 

@@ -250,7 +250,7 @@ def test_a_halt_of_the_last_process_is_shown_during_the_next_pass(core: Core, mo
     remove(core, 0, 40)
     simulate(run_mirror(core, 3, 3600.0, []))
     states: list[object] = []
-    monkeypatch.setattr("syncd.sync.mirror_status.set_state", lambda _meta, state, *_, **__: states.append(state))
+    monkeypatch.setattr("syncd.sync.mirror_status.keep_state", lambda _meta, shown: states.append(shown.state))
     core.restart()
     simulate(run_mirror(core, 3, 3600.0, []))
     assert set(states) == {"halted"}

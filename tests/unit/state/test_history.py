@@ -12,7 +12,17 @@ from syncd.core.errors import Park, Retry
 from syncd.core.model import Delete, Problem, Put
 from syncd.state import history as history_module
 from syncd.state.db import open_state
-from syncd.state.history import ACTIONS_PER_KEY, DETAIL, KEEP_S, History, Passes, PastPass, set_state, stored_state
+from syncd.state.history import (
+    ACTIONS_PER_KEY,
+    DETAIL,
+    KEEP_S,
+    History,
+    MirrorState,
+    Passes,
+    PastPass,
+    keep_state,
+    stored_state,
+)
 from tests.harness import START, Core, in_step
 
 PUT = Put("a.md", "changed", "a.md", 1)
@@ -142,12 +152,12 @@ def test_another_target_has_another_history(core: Core) -> None:
 def test_the_state_of_a_mirror_comes_back_as_it_was_stored(core: Core) -> None:
     meta = core.mirror.meta
     assert stored_state(meta) == {}
-    set_state(meta, "syncing", remaining=3, stored=7, until=9.5, under_way=True)
+    keep_state(meta, MirrorState("syncing", remaining=3, stored=7, until=9.5, under_way=True))
     stored: dict[str, object] = {"state": "syncing", "detail": None, "remaining": 3, "stored": 7, "until": 9.5}
     assert stored_state(meta) == {**stored, "since": None, "next_try": None, "under_way": True, "pid": os.getpid()}
-    set_state(meta, "degraded", "no answer", since=1.0, next_try=2.0)
+    keep_state(meta, MirrorState("degraded", "no answer", since=1.0, next_try=2.0))
     assert [stored_state(meta)[name] for name in ("detail", "since", "next_try")] == ["no answer", 1.0, 2.0]
-    set_state(meta, "halted", "no token")
+    keep_state(meta, MirrorState("halted", "no token"))
     assert [stored_state(meta)[name] for name in ("state", "detail")] == ["halted", "no token"]
 
 
