@@ -41,7 +41,7 @@ def run(options: GlobalOptions) -> int:
 
 def make_page() -> "StatusPage":
     """Return the status page. Only a daemon that shows it imports it."""
-    from syncd.web.server import WebServer
+    from syncd.web.app import WebServer
 
     return WebServer()
 

@@ -1,6 +1,8 @@
-"""The routes: the page and its files, its event stream, its questions and buttons, and the routes of `probes`.
+"""The server of the page and of the routes for programs: /healthz, /livez, /readyz and /metrics.
 
-Every answer has headers that protect the page from other pages that are open in the same browser.
+Every answer has headers that protect the page from other pages that are open in the same browser. The routes for
+programs are also served at an address of their own, which may be open to other machines. They show no page, no names of
+files and no secrets there, and change nothing.
 """
 
 import asyncio
@@ -12,6 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 import structlog
+from prometheus_client import ProcessCollector
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -20,14 +23,16 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from syncd.config.schema import Web
+from syncd.config.values import listen_address, metrics_address
 from syncd.queries.explain import explain
 from syncd.queries.lookup import Found
 from syncd.service.build import build_tree
 from syncd.service.runtime import Runtime
 from syncd.state.queue import retry_problems
 from syncd.web.history import RecentHistory
-from syncd.web.listening import served_names
-from syncd.web.probes import Probes
+from syncd.web.listening import App, Place, served_names, throttle_accept_errors
+from syncd.web.metrics import Metrics
 from syncd.web.problems import PAGE, find_problems
 from syncd.web.view import EventFeed, EventStream, StatusCache, safe
 
@@ -38,6 +43,10 @@ FILES = (
     *("style.css", "icon.svg", "app.js", "words.js", "mirror.js", "trouble.js", "problems.js", "actions.js"),
     *("chart.js", "uplot.js", "uplot.css"),
 )
+RENDERED_S = 1.0
+"""Seconds for which an open address keeps the text of the metrics, so that many requests cost no more than one."""
+SAMPLE_S = 1.0
+"""Seconds between two samples of the counters for the chart and the metrics."""
 TOKEN_HEADER = "X-Syncd-Token"  # noqa: S105 - the name of a header
 HEADERS = {
     # The page loads its own files only, so markup in a file's name cannot run, load or send anything.
@@ -49,6 +58,54 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+
+
+class WebServer:
+    """Serves the page and the metrics from the first `open` to `close`, over reloads of the config."""
+
+    def __init__(self) -> None:
+        self._history = RecentHistory(time.time)
+        self._runtime: Runtime | None = None
+        self._page = Place("web.listen", listen_address, self._make_page, "/")
+        self._metrics = Place("web.metrics_listen", metrics_address, self._make_metrics, "/metrics")
+
+    async def open(self, web: Web) -> None:
+        """Serve at these addresses from now on, or nowhere for "".
+
+        Raises ConfigError if one is in use. The server then stays at its former address.
+        """
+        asyncio.get_running_loop().set_exception_handler(throttle_accept_errors(time.monotonic))
+        await self._page.open(web.listen)
+        await self._metrics.open(web.metrics_listen)
+
+    async def run(self, runtime: Runtime) -> None:
+        """Show the state of these objects until cancelled."""
+        for name, worker in runtime.workers.items():
+            worker.mirror.on_action = self._history.listener(name)
+        self._history.load(runtime.session.db)
+        self._runtime = runtime
+        try:
+            while True:
+                self._history.sample(runtime)
+                self._history.note_states(runtime)
+                self._history.save(runtime.session.db)
+                await asyncio.sleep(SAMPLE_S)
+        finally:
+            self._runtime, runtime.closed = None, True
+            self._history.sample(runtime)
+            self._history.save(runtime.session.db, now=True)
+
+    async def close(self) -> None:
+        """Stop serving, within two seconds."""
+        await asyncio.gather(self._page.close(), self._metrics.close())
+
+    def _make_page(self, host: str) -> App:
+        app = WebApp(self._history, lambda: self._runtime, host)
+        return app.asgi, app.close
+
+    def _make_metrics(self, _host: str) -> App:
+        probes = Probes(self._history.metrics, StatusCache(), lambda: self._runtime, is_open=True)
+        return SecurityMiddleware(Starlette(routes=probes.routes())), None
 
 
 class WebApp:
@@ -227,3 +284,65 @@ def is_from_page(headers: Mapping[str, str], token: str) -> bool:
     if origin is not None and origin != f"http://{headers.get('host')}":
         return False
     return hmac.compare_digest(headers.get(TOKEN_HEADER, "").encode(), token.encode())
+
+
+# -- the routes for programs
+
+
+class Probes:
+    """The routes. runtime: returns the objects at work, or None between two configurations.
+
+    is_open: for the address of `web.metrics_listen`. Its answers hold no reasons, which may quote names of files.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        status: StatusCache,
+        runtime: Callable[[], Runtime | None],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        is_open: bool = False,
+    ) -> None:
+        self._metrics = metrics
+        self._status = status
+        self._runtime = runtime
+        self._clock = clock
+        self._is_open = is_open
+        self._more = [ProcessCollector(registry=None)] if is_open else []
+        self._kept: dict[str, tuple[float, bytes, str]] = {}
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        routes = [Route("/livez", self._livez), Route("/readyz", self._readyz), Route("/metrics", self._render)]
+        return routes if self._is_open else [*routes, Route("/healthz", self._healthz)]
+
+    async def _healthz(self, _request: Request) -> Response:
+        runtime = self._runtime()
+        # Reading the config again takes moments. A failing check would make a supervisor restart the daemon.
+        return self._answer(runtime.faults() if runtime else [])
+
+    async def _livez(self, _request: Request) -> Response:
+        runtime = self._runtime()
+        return self._answer(runtime.dead() if runtime else [])
+
+    async def _readyz(self, _request: Request) -> Response:
+        runtime = self._runtime()
+        return self._answer(runtime.unready() if runtime else ["the config is being read again"])
+
+    def _answer(self, reasons: list[str]) -> Response:
+        if not reasons:
+            return JSONResponse({"status": "ok"})
+        return JSONResponse({"status": "failing"} | ({} if self._is_open else {"reasons": safe(reasons)}), 503)
+
+    async def _render(self, request: Request) -> Response:
+        runtime = self._runtime()
+        if runtime is None:
+            return PlainTextResponse("the config is being read again\n", 503, {"Retry-After": "1"})
+        accept = request.headers.get("accept", "")
+        kind = "openmetrics" if "openmetrics" in accept else "text"
+        at, body, content_type = self._kept.get(kind, (-RENDERED_S, b"", ""))
+        if not self._is_open or self._clock() - at >= RENDERED_S:
+            body, content_type = self._metrics.render(await self._status.mirrors(runtime), runtime, accept, *self._more)
+            self._kept[kind] = self._clock(), body, content_type
+        return Response(body, headers={"Content-Type": content_type})

@@ -1,11 +1,11 @@
-"""What the HTTP servers of syncd have in common: their sockets and their limits."""
+"""What the HTTP servers of syncd have in common: their sockets, their limits, and the change of an address."""
 
 import asyncio
 import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import structlog
@@ -149,3 +149,51 @@ def bind(key: str, listen: str, address: tuple[str, int]) -> socket.socket:
         why = "is in use; stop what holds it or choose another port" if error.errno == errno.EADDRINUSE else None
         raise ConfigError(f"{key}: {listen} {why or f'cannot be used: {os.strerror(error.errno or 0)}'}") from None
     return listener
+
+
+App = tuple[ASGIApp, Callable[[], Awaitable[None]] | None]
+"""An application, and the function that ends its streams and jobs, if it has any."""
+
+
+class Place:
+    """One address at which an application is served.
+
+    key: the key of the config. parse: returns (host, port). make: returns the application for a host.
+    """
+
+    def __init__(
+        self, key: str, parse: Callable[[str], tuple[str, int]], make: Callable[[str], App], path: str
+    ) -> None:
+        self._key = key
+        self._parse = parse
+        self._make = make
+        self._path = path
+        self._listen = ""
+        self._end_streams: Callable[[], Awaitable[None]] | None = None
+        self._server: SignallessServer | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    async def open(self, listen: str) -> None:
+        """Serve at this address from now on, or nowhere for "". Raises ConfigError if it is in use."""
+        if listen == self._listen:
+            return
+        listener = bind(self._key, listen, self._parse(listen)) if listen else None
+        await self.close()
+        if listener is None:
+            return
+        self._listen = listen
+        app, self._end_streams = self._make(self._parse(listen)[0])
+        self._server = SignallessServer(server_settings(app))
+        self._serving = asyncio.create_task(self._server.serve([listener]))
+        event = "web.ready" if self._path == "/" else "metrics.ready"
+        _log.info(event, url=url_of(listener, self._path))
+
+    async def close(self) -> None:
+        """Stop serving, within two seconds."""
+        if self._serving is None or self._server is None:
+            return
+        if self._end_streams:
+            await self._end_streams()
+        self._server.should_exit = True
+        await self._serving
+        self._listen, self._server, self._serving = "", None, None

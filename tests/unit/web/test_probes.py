@@ -8,7 +8,7 @@ import pytest
 from starlette.applications import Starlette
 
 from syncd.service.lookout import DEGRADED_LONG_S
-from syncd.web.probes import RENDERED_S, Probes
+from syncd.web.app import RENDERED_S, Probes
 from syncd.web.view import StatusCache
 from tests.unit.web.harness import Clock, Room, open_web_room
 
