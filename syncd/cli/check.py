@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -161,14 +161,13 @@ def _check_state_dir(config: "Config") -> list[Finding]:
 
 def _check_owners(config: "Config") -> list[Finding]:
     """Return the owner mark of each mirror, with a warning if entries of other owners have keys of it."""
-    from syncd.state.db import open_state_to_read
+    from syncd.state.db import open_copy, open_state_to_read
 
-    db = open_state_to_read(config.state_dir)
-    with closing(db) if db else nullcontext():
+    with closing(open_state_to_read(config.state_dir) or open_copy(config.state_dir)) as db:
         return [_check_owner(config, name, db) for name in config.mirrors]
 
 
-def _check_owner(config: "Config", name: str, db: "sqlite3.Connection | None") -> Finding:
+def _check_owner(config: "Config", name: str, db: "sqlite3.Connection") -> Finding:
     from syncd.core.keys import shown
     from syncd.queries.status import foreign_keys, owner_mark
 

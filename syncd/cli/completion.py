@@ -61,15 +61,12 @@ def plans(ctx: click.Context, _: click.Parameter, incomplete: str) -> "list[Comp
 
 def _refused_plans(path: Path | None) -> dict[str, str]:
     from syncd.config.sources import load
-    from syncd.state.db import Meta, open_state_to_read
+    from syncd.state.db import Meta, open_copy, open_state_to_read
     from syncd.state.history import stored_state
     from syncd.web.problems import plan_of
 
     config = load(path)
-    db = open_state_to_read(config.state_dir)
-    if db is None:
-        return {}
-    with closing(db):
+    with closing(open_state_to_read(config.state_dir) or open_copy(config.state_dir)) as db:
         details = [str(stored_state(Meta(db, name)).get("detail") or "") for name in config.mirrors]
     return {plan: detail for detail in details if (plan := plan_of(detail))}
 
@@ -94,20 +91,13 @@ class OsPath(click.ParamType[Path]):
         """Return the path."""
         return value if isinstance(value, Path) else Path(to_os(value))
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    def shell_complete(self, _: click.Context, __: click.Parameter, incomplete: str) -> "list[CompletionItem]":
         """Let the shell complete the path."""
-        return files(ctx, param, incomplete) if self._kind == "file" else directories(ctx, param, incomplete)
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type=self._kind)]
 
 
-def files(_: click.Context, __: click.Parameter, incomplete: str) -> "list[CompletionItem]":
-    """Let the shell complete a file."""
-    from click.shell_completion import CompletionItem
-
-    return [CompletionItem(incomplete, type="file")]
-
-
-def directories(_: click.Context, __: click.Parameter, incomplete: str) -> "list[CompletionItem]":
-    """Let the shell complete a directory."""
-    from click.shell_completion import CompletionItem
-
-    return [CompletionItem(incomplete, type="dir")]
+file_path, directory_path = OsPath("file"), OsPath("dir")
+files, directories = file_path.shell_complete, directory_path.shell_complete
+"""They complete a text that may also be a key."""

@@ -12,8 +12,8 @@ from click.core import ParameterSource
 
 from syncd import __version__
 from syncd.cli import completion
+from syncd.cli.completion import file_path
 from syncd.core.errors import ConfigError
-from syncd.core.keys import to_os
 from syncd.service import signals
 
 if TYPE_CHECKING:
@@ -124,14 +124,6 @@ _COMMANDS = {
     "demo": "syncd.cli.demo:demo",
 }
 """The module and function of each command. A module is imported when its command is called or its help is listed."""
-
-
-def os_path(text: str) -> Path:
-    """Return a path of the command line, which `main` decoded as UTF-8, as the operating system takes it."""
-    return Path(to_os(text))
-
-
-file_path, directory_path = completion.OsPath("file"), completion.OsPath("dir")
 
 
 def _as_given(ctx: click.Context, param: click.Parameter, value: Any) -> Any:

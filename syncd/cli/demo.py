@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from syncd.cli.context import Duration, GlobalOptions, command, directory_path, file_path, run_async
+from syncd.cli.completion import directory_path, file_path
+from syncd.cli.context import Duration, GlobalOptions, command, run_async
 from syncd.cli.output import print_line, print_now, progress
 from syncd.core.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
 from syncd.core.keys import shown_path

@@ -9,7 +9,8 @@ from string import Template
 
 import click
 
-from syncd.cli.context import GlobalOptions, command, directory_path
+from syncd.cli.completion import directory_path
+from syncd.cli.context import GlobalOptions, command
 from syncd.cli.output import print_line
 from syncd.core.errors import EXIT_OK, ConfigError
 from syncd.core.keys import from_os, shown_path

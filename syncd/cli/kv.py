@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from syncd.cli import completion
-from syncd.cli.context import CommandGroup, Duration, GlobalOptions, as_json_option, file_path, run_async
+from syncd.cli.completion import file_path
+from syncd.cli.context import CommandGroup, Duration, GlobalOptions, as_json_option, run_async
 from syncd.cli.output import print_error, print_json, print_line, print_note, print_table
 from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, Conflict, NotFound, SyncdError, file_error
 from syncd.core.plain_text import printable, shown_size

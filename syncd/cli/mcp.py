@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from syncd.cli.context import GlobalOptions, chosen_mirrors, command, file_path, mirror_option, run_async
+from syncd.cli.completion import file_path
+from syncd.cli.context import GlobalOptions, chosen_mirrors, command, mirror_option, run_async
 from syncd.cli.output import print_note, print_now
 from syncd.core.errors import EXIT_OK, ConfigError
 

@@ -6,16 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from syncd.cli.context import (
-    GlobalOptions,
-    as_json_option,
-    command,
-    directory_path,
-    mirror_option,
-    one_mirror,
-    run_async,
-    shard_field,
-)
+from syncd.cli.completion import directory_path
+from syncd.cli.context import GlobalOptions, as_json_option, command, mirror_option, one_mirror, run_async, shard_field
 from syncd.cli.output import print_json, print_line, print_table, shard_suffix
 from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS
 from syncd.core.keys import shown_path

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from syncd.cli import completion
-from syncd.cli.context import GlobalOptions, as_json_option, command, file_path, run_async
+from syncd.cli.completion import file_path
+from syncd.cli.context import GlobalOptions, as_json_option, command, run_async
 from syncd.cli.output import (
     ProgressDisplay,
     print_error,

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from syncd.cli import completion
+from syncd.cli.completion import file_path
 from syncd.cli.context import (
     GlobalOptions,
     as_json_option,
     chosen_mirrors,
     command,
-    file_path,
     mirrors_argument,
     run_async,
     shard_field,

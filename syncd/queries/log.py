@@ -8,7 +8,7 @@ from typing import Any
 
 from syncd.core.keys import shown
 from syncd.core.plain_text import utc_time
-from syncd.state.db import open_state_to_read
+from syncd.state.db import open_copy, open_state_to_read
 from syncd.state.history import History, Passes, PastAction, PastPass
 
 ACTIONS = ("put", "delete", "adopt", "forget", "problem")
@@ -65,13 +65,10 @@ def read_log(
 
     since: seconds since the epoch. kinds: "problem" also means actions that failed. Sends no request.
     """
-    db = open_state_to_read(state_dir)
-    if db is None:
-        return Log()
     actions = [kind for kind in ACTIONS if kind in kinds]
     found: list[LogLine] = []
     total = 0
-    with closing(db):
+    with closing(open_state_to_read(state_dir) or open_copy(state_dir)) as db:
         for name in mirrors:
             history, passes = History(db, name), Passes(db, name)
             found += (LogLine(name, action) for action in history.since(since, actions, most))

@@ -4,16 +4,16 @@ import heapq
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing
 from itertools import islice
 from typing import Any, get_args
 
-from syncd.config.schema import Config, MirrorConfig
+from syncd.config.schema import Config
 from syncd.core.keys import LAST, keys_below, shown_path
 from syncd.core.model import HARMLESS, STORED_NOT_INDEXED, IndexStatus, Problem, Record
 from syncd.core.plain_text import utc_time
 from syncd.state import ownership
-from syncd.state.db import Meta, open_state_to_read
+from syncd.state.db import Meta, open_copy, open_state_to_read
 from syncd.state.directory import Holder, holder
 from syncd.state.history import State, last_contact, last_presence, stored_state
 from syncd.state.journal import STUCK_S, Journal
@@ -28,10 +28,9 @@ STUCK_SHOWN = 20
 def snapshot(config: Config, problems: int = -1) -> dict[str, Any]:
     """Return the object of `status --json`. problems: the largest number of problems of a mirror; negative: all."""
     held = holder(config.state_dir)
-    db = open_state_to_read(config.state_dir)
-    with closing(db) if db else nullcontext():
+    with closing(open_state_to_read(config.state_dir) or open_copy(config.state_dir)) as db:
         mirrors = {name: _mirror(config, name, db, problems, held) for name in config.mirrors}
-        presence = last_presence(db) if db else None
+        presence = last_presence(db)
     daemon = held if held and held.daemon else None
     return {
         "mirrors": mirrors,
@@ -42,77 +41,61 @@ def snapshot(config: Config, problems: int = -1) -> dict[str, Any]:
     }
 
 
-def _mirror(
-    config: Config, name: str, db: sqlite3.Connection | None, problems: int, held: Holder | None
-) -> dict[str, Any]:
+def _mirror(config: Config, name: str, db: sqlite3.Connection, problems: int, held: Holder | None) -> dict[str, Any]:
     section = config.mirrors[name]
-    shown: dict[str, Any] = {
-        "state": "idle",
+    journal, queue, meta = Journal(db, name), Queue(db, name, 0, 0), Meta(db, name)
+    stored, watch, oldest = stored_state(meta), meta.values("watch") if held else {}, queue.oldest()
+    remaining, interrupted = _remaining(stored, journal), _is_interrupted(stored, held)
+    state = "degraded" if interrupted else _state(stored.get("state"))
+    items = _items(journal, queue, remaining, getattr(section.target, "expiration_ttl", None))
+    index = dict.fromkeys(_INDEX, 0) | journal.index.index_counts()
+    # KV has no search.
+    searchable = None if section.target.type == "kv" else index["completed"]
+    shown = {
+        "state": state,
         "path": shown_path(section.path),
         "target": section.target.spec,
         "owner": owner_mark(config, name, db),
-        "items": {"synced": 0, "pending": 0, "failed": 0, "rejected": 0},
-        "searchable": _searchable(section, 0),
-        "index": dict.fromkeys(_INDEX, 0),
-        "last_reconcile": None,
-        "oldest_pending_s": None,
-        "watch": None,
-        "problems": [],
-        "counts": dict.fromkeys(COUNTS, 0) | {"searchable": _searchable(section, 0)},
-        "files": None,
-        "since": None,
-        "last_contact": None,
+        "items": items,
+        "searchable": searchable,
+        "index": index,
+        "last_reconcile": _time(meta.get("last_reconcile")),
+        "oldest_pending_s": None if oldest is None else round(max(0.0, time.time() - oldest), 1),
+        "watch": watch.get("mode"),
+        "problems": [
+            {"key": p.key, "kind": p.kind, "message": p.message} for p in journal.problems.all(limit=problems)
+        ],
+        "counts": _counts(items, index, searchable, journal, 0 if interrupted else remaining),
+        "files": meta.get("files"),
+        "since": _time(stored.get("since")),
+        "last_contact": _time(last_contact(meta)),
     }
     if section.shard:
         shown["shard"] = section.shard
-    if db is None:
-        return shown
-    journal, queue, meta = Journal(db, name), Queue(db, name, 0, 0), Meta(db, name)
-    stored = stored_state(meta)
-    remaining = _remaining(stored, journal)
-    interrupted = _is_interrupted(stored, held)
-    shown["state"] = "degraded" if interrupted else _state(stored.get("state"))
-    if detail := _detail(stored, shown["state"], remaining, interrupted=interrupted):
+    if detail := _detail(stored, state, remaining, interrupted=interrupted):
         shown["detail"] = detail
-    shown["since"] = _time(stored.get("since"))
-    if shown["state"] == "degraded" and not interrupted:
+    if state == "degraded" and not interrupted:
         shown["next_try"] = _time(stored.get("next_try"))
-    shown["last_contact"] = _time(last_contact(meta))
-    if shown["state"] == "syncing":
+    if state == "syncing":
         shown["remaining"] = remaining
         until = stored.get("until")
         shown["eta_s"] = None if until is None else max(0.0, round(until - time.time(), 1))
-    shown["items"] = _items(journal, queue, remaining, getattr(section.target, "expiration_ttl", None))
-    shown["index"] |= journal.index.index_counts()
-    shown["searchable"] = _searchable(section, shown["index"]["completed"])
-    shown["counts"] = _counts(shown, journal, 0 if interrupted else remaining)
-    shown["files"] = meta.get("files")
     if stuck := _stuck(journal):
         shown["stuck"] = stuck
-    shown["last_reconcile"] = _time(meta.get("last_reconcile"))
-    oldest = queue.oldest()
-    shown["oldest_pending_s"] = None if oldest is None else round(max(0.0, time.time() - oldest), 1)
-    watch = meta.get("watch")
-    if held and isinstance(watch, dict):
-        shown["watch"] = watch.get("mode")
-        if watch.get("detail"):
-            shown["watch_detail"] = watch["detail"]
-    shown["problems"] = [
-        {"key": p.key, "kind": p.kind, "message": p.message} for p in journal.problems.all(limit=problems)
-    ]
+    if watch.get("detail"):
+        shown["watch_detail"] = watch["detail"]
     return shown
 
 
-def owner_mark(config: Config, name: str, db: sqlite3.Connection | None) -> str | None:
+def owner_mark(config: Config, name: str, db: sqlite3.Connection) -> str | None:
     """Return the owner mark of a mirror, None if the first pass has not decided it yet."""
     section = config.mirrors[name]
-    meta = Meta(db, name) if db else None
-    return section.owner or ownership.owner_of(name, section.path, meta, ownership.machine(config.state_dir))
+    return section.owner or ownership.owner_of(name, section.path, Meta(db, name), ownership.machine(config.state_dir))
 
 
-def foreign_keys(name: str, db: sqlite3.Connection | None) -> list[str]:
+def foreign_keys(name: str, db: sqlite3.Connection) -> list[str]:
     """Return the keys at which the last passes found entries of other owners."""
-    return [problem.key for problem in Journal(db, name).problems.all() if problem.kind == "foreign"] if db else []
+    return [problem.key for problem in Journal(db, name).problems.all() if problem.kind == "foreign"]
 
 
 def _state(stored: object) -> State:
@@ -142,11 +125,6 @@ def _time(stored: object) -> str | None:
     return utc_time(stored) if isinstance(stored, (int, float)) else None
 
 
-def _searchable(section: MirrorConfig, completed: int) -> int | None:
-    """Return how many entries a search can find, None for KV, which has no search."""
-    return None if section.target.type == "kv" else completed
-
-
 def _detail(stored: dict[str, Any], state: State, remaining: int, *, interrupted: bool) -> str | None:
     """Return why a mirror is not idle."""
     if interrupted:
@@ -155,17 +133,18 @@ def _detail(stored: dict[str, Any], state: State, remaining: int, *, interrupted
     return stored.get("detail") or None if state != "idle" else None
 
 
-def _counts(shown: dict[str, Any], journal: Journal, uploading: int) -> dict[str, int | None]:
+def _counts(
+    items: dict[str, int], index: dict[str, int], searchable: int | None, journal: Journal, uploading: int
+) -> dict[str, int | None]:
     """Return the items by what they mean to a person. An item that is in step may be searchable, indexing or neither.
 
     uploading: the actions of the pass under way that are left. ignored: files that are left out on purpose, because
     the target takes no such type, or no empty file.
     """
-    items, index = shown["items"], shown["index"]
     ignored = sum(count for kind, count in journal.problems.counts().items() if kind in HARMLESS)
     uploading = min(uploading, items["pending"])
     return {
-        "searchable": shown["searchable"],
+        "searchable": searchable,
         "in_step": items["synced"],
         "indexing": index["queued"] + index["running"] + index["outdated"],
         "uploading": uploading,
@@ -208,11 +187,8 @@ _BATCH = 1000
 
 
 def local_rows(config: Config, name: str) -> Iterator[dict[str, Any]]:
-    """Yield the records of the journal, then the problems of files without a record; nothing without a state file."""
-    db = open_state_to_read(config.state_dir)
-    if db is None:
-        return
-    with closing(db):
+    """Yield the records of the journal, then the problems of files without a record."""
+    with closing(open_state_to_read(config.state_dir) or open_copy(config.state_dir)) as db:
         rows = _Rows(db, name)
         yield from rows.of_records("", LAST)
         yield from rows.of_problems()

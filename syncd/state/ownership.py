@@ -210,12 +210,12 @@ def derived(name: str, folder: Path, machine: str) -> str:
     return f"{name[:_NAME_LENGTH]}-{hashlib.sha256(identity).hexdigest()[:_DIGITS]}"
 
 
-def owner_of(name: str, folder: Path, meta: Meta | None, machine: str | None) -> str | None:
+def owner_of(name: str, folder: Path, meta: Meta, machine: str | None) -> str | None:
     """Return the owner of a mirror without a configured one: the stored owner of its folder, else a derived one.
 
     None: there is neither a state nor a machine id. The first pass decides.
     """
-    return (meta and _remembered(folder, meta)) or (derived(name, folder, machine) if machine else None)
+    return _remembered(folder, meta) or (derived(name, folder, machine) if machine else None)
 
 
 def known_or_derived(name: str, folder: Path, meta: Meta, state_dir: Path) -> str:

@@ -79,7 +79,8 @@ def test_the_first_derived_owner_is_kept_while_the_state_exists(meta: Meta, tmp_
     ownership.remember(first, folder, meta)
     assert ownership.owner_of("docs", folder, meta, "reborn container") == first
     assert ownership.owner_of("docs", folder, meta, None) == first
-    assert ownership.owner_of("docs", folder, None, "reborn container") != first
+    meta.set("owners", None)
+    assert ownership.owner_of("docs", folder, meta, "reborn container") != first
 
 
 def test_a_folder_that_was_moved_keeps_its_owner_and_another_one_has_its_own(meta: Meta, tmp_path: Path) -> None:
@@ -95,8 +96,8 @@ def test_a_folder_that_was_moved_keeps_its_owner_and_another_one_has_its_own(met
     assert ownership.owner_of("docs", other, meta, MACHINE) == second
 
 
-def test_without_state_and_machine_id_the_owner_is_unknown(tmp_path: Path) -> None:
-    assert ownership.owner_of("docs", tmp_path, None, None) is None
+def test_without_a_stored_owner_and_a_machine_id_the_owner_is_unknown(meta: Meta, tmp_path: Path) -> None:
+    assert ownership.owner_of("docs", tmp_path, meta, None) is None
     assert installation(tmp_path / "nowhere") is None
 
 
