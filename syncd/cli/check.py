@@ -58,7 +58,6 @@ class Finding:
 
 
 def _advice(what: str, message: str, remedy: str | None) -> Finding:
-    """Return a warning if there is a remedy."""
     return Finding(what, "warn" if remedy else "ok", message, remedy)
 
 

@@ -1,6 +1,7 @@
 """emulate, demo: the stand-in for the Cloudflare API, alone or with a mirror at work."""
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,7 +37,23 @@ def _require_emulator(command: str) -> None:
 # -- emulate
 
 
+_Decorator = Callable[[Callable[..., int]], Callable[..., int]]
 _PATTERN = "Keys (regular expression) "
+
+
+def _choice(name: str, choices: Sequence[str], text: str) -> _Decorator:
+    """Return an option that takes one of some texts, by default the first one. text: its help."""
+    return click.option(name, type=click.Choice(choices), default=choices[0], help=text)
+
+
+def _time(name: str, default: str, text: str) -> _Decorator:
+    """Return an option that takes a duration. text: its help."""
+    return click.option(name, metavar="TIME", type=Duration(), default=default, help=text)
+
+
+def _switch(name: str, text: str) -> _Decorator:
+    """Return an option that is on unless it is given as --no-NAME. text: its help."""
+    return click.option(f"--{name}/--no-{name}", default=True, help=text)
 
 
 @command()
@@ -45,45 +62,14 @@ _PATTERN = "Keys (regular expression) "
 )
 @click.option("--store", type=file_path, metavar="PATH", help="The SQLite file for all data. Default: memory.")
 @click.option("--token", help="Accept this token only. Default: any.")
-@click.option(
-    "--on-existing",
-    type=click.Choice(("overwrite", "conflict")),
-    default="overwrite",
-    help="The answer to an upload under an existing key.",
-)
-@click.option(
-    "--overwritten-id",
-    type=click.Choice(("keep", "new")),
-    default="keep",
-    help="Whether an item keeps its id when it is overwritten.",
-)
-@click.option(
-    "--form-names",
-    type=click.Choice(("backslash", "percent")),
-    default="backslash",
-    help="The escapes in the file name of an upload.",
-)
-@click.option(
-    "--delete-delay", metavar="TIME", type=Duration(), default="0s", help="Time until a deleted item is gone."
-)
-@click.option(
-    "--metadata",
-    type=click.Choice(("keep", "texts", "declared", "refuse")),
-    default="keep",
-    help="The custom metadata that an upload may have.",
-)
-@click.option(
-    "--list-metadata/--no-list-metadata", default=True, help="Show the metadata of items, as since July 2026."
-)
-@click.option(
-    "--checksum",
-    type=click.Choice(("opaque", "zero", "md5", "sha256")),
-    default="opaque",
-    help="The kind of an item's checksum.",
-)
-@click.option(
-    "--index-delay", metavar="TIME", type=Duration(), default="200ms", help="Time until an upload is indexed."
-)
+@_choice("--on-existing", ("overwrite", "conflict"), "The answer to an upload under an existing key.")
+@_choice("--overwritten-id", ("keep", "new"), "Whether an item keeps its id when it is overwritten.")
+@_choice("--form-names", ("backslash", "percent"), "The escapes in the file name of an upload.")
+@_time("--delete-delay", "0s", "Time until a deleted item is gone.")
+@_choice("--metadata", ("keep", "texts", "declared", "refuse"), "The custom metadata that an upload may have.")
+@_switch("list-metadata", "Show the metadata of items, as since July 2026.")
+@_choice("--checksum", ("opaque", "zero", "md5", "sha256"), "The kind of an item's checksum.")
+@_time("--index-delay", "200ms", "Time until an upload is indexed.")
 @click.option("--fail-index", help=f"{_PATTERN}whose content cannot be indexed.")
 @click.option("--fail-index-transient", help=f"{_PATTERN}whose first indexings fail.")
 @click.option(
@@ -101,65 +87,37 @@ _PATTERN = "Keys (regular expression) "
     help="Keys whose indexing ends with this documented error; may be repeated.",
 )
 @click.option("--slow-index", help=f"{_PATTERN}whose indexing takes longer.")
-@click.option(
-    "--slow-index-delay", metavar="TIME", type=Duration(), default="1h", help="Time until the slow keys are indexed."
-)
-@click.option("--list-lag", metavar="TIME", type=Duration(), default="0s", help="Time by which listings are behind.")
-@click.option("--latency", metavar="TIME", type=Duration(), default="0s", help="Time from a request to its answer.")
+@_time("--slow-index-delay", "1h", "Time until the slow keys are indexed.")
+@_time("--list-lag", "0s", "Time by which listings are behind.")
+@_time("--latency", "0s", "Time from a request to its answer.")
 @click.option(
     "--quota",
     metavar="N/S",
     help="More than N requests in any S seconds are answered 429, and all requests of the next S seconds.",
 )
-@click.option(
-    "--quota-headers/--no-quota-headers", default=True, help="Send the Ratelimit headers on every answer under a quota."
-)
-@click.option(
+@_switch("quota-headers", "Send the Ratelimit headers on every answer under a quota.")
+@_choice(
     "--permissions",
-    type=click.Choice(("edit+run", "edit", "run")),
-    default="edit+run",
-    help="The AI Search permissions of the token. Searches and chats need run, everything else edit.",
+    ("edit+run", "edit", "run"),
+    "The AI Search permissions of the token. Searches and chats need run, everything else edit.",
 )
-@click.option(
-    "--permission-status",
-    type=click.Choice(("403", "401")),
-    default="403",
-    help="The HTTP status of a refusal for a missing permission.",
-)
+@_choice("--permission-status", ("403", "401"), "The HTTP status of a refusal for a missing permission.")
 @click.option("--degraded", is_flag=True, help="The statistics of instances are degraded: they have no counts.")
 @click.option("--paused", is_flag=True, help="Every instance is paused until it is updated with paused: false.")
-@click.option(
-    "--show-defaults/--no-show-defaults", default=True, help="Show the settings of instances that no client has set."
-)
-@click.option(
-    "--builtin-storage/--no-builtin-storage", default=True, help="Instances take uploads; otherwise they answer 7053."
-)
-@click.option(
+@_switch("show-defaults", "Show the settings of instances that no client has set.")
+@_switch("builtin-storage", "Instances take uploads; otherwise they answer 7053.")
+@_choice(
     "--permanent",
-    type=click.Choice(("refuse", "ignore")),
-    default="refuse",
-    help="The answer to an update that changes the embedding model or the type of an instance.",
+    ("refuse", "ignore"),
+    "The answer to an update that changes the embedding model or the type of an instance.",
 )
-@click.option(
-    "--oversize",
-    type=click.Choice(("refuse", "skip", "error")),
-    default="refuse",
-    help="What happens to an upload over the size limit of its type.",
-)
-@click.option(
-    "--search-cache/--no-search-cache", default=True, help="Answer similar queries from a cache, as the service does."
-)
+@_choice("--oversize", ("refuse", "skip", "error"), "What happens to an upload over the size limit of its type.")
+@_switch("search-cache", "Answer similar queries from a cache, as the service does.")
 @click.option(
     "--fail-search", is_flag=True, help="Retrieval fails: an empty list, or 7073 if return_on_failure is false."
 )
 @click.option("--unsuccessful", type=float, default=0.0, help="Share of the keys of a KV bulk request that fail.")
-@click.option(
-    "--mutation-lag",
-    metavar="TIME",
-    type=Duration(),
-    default="200ms",
-    help="Time until a change of a Vectorize index is seen.",
-)
+@_time("--mutation-lag", "200ms", "Time until a change of a Vectorize index is seen.")
 def emulate(port: int, store: Path | None, permission_status: Literal["403", "401"], **behaviour: Any) -> int:
     """Serve the stand-in for the Cloudflare API on loopback.
 
@@ -181,7 +139,7 @@ def emulate(port: int, store: Path | None, permission_status: Literal["403", "40
     try:
         status: Literal[403, 401] = 403 if permission_status == "403" else 401
         options = EmulatorOptions(store=store, permission_status=status, **behaviour)
-        return EXIT_INTERRUPTED if run(options, port, ready=_print_url) == signal.SIGINT else EXIT_OK
+        return EXIT_INTERRUPTED if run(options, port, ready=print_now) == signal.SIGINT else EXIT_OK
     except ValueError as error:
         raise ConfigError(f"emulate: {error}") from None
     except OSError as error:
@@ -190,10 +148,6 @@ def emulate(port: int, store: Path | None, permission_status: Literal["403", "40
         ) from None
     except sqlite3.Error as error:
         raise ConfigError(f"emulate: store {store}: {error}; choose another --store") from None
-
-
-def _print_url(base_url: str) -> None:
-    print_now(base_url)
 
 
 # -- demo

@@ -82,6 +82,12 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         print_styled(line)
 
 
+def print_rows(rows: Iterable[Sequence[object]]) -> None:
+    """Print indented rows in columns without headers, nothing if there are none."""
+    indented = [(f"  {first}", *rest) for first, *rest in rows]
+    print_table([""] * len(indented[0]) if indented else (), indented)
+
+
 def table_lines(headers: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[str]) -> Iterator[str]:
     """Yield a line for the headers, unless all are empty, and for each row.
 
@@ -239,7 +245,6 @@ class ProgressDisplay:
 
 
 def _step(result: "Result") -> str:
-    """Return the text for the present step of a pass."""
     if result.waiting:
         return f"waiting until {result.waiting} file{' is' if result.waiting == 1 else 's are'} searchable"
     if result.done.total():

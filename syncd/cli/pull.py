@@ -8,7 +8,7 @@ import click
 
 from syncd.cli.completion import directory_path
 from syncd.cli.context import GlobalOptions, as_json_option, command, mirror_option, one_mirror, run_async, shard_field
-from syncd.cli.output import print_json, print_line, print_table, shard_suffix
+from syncd.cli.output import print_json, print_line, print_rows, shard_suffix
 from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS
 from syncd.core.keys import shown_path
 from syncd.core.plain_text import counted
@@ -66,8 +66,7 @@ def pull(
     counted_outcomes = [f"{pulled.done[o]} {o}" for o in _OUTCOMES if pulled.done[o] or o == "written"]
     suffix = shard_suffix(config.mirrors[name].shard)
     print_line(f"{name}{suffix} → {shown_path(folder)}: {', '.join(counted_outcomes)}")
-    if pulled.problems:
-        print_table(("", ""), [(f"  {problem.key}", problem.message) for problem in pulled.problems])
+    print_rows((problem.key, problem.message) for problem in pulled.problems)
     return code
 
 

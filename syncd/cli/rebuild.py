@@ -18,6 +18,7 @@ from syncd.cli.output import (
     print_json,
     print_line,
     print_note,
+    print_rows,
     print_table,
     progress,
 )
@@ -224,7 +225,6 @@ def _interruption(reports: "list[Report]") -> str:
 
 
 def _print_filled(filled: _Filled) -> None:
-    """Print the comparison of the two targets."""
     rows = [
         (label, side.spec, side.entries, "-" if side.searchable is None else side.searchable, len(side.problems))
         for label, side in (("first", filled.first), ("second", filled.second))
@@ -232,7 +232,7 @@ def _print_filled(filled: _Filled) -> None:
     print_table(("", "target", "entries", "searchable", "problems"), rows)
     if filled.worse:
         print_line("only in the second target:")
-        print_table(("", "", ""), [(f"  {p.kind}", p.key, p.message) for p in filled.worse[:_PROBLEMS_SHOWN]])
+        print_rows((problem.kind, problem.key, problem.message) for problem in filled.worse[:_PROBLEMS_SHOWN])
     print_line(f"{counted(filled.requests, 'request')} for the second target")
     if filled.searches and (compared := filled.comparison):
         print_line(f"{counted(len(filled.searches[0].questions), 'question')}:")

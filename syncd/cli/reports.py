@@ -1,10 +1,10 @@
 """Prints the reports of passes for people: what was done or would be done, and the problems. Also their counts."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from syncd.cli.output import print_error, print_line, print_table, shard_suffix
+from syncd.cli.output import print_error, print_line, print_rows, print_table, shard_suffix
 from syncd.core.keys import shown
 from syncd.core.plain_text import counted, shown_size
 
@@ -71,14 +71,6 @@ def _summary(report: "Report") -> str:
 # -- dry runs
 
 
-@dataclass(slots=True)
-class _Directory:
-    """The actions of one kind in one directory."""
-
-    actions: int = 0
-    size: int = 0
-
-
 def _plan_rows(report: "Report") -> Iterator[_Row]:
     """Yield a row for each action, or for each directory if there are many."""
     actions = (action for result in report.results for action, _ in result.tables.plan.actions())
@@ -87,15 +79,14 @@ def _plan_rows(report: "Report") -> Iterator[_Row]:
             size = shown_size(action.size) if action.kind == "put" else ""
             yield f"  {action.kind}", action.reason, action.key, size
         return
-    directories: dict[tuple[str, str], _Directory] = {}
+    files, sizes = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for action in actions:
-        key = action.kind, action.key.rpartition("/")[0]
-        directory = directories.setdefault(key, _Directory())
-        directory.actions += 1
-        directory.size += action.size if action.kind == "put" else 0
-    for (kind, path), directory in sorted(directories.items(), key=lambda entry: (entry[0][1], entry[0][0])):
-        size = shown_size(directory.size) if kind == "put" else ""
-        yield f"  {kind}", counted(directory.actions, "file"), f"{path}/" if path else "./", size
+        directory = action.key.rpartition("/")[0], action.kind
+        files[directory] += 1
+        sizes[directory] += action.size if action.kind == "put" else 0
+    for path, kind in sorted(files):
+        size = shown_size(sizes[path, kind]) if kind == "put" else ""
+        yield f"  {kind}", counted(files[path, kind], "file"), f"{path}/" if path else "./", size
 
 
 def _print_end_of_plan(session: "Session", mirror: "Mirror", report: "Report", title: str) -> None:
@@ -117,8 +108,7 @@ def _print_end_of_plan(session: "Session", mirror: "Mirror", report: "Report", t
 
 def _print_problems(name: str, mirror: "Mirror", report: "Report", *, dry_run: bool) -> None:
     problems = report.problems(mirror)
-    if problems:
-        print_table(("", "", ""), [(f"  {p.kind}", p.key, p.message) for p in problems[:_PROBLEMS_SHOWN]])
+    print_rows((problem.kind, problem.key, problem.message) for problem in problems[:_PROBLEMS_SHOWN])
     if len(problems) > _PROBLEMS_SHOWN:
         # A dry run stores no problems.
         rest = f"syncd plan {name} --json" if dry_run else f"syncd status {name} --all"

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from syncd.cli.output import print_error, print_line, print_table
+from syncd.cli.output import print_error, print_line, print_rows
 from syncd.core.plain_text import counted
 
 if TYPE_CHECKING:
@@ -43,27 +43,22 @@ def print_answers(search: "Measurement", *, found: bool) -> None:
 
     found: print a line for the other questions, too.
     """
-    rows = [_answer_row(answer) for answer in search.answers if found or _is_incomplete(answer)]
-    if rows:
-        print_table(("", "", "", ""), rows)
+    incomplete = [answer for answer in search.answers if answer.rank is None or answer.answered is False]
+    print_rows(map(_answer_row, search.answers if found else incomplete))
     if search.error:
         print_error(str(search.error))
-
-
-def _is_incomplete(answer: "SearchAnswer") -> bool:
-    return answer.rank is None or answer.answered is False
 
 
 def _answer_row(answer: "SearchAnswer") -> tuple[str, str, str, str]:
     query, key = repr(answer.question.query), answer.question.key
     if answer.error:
-        return "  failed", query, key, str(answer.error)
+        return "failed", query, key, str(answer.error)
     if answer.rank is None:
-        return "  not found", query, key, f"{answer.why}. {other_hits(answer)}"
+        return "not found", query, key, f"{answer.why}. {other_hits(answer)}"
     place = f"rank {answer.rank}, score {answer.score:.2f}"
     if answer.answered is False:
-        return "  no answer", query, key, f"{place}, but no hit of it holds the text {answer.question.answer!r}"
-    return "  found", query, key, place
+        return "no answer", query, key, f"{place}, but no hit of it holds the text {answer.question.answer!r}"
+    return "found", query, key, place
 
 
 def other_hits(answer: "SearchAnswer") -> str:
@@ -84,12 +79,11 @@ def print_comparison(compared: "Comparison", top: int) -> None:
     names = ("better", "worse", "new", "removed", "unknown")
     counts = [f"{len(getattr(compared, name))} {name}" for name in names if getattr(compared, name)]
     print_line(f"  {', '.join([*counts, f'{compared.same} as before'])}")
-    rows = [("  better", repr(each.query), each.expect, _change(each)) for each in compared.better]
-    rows += [("  worse", repr(each.query), each.expect, _change(each)) for each in compared.worse]
+    rows = [("better", repr(each.query), each.expect, _change(each)) for each in compared.better]
+    rows += [("worse", repr(each.query), each.expect, _change(each)) for each in compared.worse]
     for name in ("new", "removed", "unknown"):
-        rows += [(f"  {name}", repr(query), expect, "") for query, expect in getattr(compared, name)]
-    if rows:
-        print_table(("", "", "", ""), rows)
+        rows += [(name, repr(query), expect, "") for query, expect in getattr(compared, name)]
+    print_rows(rows)
 
 
 def _change(change: "ChangedResult") -> str:

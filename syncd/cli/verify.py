@@ -27,7 +27,7 @@ from syncd.cli.output import (
     print_json,
     print_line,
     print_note,
-    print_table,
+    print_rows,
     progress,
     shard_suffix,
 )
@@ -288,8 +288,7 @@ def _print_results(run: _Run, code: int) -> None:
         print_line(f"{name}{shard_suffix(run.config.mirrors[name].shard)}: {_headline(verdict)}")
         if verdict.search:
             print_answers(verdict.search, found=run.names_found)
-        if verdict.differences:
-            print_table(("", "", ""), [(f"  {d.difference}", d.key, d.message) for d in verdict.differences])
+        print_rows((each.difference, each.key, each.message) for each in verdict.differences)
         if verdict.error:
             print_error(str(verdict.error))
         if compared := comparisons.get(name):

@@ -84,7 +84,6 @@ def _freshness(db: sqlite3.Connection | None, name: str, key: str, tree: Tree) -
 
 
 def _is_foreign(journal: Journal, key: str) -> bool:
-    """Return whether the entry of a key has another owner."""
     return any(problem.kind == "foreign" and problem.key == shown(key) for problem in journal.problems.all())
 
 
