@@ -347,17 +347,6 @@ def one_mirror(config: "Config", names: Sequence[str]) -> str:
     raise ConfigError(f"{why}: {', '.join(chosen)}, such as -m {chosen[0]}")
 
 
-def folder_key(config: "Config", name: str, folder: str) -> str:
-    """Return the beginning of the keys in a folder of a mirror: its path in the mirror, or a path of this machine.
-
-    Raises ConfigError if there is no such folder.
-    """
-    from syncd.queries.lookup import folder_key as key_of
-    from syncd.service.build import build_tree
-
-    return key_of(config, name, folder, build_tree(config.mirrors[name]))
-
-
 def shard_field(config: "Config", name: str) -> dict[str, Any]:
     """Return the JSON field `shard` of a mirror, nothing if the mirror has all keys."""
     shard = config.mirrors[name].shard

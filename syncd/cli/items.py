@@ -15,7 +15,6 @@ from syncd.cli.context import (
     as_json_option,
     chosen_mirrors,
     command,
-    folder_key,
     mirror_option,
     mirrors_argument,
     one_mirror,
@@ -41,6 +40,17 @@ folder_option = click.option(
     shell_complete=completion.directories,
 )
 
+
+def _keys_begin(config: "Config", name: str, folder: str) -> str:
+    """Return the beginning of the keys in a folder of a mirror. Raises ConfigError if there is no such folder."""
+    if not folder:
+        return ""
+    from syncd.queries.lookup import folder_key
+    from syncd.service.build import build_tree
+
+    return folder_key(config, name, folder, build_tree(config.mirrors[name]))
+
+
 # -- ls
 
 
@@ -56,7 +66,7 @@ def list_items(options: GlobalOptions, mirrors: tuple[str, ...], *, folder: str,
 
     config = options.load()
     name = one_mirror(config, mirrors)
-    begin = folder_key(config, name, folder) if folder else ""
+    begin = _keys_begin(config, name, folder)
     listed = run_async(_remote_rows(config, name)) if remote else local_rows(config, name)
     rows = [row for row in listed if row["key"].startswith(begin)]
     if as_json:
@@ -105,7 +115,7 @@ def search(
         raise ConfigError("the query is empty; ask for something: syncd search WORDS")
     config = options.load()
     name = one_mirror(config, mirrors)
-    hits = run_async(_search(config, name, query, limit, folder_key(config, name, folder) if folder else ""))
+    hits = run_async(_search(config, name, query, limit, _keys_begin(config, name, folder)))
     if as_json:
         print_json({"mirror": name, "query": query, "hits": hits})
     else:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,20 +16,15 @@ if TYPE_CHECKING:
 _LINES = 100
 
 
-class _Kinds(click.ParamType[tuple[str, ...]]):
-    """Kinds of entries, separated by commas."""
+def _split(ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> list[str]:
+    """Return the kinds of some texts, which commas separate."""
+    from syncd.queries.log import KINDS
 
-    name = "kinds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Return the kinds. A default is a tuple already."""
-        from syncd.queries.log import KINDS
-
-        names = tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else tuple(value)
-        for name in names:
-            if name not in KINDS:
-                self.fail(f"{name!r} is not one of: {', '.join(KINDS)}", param, ctx)
-        return names
+    kinds = [name.strip() for text in texts for name in text.split(",")]
+    for name in kinds:
+        if name not in KINDS:
+            raise click.BadParameter(f"{name!r} is not one of: {', '.join(KINDS)}", ctx, param)
+    return kinds
 
 
 @command()
@@ -44,7 +39,7 @@ class _Kinds(click.ParamType[tuple[str, ...]]):
     "--kind",
     "kinds",
     metavar="KIND,…",
-    type=_Kinds(),
+    callback=_split,
     multiple=True,
     help="Show only these kinds: put, delete, adopt, forget, problem (also failures), pass.  [default: all]",
 )
@@ -56,7 +51,7 @@ def log(
     mirrors: tuple[str, ...],
     *,
     since: float | None,
-    kinds: tuple[tuple[str, ...], ...],
+    kinds: list[str],
     limit: int | None,
     as_json: bool,
 ) -> int:
@@ -68,19 +63,18 @@ def log(
     from syncd.queries.log import KINDS, read_log
 
     names = chosen_mirrors(config, mirrors)
-    wanted = [kind for group in kinds for kind in group]
     most = limit if limit is not None else 0 if as_json else _LINES
     begin = 0.0 if since is None else time.time() - since
-    found = read_log(config.state_dir, names, begin, wanted or KINDS, most or -1)
+    entries, earlier = read_log(config.state_dir, names, begin, kinds or KINDS, most or -1)
     if as_json:
-        print_json({"entries": [entry.as_json() for entry in found.entries], "earlier": found.earlier})
+        print_json({"entries": [entry.as_json() for entry in entries], "earlier": earlier})
         return EXIT_OK
-    if not found.entries:
+    if not entries:
         print_line("nothing was done" + (" in this time" if since is not None else "; to make a pass: syncd reconcile"))
         return EXIT_OK
-    _print_entries(found.entries, several=len(names) > 1)
-    if found.earlier:
-        print_line(f"… and {found.earlier:,} earlier: {_for_all(mirrors, since, wanted)}")
+    _print_entries(entries, several=len(names) > 1)
+    if earlier:
+        print_line(f"… and {earlier:,} earlier: {_for_all(mirrors, since, kinds)}")
     return EXIT_OK
 
 

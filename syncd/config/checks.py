@@ -4,15 +4,15 @@ import os
 import re
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import get_args, get_origin
+from typing import NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from syncd.config.file import CONFIG_VARIABLE, MCP_TOKEN_VARIABLE, PREFIX, KeyPlaces, home
 from syncd.config.schema import Config, MirrorConfig, known_keys, unknown_key
+from syncd.config.target_sections import TARGET_SECTIONS
 from syncd.core.errors import ConfigError, ConfigFaults
 from syncd.core.keys import from_os, name_fault, normal
 from syncd.core.names import LEAST_LENGTH, keeps_prefix
@@ -21,7 +21,6 @@ from syncd.core.rules import Rules
 
 CREDENTIAL = "cloudflare_api_token"
 """The name of the systemd credential (LoadCredential)."""
-TARGET_TYPES = ("ai-search", "kv", "vectorize")
 MIRROR_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _SERVICE_VARIABLE = re.compile(
     r"(^|_)(service_host|service_port(_[a-z0-9_]+)?|port(_[0-9]+_(tcp|udp|sctp)(_(proto|port|addr))?)?)$"
@@ -138,11 +137,9 @@ def _same(one: Path, other: Path) -> bool:
 # -- files that contain a secret
 
 
-@dataclass(frozen=True, slots=True)
-class Exposed:
+class Exposed(NamedTuple):
     """A file or directory with permissions that are too wide. remedy: a command."""
 
-    path: Path
     message: str
     remedy: str
 
@@ -160,12 +157,11 @@ def exposed_files(config: Config, config_file: Path, *, holds_secret: bool) -> l
         mode = _mode(path)
         if path and mode & (0o077 if secret else stat.S_IWOTH):
             fault = "can be changed by others" if mode & 0o022 else "can be read by others"
-            found.append(Exposed(path, f"{path} {fault}", f"chmod {'600' if secret else 'o-w'} {path}"))
+            found.append(Exposed(f"{path} {fault}", f"chmod {'600' if secret else 'o-w'} {path}"))
     mode = _mode(config.state_dir)
     # With the sticky bit, only the owner of a file can remove it.
     if mode & 0o022 and not mode & stat.S_ISVTX:
-        fault = f"{config.state_dir} can be changed by others"
-        found.append(Exposed(config.state_dir, fault, f"chmod 700 {config.state_dir}"))
+        found.append(Exposed(f"{config.state_dir} can be changed by others", f"chmod 700 {config.state_dir}"))
     return found
 
 
@@ -286,7 +282,7 @@ def describe(error: ValidationError, places: KeyPlaces) -> list[str]:
         loc, unknown = each["loc"], each["type"] == "extra_forbidden"
         # pydantic adds the type of a target to the path of its keys.
         key = tuple(
-            str(part) for at, part in enumerate(loc) if part not in TARGET_TYPES or loc[at - 1 : at] != ("target",)
+            str(part) for at, part in enumerate(loc) if part not in TARGET_SECTIONS or loc[at - 1 : at] != ("target",)
         )
         place = places.of(key)
         text = _text(place.key, each["type"], each["msg"], known=_keys_at([str(part) for part in loc[:-1]]))
@@ -344,8 +340,7 @@ def _keys_at(section: Sequence[str]) -> list[str]:
         inner = field.annotation if field else None
         if field and field.discriminator and parts:
             # The next part is the type of a target.
-            kind = parts.pop(0)
-            inner = next((section for section in _models(inner) if kind in _types(section)), None)
+            inner = TARGET_SECTIONS.get(parts.pop(0))
         while args := get_args(inner):
             # The next part is the name of a mirror, which may equal a key, or a number of a list.
             parts = parts[1:] if get_origin(inner) in (dict, list) else parts
@@ -354,11 +349,3 @@ def _keys_at(section: Sequence[str]) -> list[str]:
             return []
         model = inner
     return list(model.model_fields)
-
-
-def _models(union: object) -> list[type[BaseModel]]:
-    return [part for part in getattr(union, "__args__", ()) if isinstance(part, type) and issubclass(part, BaseModel)]
-
-
-def _types(model: type[BaseModel]) -> tuple[str, ...]:
-    return tuple(getattr(model.model_fields["type"].annotation, "__args__", ()))

@@ -254,3 +254,4 @@ class VectorizeSection(ConfigSection):
 
 
 TargetSection = AISearchSection | KVSection | VectorizeSection
+TARGET_SECTIONS = {"ai-search": AISearchSection, "kv": KVSection, "vectorize": VectorizeSection}

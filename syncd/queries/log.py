@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +50,13 @@ class LogLine:
                 }
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
-    """The last entries, oldest first. earlier: the number of entries that are left out."""
-
-    entries: list[LogLine] = field(default_factory=list)
-    earlier: int = 0
-
-
 def read_log(
     state_dir: Path, mirrors: Sequence[str], since: float, kinds: Collection[str] = KINDS, most: int = -1
-) -> Log:
-    """Return the last entries of mirrors since a moment, at most `most` if that is not negative.
+) -> tuple[list[LogLine], int]:
+    """Return the last entries of mirrors since a moment, oldest first, and the number of those that are left out.
 
-    since: seconds since the epoch. kinds: "problem" also means actions that failed. Sends no request.
+    since: seconds since the epoch. kinds: "problem" also means actions that failed. most: the largest number of
+    entries; negative: all. Sends no request.
     """
     actions = [kind for kind in ACTIONS if kind in kinds]
     found: list[LogLine] = []
@@ -78,7 +71,7 @@ def read_log(
                 total += passes.count_since(since)
     found.sort(key=lambda entry: entry.order)
     kept = found if most < 0 else found[len(found) - min(most, len(found)) :]
-    return Log(kept, total - len(kept))
+    return kept, total - len(kept)
 
 
 def summary(ended: PastPass) -> str:

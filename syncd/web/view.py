@@ -87,8 +87,8 @@ def _count(runtime: Runtime) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         # The cache shows this later, so it holds a time. An age would be out of date.
         waiting_s = mirror.pop("oldest_pending_s")
         mirror["oldest_at"] = None if waiting_s is None else round(time.time() - waiting_s)
-    log = read_log(config.state_dir, list(config.mirrors), time.time() - LOG_S, most=ENTRIES)
-    return mirrors, [entry.as_json() for entry in log.entries]
+    entries, _ = read_log(config.state_dir, list(config.mirrors), time.time() - LOG_S, most=ENTRIES)
+    return mirrors, [entry.as_json() for entry in entries]
 
 
 def safe(value: Any) -> Any:

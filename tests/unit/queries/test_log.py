@@ -7,7 +7,7 @@ import pytest
 
 from syncd.core.errors import Brake, Park, RootHalt, Unreachable
 from syncd.core.model import Delete
-from syncd.queries.log import KINDS, Log, read_log, summary
+from syncd.queries.log import KINDS, LogLine, read_log, summary
 from syncd.state.db import directory_of
 from syncd.state.history import PastPass
 from syncd.sync.mirror import PassOptions, Scope
@@ -15,13 +15,13 @@ from syncd.sync.reconcile import reconcile
 from tests.harness import START, Core, in_step
 
 
-def log_of(core: Core, *kinds: str, since: float = 0.0, most: int = -1) -> Log:
+def log_of(core: Core, *kinds: str, since: float = 0.0, most: int = -1) -> tuple[list[LogLine], int]:
     return read_log(directory_of(core.mirror.db), [core.mirror.name], since, kinds or KINDS, most)
 
 
-def lines(found: Log) -> list[tuple[Any, ...]]:
+def lines(found: list[LogLine]) -> list[tuple[Any, ...]]:
     told: list[tuple[Any, ...]] = []
-    for entry in found.entries:
+    for entry in found:
         fields = entry.as_json()
         told.append((fields["kind"], fields.get("key", fields.get("scope")), fields["outcome"]))
     return told
@@ -33,7 +33,7 @@ async def test_actions_stand_before_their_pass(core: Core) -> None:
     core.clock.forward(60)
     core.write("a.md", "changed")
     await core.hint("a.md")
-    assert lines(log_of(core)) == [
+    assert lines(log_of(core)[0]) == [
         ("put", "a.md", "done"),
         ("pass", "all", "done"),
         ("put", "a.md", "done"),
@@ -43,17 +43,17 @@ async def test_actions_stand_before_their_pass(core: Core) -> None:
 
 async def test_a_pass_over_keys_that_changes_nothing_is_not_kept(core: Core) -> None:
     await in_step(core, **{"a.md": "a"})
-    before = lines(log_of(core))
+    before = lines(log_of(core)[0])
     await core.hint("a.md")
-    assert lines(log_of(core)) == before
+    assert lines(log_of(core)[0]) == before
     await core.full()
-    assert lines(log_of(core)) == [*before, ("pass", "all", "done")]
+    assert lines(log_of(core)[0]) == [*before, ("pass", "all", "done")]
 
 
 async def test_a_dry_run_is_not_kept(core: Core) -> None:
     core.write("a.md", "a")
     await reconcile(core.mirror, Scope(), PassOptions(dry_run=True))
-    assert log_of(core).entries == []
+    assert log_of(core)[0] == []
 
 
 async def test_a_new_problem_is_kept_once(core: Core) -> None:
@@ -62,8 +62,8 @@ async def test_a_new_problem_is_kept_once(core: Core) -> None:
     for _ in range(3):
         core.clock.forward(3600)
         await core.full()
-    assert lines(log_of(core, "problem")) == [("put", "a.md", "failed")]
-    assert lines(log_of(core, "put")) == [("put", "a.md", "failed")]
+    assert lines(log_of(core, "problem")[0]) == [("put", "a.md", "failed")]
+    assert lines(log_of(core, "put")[0]) == [("put", "a.md", "failed")]
 
 
 async def test_a_pass_that_stops_is_kept_with_its_reason(core: Core) -> None:
@@ -73,7 +73,7 @@ async def test_a_pass_that_stops_is_kept_with_its_reason(core: Core) -> None:
         await core.full()
     with pytest.raises(asyncio.CancelledError):
         await core.full()
-    told = [(fields["outcome"], fields["detail"]) for fields in (entry.as_json() for entry in log_of(core).entries)]
+    told = [(fields["outcome"], fields["detail"]) for fields in (entry.as_json() for entry in log_of(core)[0])]
     assert told == [("stopped", "no answer"), ("stopped", "interrupted")]
 
 
@@ -83,7 +83,7 @@ async def test_a_halt_at_the_begin_is_kept_once(core: Core) -> None:
     for _ in range(3):
         with pytest.raises(RootHalt):
             await core.full()
-    [stopped] = [entry.as_json() for entry in log_of(core).entries if entry.as_json()["outcome"] == "stopped"]
+    [stopped] = [entry.as_json() for entry in log_of(core)[0] if entry.as_json()["outcome"] == "stopped"]
     assert (stopped["kind"], stopped["times"], stopped["scope"]) == ("pass", 3, "all")
     assert "Bring the folder back" in stopped["detail"]
 
@@ -94,7 +94,7 @@ async def test_a_refused_pass_says_why(core: Core) -> None:
     core.remove(*(f"{number}.md" for number in range(15)))
     with pytest.raises(Brake):
         await core.full()
-    last = log_of(core).entries[-1].as_json()
+    last = log_of(core)[0][-1].as_json()
     assert (last["kind"], last["outcome"]) == ("pass", "refused")
     assert "max_delete" in last["detail"]
 
@@ -103,22 +103,22 @@ async def test_deletes_say_why(core: Core) -> None:
     await in_step(core, **{"a.md": "a", "b.md": "b"})
     core.remove("a.md")
     await core.full()
-    [deleted] = log_of(core, "delete").entries
+    [deleted] = log_of(core, "delete")[0]
     assert "there is no such file" in deleted.as_json()["detail"]
     assert isinstance(core.target.applied[-1], Delete)
 
 
 async def test_the_last_entries_are_shown_and_the_others_counted(core: Core) -> None:
     await in_step(core, **{f"{number}.md": str(number) for number in range(5)})
-    found = log_of(core, most=2)
-    assert (len(found.entries), found.earlier) == (2, 4)
+    found, earlier = log_of(core, most=2)
+    assert (len(found), earlier) == (2, 4)
     assert lines(found)[-1] == ("pass", "all", "done")
-    assert log_of(core, most=6).earlier == log_of(core).earlier == 0
-    assert log_of(core, since=START + 1e6) == Log()
+    assert log_of(core, most=6)[1] == log_of(core)[1] == 0
+    assert log_of(core, since=START + 1e6) == ([], 0)
 
 
 async def test_without_a_state_file_there_is_no_log(core: Core) -> None:
-    assert read_log(core.root / "nowhere", ["docs"], 0.0) == Log()
+    assert read_log(core.root / "nowhere", ["docs"], 0.0) == ([], 0)
 
 
 def test_a_pass_is_summed_up_for_people() -> None:
@@ -130,12 +130,12 @@ def test_a_pass_is_summed_up_for_people() -> None:
 @pytest.mark.parametrize("forced", [True, False])
 async def test_a_pass_with_the_consent_of_a_person_says_so(core: Core, *, forced: bool) -> None:
     await in_step(core, **{f"{number}.md": str(number) for number in range(20)})
-    assert log_of(core).entries[-1].as_json()["detail"] == ""
+    assert log_of(core)[0][-1].as_json()["detail"] == ""
     core.use(max_delete="25%")
     core.remove(*(f"{number}.md" for number in range(15)))
     seen = await reconcile(core.mirror, Scope(), PassOptions(dry_run=True))
     consent = PassOptions(force=True) if forced else PassOptions(approved=seen.plan_id)
     await reconcile(core.mirror, Scope(), consent)
-    last = log_of(core).entries[-1].as_json()
+    last = log_of(core)[0][-1].as_json()
     assert (last["outcome"], last["counts"]["delete"]) == ("done", 15)
     assert last["detail"] == ("with --force" if forced else f"plan {seen.plan_id}, as approved")
