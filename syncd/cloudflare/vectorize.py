@@ -7,7 +7,7 @@ None in a model means that the remote does not give the value.
 
 import math
 from array import array
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -290,7 +290,7 @@ class VectorizeIndex:
         request = _request("GET", self._base + "/list", params={"count": count, "cursor": cursor})
         return await self._ask(request, _page)
 
-    async def iter_ids(self) -> AsyncIterator[str]:
+    async def iter_ids(self) -> AsyncGenerator[str, None]:
         """Yield the ids of one snapshot. The listing ends at a page without a cursor.
 
         Raises CursorRefused if the remote refuses a later cursor, because cursors expire. Raises Retry for a repeated

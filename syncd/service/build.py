@@ -417,8 +417,8 @@ def _kv(transport: Transport, section: MirrorConfig, target: KVSection, records:
     from syncd.targets.kv.writing import ValueWritePolicy
 
     choice = NamespaceChoice(target.namespace_id, target.namespace_title, target.jurisdiction)
-    ttls = target.expiration_ttl, target.stale_ttl
-    policy = ValueWritePolicy(section.owner, section.key_prefix, *ttls, fields=target.metadata)
+    policy = ValueWritePolicy(section.owner, section.key_prefix, fields=target.metadata)
+    policy = replace(policy, expiration_ttl=target.expiration_ttl, stale_ttl=target.stale_ttl)
     return KVTarget(KV(transport), choice, policy, build_limits(section), records=records)
 
 
@@ -437,7 +437,7 @@ def _vectorize(
     from syncd.targets.vectorize.writing import ChunkSettings, Embedder, VectorWritePolicy
 
     policy = VectorWritePolicy(
-        section.owner, section.key_prefix, grants.takeover, section.prune == "all", grants.reembed, target.metadata
+        section.owner, section.key_prefix, grants.takeover, target.metadata, section.prune == "all", grants.reembed
     )
     return VectorizeTarget(
         VectorStore(VectorizeIndex(transport, target.index), cache),

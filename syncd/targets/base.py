@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from syncd.core.errors import ConfigError, Halt, Park, SyncdError, Unreachable
@@ -84,6 +84,20 @@ class MirrorRecords:
 
 
 NO_RECORDS = MirrorRecords()
+
+
+@dataclass(frozen=True, slots=True)
+class WritePolicy:
+    """The marks of the entries that a mirror writes, and the entries that it may replace.
+
+    takeover: the mirror may replace entries of other owners. fields: the source of each metadata field besides the
+    marks (see text/documents.py).
+    """
+
+    owner: str
+    prefix: str = ""
+    takeover: bool = False
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 async def read_one(read: ReadContents, put: Put) -> Content:

@@ -4,12 +4,13 @@ import asyncio
 import hashlib
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Any, TypeVar
 
 import structlog
 
+from syncd.cloudflare.decoding import LISTINGS, CursorRefused
 from syncd.core import names
 from syncd.core.errors import Halt, NotFound, Park, SyncdError, Unreachable
 from syncd.core.keys import shown
@@ -17,6 +18,7 @@ from syncd.core.model import Content, Entry
 from syncd.core.problems import Limits
 from syncd.targets.base import NO_RECORDS, Fetched, MirrorRecords
 
+T = TypeVar("T")
 log = structlog.get_logger()
 
 DOWNLOADS = 4
@@ -136,6 +138,24 @@ def json_size(value: Mapping[str, Any]) -> int:
 
 
 # -- requests
+
+
+async def relisted(read: Callable[[], AsyncGenerator[T, None]]) -> AsyncIterator[T]:
+    """Yield a listing, and yield it again from the start if the remote refuses a later page. Raises CursorRefused.
+
+    read: begins the listing, which is read LISTINGS times at most.
+    """
+    for number in range(1, LISTINGS + 1):
+        try:
+            async with aclosing(read()) as parts:
+                async for part in parts:
+                    yield part
+        except CursorRefused as error:
+            if number == LISTINGS:
+                raise
+            log.info("listing.again", why=str(error))
+        else:
+            return
 
 
 async def fetch_each(

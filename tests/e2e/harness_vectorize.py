@@ -70,7 +70,7 @@ class VectorIndex:
         """Return the ids that the folder should have, in order."""
         # Defaults of syncd: the mirror's name as its owner, and the pooling of the English bge models.
         pooling = "mean" if "-en-" in self.model else "default"
-        made = RefMaker.of("docs\0", f"{self.model} {pooling}", HOW.name)
+        made = RefMaker("docs\0", f"{self.model} {pooling}", HOW.name)
         found: list[str] = []
         for file in sorted(path for path in self.workspace.docs.rglob("*") if path.is_file()):
             data = file.read_bytes()

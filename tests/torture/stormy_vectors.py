@@ -98,7 +98,7 @@ def _of_another(owner: str, key: str, data: bytes) -> str:
 
 
 def _maker(owner: str) -> RefMaker:
-    return RefMaker.of(f"{owner}\0", MADE_BY, HOW.name)
+    return RefMaker(f"{owner}\0", MADE_BY, HOW.name)
 
 
 def _numbers(text: str) -> list[float]:

@@ -15,7 +15,7 @@ from syncd.core.model import Content, Entry, Stored
 from syncd.core.names import FULL_KEY_FIELD, full_key, neighbours
 from syncd.core.probe_answers import DIGESTS, NO_ANSWERS, ProbeAnswers, digest_of, is_probe_name, plain_digest
 from syncd.state.caches import StoredAnswers
-from syncd.targets.base import Landmark, Newest, NewestPage
+from syncd.targets.base import Landmark, Newest, NewestPage, WritePolicy
 from syncd.targets.shared import ShortNames, content_checksum, refusals_halt
 
 log = structlog.get_logger()
@@ -28,17 +28,9 @@ LISTINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class ItemWritePolicy:
-    """The marks of the items that a mirror writes, and the settings of an instance that it creates.
+class ItemWritePolicy(WritePolicy):
+    """See WritePolicy. settings: of an instance that syncd makes, by the names of the API."""
 
-    takeover: the mirror may replace items of other owners. fields: the source of each metadata field besides the marks
-    (see text/documents.py). settings: the given ones, by the names of the API.
-    """
-
-    owner: str
-    prefix: str = ""
-    takeover: bool = False
-    fields: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 

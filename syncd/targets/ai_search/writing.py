@@ -76,7 +76,6 @@ class ItemWriter:
         self._concurrency = concurrency
         self._remover = _ItemRemover(api, open_log)
         self._uploader = _ItemUploader(api, policy, self._remover, answers)
-        self._ocr_limit = _OcrLimit(api)
 
     async def remove_leftover(self, item: StoredItem) -> None:
         """Delete a throw-away item that a killed probe left, and record it in the log of deletes."""
@@ -85,21 +84,21 @@ class ItemWriter:
 
     async def apply(self, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
         """Apply a batch, at most `concurrency` actions at a time."""
-        self._ocr_limit.forget()
         self._answers.refresh()
+        ocr_limit = _OcrLimit(self._api)
 
         async def one(action: Put | Delete) -> None:
-            report({action: await self._apply_one(action, read)})
+            report({action: await self._apply_one(action, read, ocr_limit)})
 
         await for_each(batch, one, self._concurrency)
 
-    async def _apply_one(self, action: Put | Delete, read: ReadContents) -> Outcome:
+    async def _apply_one(self, action: Put | Delete, read: ReadContents, ocr_limit: "_OcrLimit") -> Outcome:
         try:
             if isinstance(action, Delete):
                 await self._remover.delete(action.ref)
                 return Done()
             content = await read_one(read, action)
-            await self._ocr_limit.check(action.key + content.suffix, len(content.data))
+            await ocr_limit.check(action.key + content.suffix, len(content.data))
             return await self._put(action, content)
         except Exception as error:  # noqa: BLE001 - file_error logs an unexpected one
             return file_error(error, action.key)
@@ -188,16 +187,12 @@ class ItemWriter:
 
 
 class _OcrLimit:
-    """Refuses PDFs that only an instance with OCR takes. The first such PDF makes it read the instance."""
+    """Refuses PDFs of one batch that only an instance with OCR takes. The first such PDF makes it read the instance."""
 
     def __init__(self, api: AISearch) -> None:
         self._api = api
         self._reading = asyncio.Lock()
         self._use_ocr: bool | None = None
-
-    def forget(self) -> None:
-        """Read the instance again for the next such PDF, because OCR may be on by then."""
-        self._use_ocr = None
 
     async def check(self, key: str, size: int) -> None:
         """Raise Park for a PDF over MAX_FILE_SIZE if the instance has no OCR or does not show it."""

@@ -7,13 +7,12 @@ minute late, so the journal outranks them for that long.
 
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from syncd.cloudflare.decoding import LISTINGS, CursorRefused, encodable
+from syncd.cloudflare.decoding import encodable
 from syncd.cloudflare.kv import BULK_GET_LIMIT, KV, LIST_LIMIT, KVNamespace, find_by_id, find_by_title
 from syncd.cloudflare.kv_bodies import METADATA_LIMIT, VALUE_LIMIT
 from syncd.core.errors import Conflict, NotFound, Park, SyncdError, TargetMissing, TooMuch
@@ -45,7 +44,7 @@ from syncd.targets.kv.writing import (
     ValueWriter,
     value_marks,
 )
-from syncd.targets.shared import ShortNames, content_checksum, fetch_each, json_size
+from syncd.targets.shared import ShortNames, content_checksum, fetch_each, json_size, relisted
 
 log = structlog.get_logger()
 
@@ -84,25 +83,17 @@ class ValueReader:
         """Yield every entry under the prefix, except for stale entries of this owner."""
         namespace = await self._namespace.find()
         self._names.forget()
-        for number in range(1, LISTINGS + 1):
-            try:
-                async with aclosing(namespace.key_pages(self._policy.prefix)) as pages:
-                    async for keys in pages:
-                        for entry in filter(None, (self._entry(key.name, key.metadata) for key in keys)):
-                            if self._names.unproved(entry.ref, entry.key, ours=self._is_ours(entry)):
-                                yield entry._replace(key=await self._names.look_up(entry.ref))
-                            else:
-                                yield entry
-                self.unreadable_rows = tuple(namespace.faults)
-            except TargetMissing:
-                self._namespace.forget()
-                raise
-            except CursorRefused as error:
-                if number == LISTINGS:
-                    raise
-                log.info("listing.again", why=str(error))
-            else:
-                return
+        try:
+            async for keys in relisted(lambda: namespace.key_pages(self._policy.prefix)):
+                for entry in filter(None, (self._entry(key.name, key.metadata) for key in keys)):
+                    if self._names.unproved(entry.ref, entry.key, ours=self._is_ours(entry)):
+                        yield entry._replace(key=await self._names.look_up(entry.ref))
+                    else:
+                        yield entry
+        except TargetMissing:
+            self._namespace.forget()
+            raise
+        self.unreadable_rows = tuple(namespace.faults)
 
     async def confirm(self, key: str, ref: str | None) -> Entry | None:
         """Return the entry of a key by its metadata: first under the name `ref`, then under the key's present name."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +13,16 @@ from syncd.cloudflare.kv_bodies import METADATA_LIMIT, VALUE_LIMIT, BulkBody, Pa
 from syncd.core.errors import Halt, NotFound, Park, Retry, SyncdError, Unreachable, file_error, unexpected_error
 from syncd.core.model import Content, Delete, Put, Stored
 from syncd.core.names import FULL_KEY_FIELD
-from syncd.targets.base import Done, Outcome, ReadContents, ReportOutcomes, in_groups, in_halves, task_group
+from syncd.targets.base import (
+    Done,
+    Outcome,
+    ReadContents,
+    ReportOutcomes,
+    WritePolicy,
+    in_groups,
+    in_halves,
+    task_group,
+)
 from syncd.targets.shared import ShortNames, describe_content, fit_metadata, json_size
 
 BULK_PAIRS = 1000
@@ -185,18 +194,15 @@ class BodyPipeline:
 
 
 @dataclass(frozen=True, slots=True)
-class ValueWritePolicy:
-    """The marks and lifetimes of the values that a mirror writes.
+class ValueWritePolicy(WritePolicy):
+    """See WritePolicy. A put overwrites any value, so `takeover` has no effect.
 
     expiration_ttl: seconds until a value expires, None for never. stale_ttl: seconds until a stale value expires, None
-    to delete it at once. fields: the source of each metadata field besides the marks (see text/documents.py).
+    to delete it at once.
     """
 
-    owner: str
-    prefix: str = ""
     expiration_ttl: int | None = None
     stale_ttl: int | None = None
-    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 class ValueWriter:

@@ -19,11 +19,11 @@ from typing import TypeVar
 
 import structlog
 
-from syncd.cloudflare.decoding import LISTINGS, CursorRefused
 from syncd.cloudflare.vectorize import DELETE_LIMIT, GET_LIMIT, StoredVector, VectorizeIndex
 from syncd.core.errors import Halt, SyncdError, TargetMissing, Unreachable
 from syncd.state.caches import Embeddings, IndexChange
 from syncd.targets.base import in_halves
+from syncd.targets.shared import relisted
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -84,18 +84,16 @@ class VectorRef:
         return f"{self.owner}.{self.key}.{self.content}.{self.model}{self.cut}"
 
 
-@dataclass(frozen=True, slots=True)
 class RefMaker:
-    """Makes the refs of one mirror. owner, model, cut: the tags that all of them share."""
+    """Makes the refs of one mirror, which all have the same tags of owner, model and cut.
 
-    owner: str
-    model: str
-    cut: str
+    model: model and pooling. cut: the name of the chunk settings.
+    """
 
-    @classmethod
-    def of(cls, owner: str, model: str, cut: str) -> "RefMaker":
-        """Return the maker of an owner. model: model and pooling. cut: the name of the chunk settings."""
-        return cls(_tag("owner", owner, OWNER_CHARS), _tag("model", model, MODEL_CHARS), _tag("cut", cut, CUT_CHARS))
+    def __init__(self, owner: str, model: str, cut: str) -> None:
+        self.owner = _tag("owner", owner, OWNER_CHARS)
+        self.model = _tag("model", model, MODEL_CHARS)
+        self.cut = _tag("cut", cut, CUT_CHARS)
 
     def ref(self, key: str, checksum: str, chunks: int) -> VectorRef:
         """Return the ref of a content with so many chunks. checksum: its sha-256 in hex."""
@@ -141,11 +139,11 @@ def _tag(kind: str, text: str, chars: int) -> str:
 class HeldVectors:
     """The vectors that an index holds: the ids of a listing, and our own changes since. Takes 300 bytes for each ref.
 
-    foreign_ids: the ids that syncd did not make.
+    foreign_ids: the ids that syncd did not make, as keys.
     """
 
     def __init__(self) -> None:
-        self.foreign_ids: list[str] = []
+        self.foreign_ids: dict[str, None] = {}
         self._chunks: dict[str, int] = {}
         """The chunks of each ref, as bits of a number."""
         self._refs: dict[tuple[str, str], tuple[str, ...]] = {}
@@ -155,7 +153,7 @@ class HeldVectors:
         """Add an id of a listing."""
         split = split_id(vector_id)
         if split is None:
-            self.foreign_ids.append(vector_id)
+            self.foreign_ids[vector_id] = None
         else:
             ref, chunk = split
             self._add(ref, 1 << (chunk - 1))
@@ -232,24 +230,14 @@ class VectorStore:
 
     async def relist(self) -> HeldVectors:
         """List all ids. Raises TargetMissing, and then forgets the index."""
-        for number in range(1, LISTINGS + 1):
-            try:
-                self._held = await self._listed()
-            except CursorRefused as error:
-                if number == LISTINGS:
-                    raise
-                log.info("listing.again", why=str(error))
-            except TargetMissing:
-                self._held = self._dimensions = None
-                raise
-            else:
-                return self._held
-        raise AssertionError("the last listing ends with all ids or an error")
-
-    async def _listed(self) -> HeldVectors:
         held = HeldVectors()
-        async for vector_id in self.api.iter_ids():
-            held.add_id(vector_id)
+        try:
+            async for vector_id in relisted(self.api.iter_ids):
+                held.add_id(vector_id)
+        except TargetMissing:
+            self._held = self._dimensions = None
+            raise
+        self._held = held
         return held
 
     async def held(self) -> HeldVectors:
@@ -276,7 +264,7 @@ class VectorStore:
 
         async def send(part: Sequence[EncodedVector]) -> None:
             probe = self._new_id([vector.id for vector in part])
-            self.mutations.record(await self.api.upsert([vector.line for vector in part]), probe, removes=probe is None)
+            self.mutations.record(await self.api.upsert([vector.line for vector in part]), probe)
 
         async for part, answer in in_halves(vectors, send):
             if isinstance(answer, SyncdError):
@@ -293,7 +281,7 @@ class VectorStore:
         pairs = [(text, vector_id) for text, ref in parsed.items() for vector_id in (ref.ids() if ref else [text])]
         for part in _slices(pairs, DELETE_LIMIT):
             try:
-                self.mutations.record(await self.api.delete_by_ids([vector_id for _, vector_id in part]), removes=True)
+                self.mutations.record(await self.api.delete_by_ids([vector_id for _, vector_id in part]))
             except (Halt, Unreachable):
                 raise
             except SyncdError as error:
@@ -323,18 +311,16 @@ class PendingMutations:
         self._cache = cache
         self._read = read
 
-    def record(self, mutation: str | None, probe: str | None = None, *, removes: bool) -> None:
+    def record(self, mutation: str | None, probe: str | None = None) -> None:
         """Remember a change.
 
-        mutation: its id, if the remote gives one. probe: the id of a new vector. removes: it may remove vectors.
+        mutation: its id, if the remote gives one. probe: the id of a new vector, None if the change may remove vectors.
         """
         before, now = self._cache.last_change(), self.clock()
         since, removed = (before.since, before.removes) if before else (now, False)
         # An earlier delete may not be processed yet, so the index may still show the old vector of this id.
-        shown = None if removed else probe
-        self._cache.changed(
-            IndexChange(mutation, shown, now, since, self._api.transport.their_time, removed or removes)
-        )
+        shown, removes = None if removed else probe, removed or probe is None
+        self._cache.changed(IndexChange(mutation, shown, now, since, self._api.transport.their_time, removes))
 
     async def processed(self, patience_s: float = 0.0) -> bool:
         """Return whether the index has processed all our changes. patience_s: seconds to wait for that."""

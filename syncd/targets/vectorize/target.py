@@ -263,7 +263,7 @@ class VectorizeTarget:
         self._policy = policy
         self._settings = settings
         # The prefix is part of the tag, because keys of this owner under another prefix belong to another mirror.
-        maker = RefMaker.of(f"{policy.owner}\0{policy.prefix}", embedder.name, settings.name)
+        maker = RefMaker(f"{policy.owner}\0{policy.prefix}", embedder.name, settings.name)
         self._reader = VectorReader(index, maker, policy, records, embedder.title)
         self.confirm, self.checksum = self._reader.confirm, self._reader.checksum
         self._writer = VectorWriter(index, embedder, maker, settings, policy, records.open_log)

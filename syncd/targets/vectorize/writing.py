@@ -22,6 +22,7 @@ from syncd.targets.base import (
     ReadContents,
     Removed,
     ReportOutcomes,
+    WritePolicy,
     for_each,
     in_groups,
     in_halves,
@@ -138,20 +139,14 @@ def _has_length(vector: "Vector | None", length: int | None) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class VectorWritePolicy:
-    """The vectors that a mirror writes and may delete.
+class VectorWritePolicy(WritePolicy):
+    """See WritePolicy. With `takeover`, the listing includes entries of other owners under the mirror's keys.
 
-    takeover: the listing includes entries of other owners under the mirror's keys. everything: the listing includes all
-    vectors of the index. consent: the mirror may replace vectors of another model. fields: the source of each metadata
-    field besides the fields of syncd (see text/documents.py).
+    everything: the listing includes all vectors of the index. consent: the mirror may replace vectors of another model.
     """
 
-    owner: str
-    prefix: str = ""
-    takeover: bool = False
     everything: bool = False
     consent: bool = False
-    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
