@@ -40,8 +40,8 @@ PRESENCE_EVERY_S = 10.0
 class Runtime:
     """The objects at work under the current configuration.
 
-    idle_look: looks whether idle mirrors can reach the remote. watching: whether all watches are set up. closed:
-    whether the state file is closed. state_fault: why the last sign of life could not be stored.
+    idle_look: looks whether idle mirrors can reach the remote. watching: whether all watches are set up.
+    state_fault: why the last sign of life could not be stored.
     """
 
     session: Session
@@ -50,7 +50,6 @@ class Runtime:
     watcher: Watcher
     idle_look: IdleLook
     watching: bool = False
-    closed: bool = False
     state_fault: str | None = None
 
     def faults(self) -> list[str]:

@@ -65,7 +65,7 @@ class WebServer:
 
     def __init__(self) -> None:
         self._history = RecentHistory(time.time)
-        self._runtime: Runtime | None = None
+        self._status = StatusCache()
         self._page = Place("web.listen", listen_address, self._make_page, "/")
         self._metrics = Place("web.metrics_listen", metrics_address, self._make_metrics, "/metrics")
 
@@ -83,7 +83,7 @@ class WebServer:
         for name, worker in runtime.workers.items():
             worker.mirror.on_action = self._history.listener(name)
         self._history.load(runtime.session.db)
-        self._runtime = runtime
+        self._status.runtime = runtime
         try:
             while True:
                 self._history.sample(runtime)
@@ -91,7 +91,7 @@ class WebServer:
                 self._history.save(runtime.session.db)
                 await asyncio.sleep(SAMPLE_S)
         finally:
-            self._runtime, runtime.closed = None, True
+            self._status.runtime = None
             self._history.sample(runtime)
             self._history.save(runtime.session.db, now=True)
 
@@ -100,28 +100,22 @@ class WebServer:
         await asyncio.gather(self._page.close(), self._metrics.close())
 
     def _make_page(self, host: str) -> App:
-        app = WebApp(self._history, lambda: self._runtime, host)
+        app = WebApp(self._history, self._status, host)
         return app.asgi, app.close
 
     def _make_metrics(self, _host: str) -> App:
-        probes = Probes(self._history.metrics, StatusCache(), lambda: self._runtime, is_open=True)
+        probes = Probes(self._history.metrics, self._status, is_open=True)
         return SecurityMiddleware(Starlette(routes=probes.routes())), None
 
 
 class WebApp:
-    """The application.
+    """The application. host: the address that it listens at. asgi: the application for the server."""
 
-    runtime: returns the objects at work, or None between two configurations. host: the address that it listens at.
-    asgi: the application for the server.
-    """
-
-    def __init__(self, history: RecentHistory, runtime: Callable[[], Runtime | None], host: str) -> None:
-        self._history = history
-        self._runtime = runtime
-        self._status = StatusCache()
+    def __init__(self, history: RecentHistory, status: StatusCache, host: str) -> None:
+        self._status = status
         # The page sends this token with every request that changes something.
         self._token = secrets.token_urlsafe(32)
-        self.feed = EventFeed(history, self._status, runtime)
+        self.feed = EventFeed(history, status)
         folder = files("syncd.web") / "page"
         self._page = (folder / "index.html").read_text(encoding="utf-8").replace("{{token}}", self._token)
         self._files = {name: (folder / name).read_bytes() for name in FILES}
@@ -130,7 +124,7 @@ class WebApp:
                 Route("/", self._index),
                 Route("/page/{name}", self._file),
                 Route("/events", self._events),
-                *Probes(history.metrics, self._status, runtime).routes(),
+                *Probes(history.metrics, status).routes(),
                 *(
                     Route(f"/mirrors/{{name}}/{what}", self._answered_by(answer), methods=[method])
                     for method, what, answer in (
@@ -173,7 +167,7 @@ class WebApp:
         async def endpoint(request: Request) -> Response:
             if not is_from_page(request.headers, self._token):
                 return JSONResponse({"error": "only the status page itself may ask for this; load it again"}, 403)
-            runtime, name = self._runtime(), request.path_params["name"]
+            runtime, name = self._status.runtime, request.path_params["name"]
             if runtime is None:
                 return JSONResponse({"error": "the config is being read again; try once more"}, 503)
             if name not in runtime.workers:
@@ -290,7 +284,7 @@ def is_from_page(headers: Mapping[str, str], token: str) -> bool:
 
 
 class Probes:
-    """The routes. runtime: returns the objects at work, or None between two configurations.
+    """The routes.
 
     is_open: for the address of `web.metrics_listen`. Its answers hold no reasons, which may quote names of files.
     """
@@ -299,14 +293,12 @@ class Probes:
         self,
         metrics: Metrics,
         status: StatusCache,
-        runtime: Callable[[], Runtime | None],
         clock: Callable[[], float] = time.monotonic,
         *,
         is_open: bool = False,
     ) -> None:
         self._metrics = metrics
         self._status = status
-        self._runtime = runtime
         self._clock = clock
         self._is_open = is_open
         self._more = [ProcessCollector(registry=None)] if is_open else []
@@ -318,16 +310,16 @@ class Probes:
         return routes if self._is_open else [*routes, Route("/healthz", self._healthz)]
 
     async def _healthz(self, _request: Request) -> Response:
-        runtime = self._runtime()
+        runtime = self._status.runtime
         # Reading the config again takes moments. A failing check would make a supervisor restart the daemon.
         return self._answer(runtime.faults() if runtime else [])
 
     async def _livez(self, _request: Request) -> Response:
-        runtime = self._runtime()
+        runtime = self._status.runtime
         return self._answer(runtime.dead() if runtime else [])
 
     async def _readyz(self, _request: Request) -> Response:
-        runtime = self._runtime()
+        runtime = self._status.runtime
         return self._answer(runtime.unready() if runtime else ["the config is being read again"])
 
     def _answer(self, reasons: list[str]) -> Response:
@@ -336,13 +328,12 @@ class Probes:
         return JSONResponse({"status": "failing"} | ({} if self._is_open else {"reasons": safe(reasons)}), 503)
 
     async def _render(self, request: Request) -> Response:
-        runtime = self._runtime()
-        if runtime is None:
+        if (runtime := self._status.runtime) is None:
             return PlainTextResponse("the config is being read again\n", 503, {"Retry-After": "1"})
         accept = request.headers.get("accept", "")
         kind = "openmetrics" if "openmetrics" in accept else "text"
         at, body, content_type = self._kept.get(kind, (-RENDERED_S, b"", ""))
         if not self._is_open or self._clock() - at >= RENDERED_S:
-            body, content_type = self._metrics.render(await self._status.mirrors(runtime), runtime, accept, *self._more)
+            body, content_type = self._metrics.render(await self._status.mirrors(), runtime, accept, *self._more)
             self._kept[kind] = self._clock(), body, content_type
         return Response(body, headers={"Content-Type": content_type})

@@ -51,11 +51,14 @@ SEND_TIMEOUT_S = 10.0
 class StatusCache:
     """Counts the object of `status --json`, and reads the log, again after a change, but not too often.
 
-    A thread counts with its own connection, so the daemon's event loop does not wait. log: the last entries of
-    `log --json`, oldest first.
+    A thread counts with its own connection, so the daemon's event loop does not wait.
+
+    runtime: the objects at work, None between two configurations, when the state file is closed. log: the last entries
+    of `log --json`, oldest first.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.runtime: Runtime | None = None
         self._clock = clock
         self._lock = asyncio.Lock()
         self._version: tuple[object, ...] = ()
@@ -63,10 +66,10 @@ class StatusCache:
         self.log: list[dict[str, Any]] = []
         self._next = 0.0
 
-    async def mirrors(self, runtime: Runtime) -> dict[str, Any]:
+    async def mirrors(self) -> dict[str, Any]:
         """Return name -> the mirror's part of `status --json`, and `oldest_at` (seconds since the epoch, or None)."""
         async with self._lock:
-            if runtime.closed:
+            if (runtime := self.runtime) is None:
                 return self._mirrors
             version = runtime.version()
             reloaded = version[:1] != self._version[:1]
@@ -136,20 +139,12 @@ def _identity(entry: dict[str, Any]) -> tuple[object, ...]:
 class EventFeed:
     """Makes the messages for all listeners, until `close`. Names of files are untrusted: every text is printable.
 
-    runtime: returns the objects at work, None while the config is read again. poll_s: seconds between two looks.
-    jobs: the work that the buttons have started.
+    poll_s: seconds between two looks. jobs: the work that the buttons have started.
     """
 
-    def __init__(
-        self,
-        history: RecentHistory,
-        status: StatusCache,
-        runtime: Callable[[], Runtime | None],
-        poll_s: float = POLL_S,
-    ) -> None:
+    def __init__(self, history: RecentHistory, status: StatusCache, poll_s: float = POLL_S) -> None:
         self._history = history
         self._status = status
-        self._runtime = runtime
         self._poll_s = poll_s
         self.jobs = Jobs()
         self._times = _Times()
@@ -197,11 +192,10 @@ class EventFeed:
     async def _state(self) -> dict[str, Any]:
         """Return everything but the log and the chart."""
         head = {"version": __version__, "pid": os.getpid(), "began": round(self._history.started)}
-        runtime = self._runtime()
-        if runtime is None:
+        if (runtime := self._status.runtime) is None:
             return {**head, "reloading": True}
         runtime.idle_look.note_reader()
-        mirrors = await self._status.mirrors(runtime)
+        mirrors = await self._status.mirrors()
         return {
             **head,
             "contact_at": _last_contact(mirrors, runtime),

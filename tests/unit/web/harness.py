@@ -1,6 +1,6 @@
 """The page over real mirrors, without a daemon or a network."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from syncd.service.build import Session, open_session
 from syncd.service.runtime import Runtime, build_runtime
 from syncd.web.app import WebApp
 from syncd.web.history import RecentHistory
+from syncd.web.view import StatusCache
 
 NOW = 1_800_000_000.0
 HERE = "http://127.0.0.1:8385"
@@ -53,11 +54,28 @@ class Room:
         self.session = session
         runtime = build_runtime(session)
         self.workers, self.watcher = runtime.workers, runtime.watcher
-        self.runtime: Runtime | None = runtime
+        self.status = StatusCache()
+        self.runtime = runtime
         for name, mirror in session.mirrors.items():
             mirror.on_action = self.history.listener(name)
-        self.web = WebApp(self.history, lambda: self.runtime, "127.0.0.2")
+        self.web = WebApp(self.history, self.status, "127.0.0.2")
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.web.asgi), base_url=HERE)
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """The objects at work."""
+        return self.status.runtime
+
+    @runtime.setter
+    def runtime(self, runtime: Runtime | None) -> None:
+        self.status.runtime = runtime
+
+    def counted_by(self, clock: Callable[[], float]) -> StatusCache:
+        """Return a new status, which this clock lets count. The page keeps the former one."""
+        runtime = self.runtime
+        self.status = StatusCache(clock)
+        self.runtime = runtime
+        return self.status
 
     async def ask(self, mirror: str, what: str, **values: str) -> httpx.Response:
         """Ask a question as the page does."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from syncd.core.model import ActionEvent, Delete, Problem
-from syncd.web.view import ENTRIES, LISTENERS, EventFeed, EventStream, StatusCache
+from syncd.web.view import ENTRIES, LISTENERS, EventFeed, EventStream
 from tests.unit.web.harness import Room, open_web_room
 
 
@@ -22,7 +22,7 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
 def feed(room: Room) -> EventFeed:
     """A feed that does not wait between two looks, with a status that is counted after each change."""
     clock = iter(range(0, 10**9, 3600))
-    return EventFeed(room.history, StatusCache(lambda: next(clock)), lambda: room.runtime, poll_s=0.0)
+    return EventFeed(room.history, room.counted_by(lambda: next(clock)), poll_s=0.0)
 
 
 GET = {"type": "http", "method": "GET"}
@@ -70,23 +70,20 @@ async def test_a_reload_and_its_end_are_sent(room: Room) -> None:
 
 
 async def test_a_closed_state_file_is_not_read(room: Room) -> None:
-    status = StatusCache()
-    assert room.runtime is not None
-    before = await status.mirrors(room.runtime)
-    room.runtime.closed = True
+    before = await room.status.mirrors()
+    room.runtime = None
     room.session.db.close()
-    assert await status.mirrors(room.runtime) == before
+    assert await room.status.mirrors() == before
 
 
 async def test_the_status_is_counted_at_most_once_a_second(room: Room) -> None:
     now = 0.0
-    status = StatusCache(lambda: now)
-    assert room.runtime is not None
-    first = await status.mirrors(room.runtime)
+    status = room.counted_by(lambda: now)
+    first = await status.mirrors()
     room.session.mirrors["docs"].journal.problems.add([Problem("b.md", "refused", "no")], 1)
-    assert await status.mirrors(room.runtime) is first
+    assert await status.mirrors() is first
     now = 1.0
-    assert (await status.mirrors(room.runtime))["docs"]["items"]["rejected"] == 1
+    assert (await status.mirrors())["docs"]["items"]["rejected"] == 1
 
 
 async def test_too_many_listeners_are_refused(room: Room) -> None:

@@ -83,8 +83,7 @@ async def test_the_values_match_the_state(room: Room) -> None:
 
 
 async def test_the_oldest_change_grows_older_while_nothing_else_changes(room: Room) -> None:
-    assert room.runtime is not None
-    counted = await room.web._status.mirrors(room.runtime)
+    counted = await room.status.mirrors()
     counted["docs"]["oldest_at"] -= 5000
     assert (await samples(room))['syncd_oldest_pending_seconds{mirror="docs"}'] > 5000
 

@@ -9,7 +9,6 @@ from starlette.applications import Starlette
 
 from syncd.service.lookout import DEGRADED_LONG_S
 from syncd.web.app import RENDERED_S, Probes
-from syncd.web.view import StatusCache
 from tests.unit.web.harness import Clock, Room, open_web_room
 
 SECRET = "a-file-that-nobody-may-see"
@@ -26,8 +25,7 @@ class Outside:
 
     def __init__(self, room: Room) -> None:
         self.clock = Clock()
-        status = StatusCache(self.clock)
-        probes = Probes(room.history.metrics, status, lambda: room.runtime, self.clock, is_open=True)
+        probes = Probes(room.history.metrics, room.counted_by(self.clock), self.clock, is_open=True)
         transport = httpx.ASGITransport(Starlette(routes=probes.routes()))
         self.http = httpx.AsyncClient(transport=transport, base_url="http://10.1.2.3:9385")
 
