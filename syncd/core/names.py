@@ -39,19 +39,6 @@ CONVERTIBLE = frozenset(
 MAX_SOURCE = 32 * 1024 * 1024
 """Maximum bytes of a file to convert (our own limit). Two of them are in memory at a time."""
 _TEXT = "text"
-FULL_KEY_FIELD = "path"
-"""The metadata field with the full key of an entry that has a short name."""
-DIGITS = 12
-"""Hex digits of the digest. In a folder of a million long keys that start and end alike, two collide with p = 1/500."""
-LEAST_LENGTH = 64
-"""Minimum characters of a short name. A shorter name is not readable and may lose its file name ending."""
-_MARKED = re.compile(rf"~[0-9a-f]{{{DIGITS}}}~[^/]*\Z")
-MAX_SHARDS = 1024
-"""Maximum shards (our own limit). Each shard is a process that walks the whole folder and lists the whole target."""
-SHARD_REMEDY = (
-    f'should be "i/n" with 0 <= i < n <= {MAX_SHARDS}, such as "0/4" for the first of four, or "" for all keys'
-)
-_SHARD = re.compile(r"([0-9]{1,4})/([0-9]{1,4})", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -166,6 +153,14 @@ def shown_checksum(checksum: str) -> str:
 
 # -- short names
 
+FULL_KEY_FIELD = "path"
+"""The metadata field with the full key of an entry that has a short name."""
+DIGITS = 12
+"""Hex digits of the digest. In a folder of a million long keys that start and end alike, two collide with p = 1/500."""
+LEAST_LENGTH = 64
+"""Minimum characters of a short name. A shorter name is not readable and may lose its file name ending."""
+_MARKED = re.compile(rf"~[0-9a-f]{{{DIGITS}}}~[^/]*\Z")
+
 
 def remote_name(key: str, length: int, max_bytes: int | None = None) -> str:
     """Return the key if it fits, else a short name of at most `length` characters and `max_bytes` bytes of UTF-8.
@@ -241,6 +236,13 @@ def _mark(key: str) -> str:
 # UTF-8, as a big-endian number modulo n. The key is the whole remote key with its prefix, in NFC. A remote key in
 # another form is hashed as it is. The function must never change, because a change would move keys between running
 # processes.
+
+MAX_SHARDS = 1024
+"""Maximum shards (our own limit). Each shard is a process that walks the whole folder and lists the whole target."""
+SHARD_REMEDY = (
+    f'should be "i/n" with 0 <= i < n <= {MAX_SHARDS}, such as "0/4" for the first of four, or "" for all keys'
+)
+_SHARD = re.compile(r"([0-9]{1,4})/([0-9]{1,4})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,25 +13,6 @@ from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-REQUEST_S = 0.3
-"""The assumed duration of one request to Cloudflare, in seconds, where no rate limit gives the requests per second."""
-EDIT_SHARE = 0.1
-"""Share of a quota that a full pass keeps for edits while no edit has been seen."""
-EDIT_SHARE_MAX = 0.3
-"""Largest share of a quota that a full pass keeps for edits."""
-EDIT_FLOOR = 0.01
-"""Share of a quota that a full pass never uses, so that an edit does not wait for the next request to leave."""
-LAST_FLOOR = 0.03
-"""Share of a quota that a full pass leaves to edits if all its requests fit into the window."""
-_QUOTA = re.compile(r"([0-9]{1,9})\s*/\s*([0-9]{1,6}(?:\.[0-9]{1,3})?)\s*(s|m|h)?")
-_UNITS = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-GRACE_S = 1.5
-"""Requests that fail for a shorter time than this, in seconds, are no trouble: most of them succeed at the next try."""
-SILENT_S = 3.0
-"""A remote that answers no request for this long, in seconds, is silent. Larger requests have more time."""
-UPLOAD_BYTES_PER_S = 256 * 1024
-"""The time that a body takes at this rate is added to SILENT_S."""
-
 
 def check_base_url(base_url: str) -> str:
     """Return base_url without a trailing slash. Raises ValueError, which never quotes it, for a URL that is refused."""
@@ -60,6 +41,19 @@ def is_loopback(host: str) -> bool:
 # -- the budget: how many requests a sliding window still allows, now and over the next minutes
 #
 # All times are seconds of one clock. `sent` is the sorted times of the requests in the present window.
+
+REQUEST_S = 0.3
+"""The assumed duration of one request to Cloudflare, in seconds, where no rate limit gives the requests per second."""
+EDIT_SHARE = 0.1
+"""Share of a quota that a full pass keeps for edits while no edit has been seen."""
+EDIT_SHARE_MAX = 0.3
+"""Largest share of a quota that a full pass keeps for edits."""
+EDIT_FLOOR = 0.01
+"""Share of a quota that a full pass never uses, so that an edit does not wait for the next request to leave."""
+LAST_FLOOR = 0.03
+"""Share of a quota that a full pass leaves to edits if all its requests fit into the window."""
+_QUOTA = re.compile(r"([0-9]{1,9})\s*/\s*([0-9]{1,6}(?:\.[0-9]{1,3})?)\s*(s|m|h)?")
+_UNITS = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Quota(NamedTuple):
@@ -171,6 +165,13 @@ def has_changed_something() -> None:
 
 
 # -- the contact with the remote: answers, failures that are retried, and silence
+
+GRACE_S = 1.5
+"""Requests that fail for a shorter time than this, in seconds, are no trouble: most of them succeed at the next try."""
+SILENT_S = 3.0
+"""A remote that answers no request for this long, in seconds, is silent. Larger requests have more time."""
+UPLOAD_BYTES_PER_S = 256 * 1024
+"""The time that a body takes at this rate is added to SILENT_S."""
 
 
 @dataclass(frozen=True, slots=True)
