@@ -1,3 +1,5 @@
+"""The rules: the built-in list, the patterns of the config, and ignore files."""
+
 import re
 from pathlib import Path
 
@@ -5,6 +7,7 @@ import pytest
 
 from syncd.core.rules import BUILTIN_EXCLUDES, GROUPS, IgnoreFile, Rules
 
+NFC, NFD = "caf\u00e9", "cafe\u0301"
 PAGE = Path(__file__).parents[3] / "docs/reference/excludes.md"
 
 OUT = """
@@ -22,6 +25,9 @@ node_modules/ a/node_modules/ .venv/ venv/lib/ lib/python3.11/site-packages/ .di
 .obsidian/ .obsidian/plugins/x/data.json .trash/ .Trash-1000/ .Trashes .stversions/ .stfolder $RECYCLE.BIN/
 .dropbox.cache/ .~lock.a.odt# ~$x.docx ~$Report.xlsx ._a .DS_Store THUMBS.DB Desktop.ini @eaDir/ .ipynb_checkpoints/
 .nfs000000001 .fuse_hidden0001 .syncthing.a.md.tmp .#a #a# a~ a.swp a.bak a.orig .idea/ .vscode/ syncd.toml #recycle/
+vendor/lib/.git/ .hg/ .svn/ .jj/ .netrc .npmrc .pypirc .ssh/ .gnupg/ store.p12 store.pfx all.kdbx id_rsa.pub id_dsa
+web/.env.production tls/server.key tls/server.pem id_ed25519 id_ecdsa notes/.a.md.swp .a.md.swo .a.md.swx 4913 .#lock
+#autosave# a.md~ ._resource lost+found/ __pycache__/ .syncdignore sub/.syncdignore
 """
 IN = """
 .env.example .env.sample .env.template .env.production.example example.env sample.env a/template.env my-example.env
@@ -29,6 +35,7 @@ env.md environment.md docs/secrets.md credentials.md guides/passwords.html passw
 docs/secrets/ tokens.json key.md keys.txt public.crt a.asc shadow.md docs/shadow config.json docker/config.json venv/
 venv.md docs/venv/index.md cvs/ cvs/anna.md .gitignore .github/ .well-known/ vendor/ build/ dist/ lib/ bin/
 kubeconfig/ kubeconfig.md a.tmp a.log a.part target/ .docker/ trash/ history.md a.tfvars.example npmrc.md .htaccess
+a.md docs/ git environment key monkey.md a#b#.md
 """
 
 
@@ -97,3 +104,123 @@ def test_of_two_ignore_files_the_deeper_one_decides_and_a_folder_is_not_below_it
     assert Rules().excluded("a/y.log", ignores) == "a/.syncdignore line 2: *"
     assert Rules().excluded("b/x.log", ignores) == ".syncdignore line 1: *.log"
     assert Rules().excluded("a/", ignores) is None
+
+
+@pytest.mark.parametrize(
+    ("patterns", "path", "out"),
+    [
+        (["*.tmp"], "a/b.tmp", True),
+        (["*.tmp"], "a/b.tmp.md", False),
+        (["drafts/"], "drafts/", True),
+        (["drafts/"], "a/drafts/", True),
+        (["drafts/"], "drafts", False),  # a file of that name is no directory
+        (["/drafts/"], "a/drafts/", False),
+        (["a/*.md"], "a/b.md", True),
+        (["a/*.md"], "a/c/b.md", False),
+        (["a/**/z.md"], "a/b/c/z.md", True),
+        (["a/**"], "a/b", True),
+        (["?.md"], "a.md", True),
+        (["?.md"], "ab.md", False),
+        (["[ab].md"], "b.md", True),
+        (["[!ab].md"], "b.md", False),
+        (["# no pattern"], "# no pattern", False),
+        (["\\#real"], "#real", True),
+        (["\\!real"], "!real", True),
+        (["*.md", "!keep.md"], "keep.md", False),
+        (["!keep.md", "*.md"], "keep.md", True),
+        (["!.env"], ".env", False),  # a person may overrule the built-in list
+        (["a b.md"], "a b.md", True),
+        (["trailing.md   "], "trailing.md", True),
+        ([NFC], NFC, True),
+        ([NFD], NFC, True),
+    ],
+)
+def test_patterns_mean_what_they_mean_in_a_gitignore(patterns: list[str], path: str, out: bool) -> None:
+    assert (Rules(exclude=tuple(patterns)).excluded(path) is not None) is out
+
+
+def test_the_rule_that_excludes_a_path_is_named() -> None:
+    assert Rules(exclude=("drafts/",)).excluded("drafts/") == "exclude: drafts/"
+    ignore = IgnoreFile.parse("a/", "*.tmp\n")
+    assert Rules().excluded("a/x.tmp", [ignore]) == "a/.syncdignore line 1: *.tmp"
+
+
+@pytest.mark.parametrize(
+    ("rules", "lines"),
+    [
+        (Rules(), None),
+        (Rules(exclude=("/a/b.md", "drafts/")), None),
+        (Rules(include=("*.txt",)), None),
+        (Rules(), "b.md"),
+    ],
+)
+def test_no_rule_excludes_a_path_that_the_quick_test_denies(rules: Rules, lines: str | None) -> None:
+    ignores = [] if lines is None else [IgnoreFile.parse("a/", lines)]
+    paths = ["a/b.md", "a/c.txt", "a/drafts/", "a/.env", "a/.env.example", "x/a/b.md"]
+    left_out = [path for path in paths if rules.excluded(path, ignores)]
+    assert "a/.env" in left_out
+    assert set(left_out) <= {path for path in paths if rules.doubt(ignores)(path)}
+
+
+def test_an_excluded_directory_excludes_its_content() -> None:
+    rules = Rules(exclude=("drafts/", "!drafts/keep.md"))
+    assert rules.excluded("drafts/keep.md") is None, "judged alone"
+    assert rules.excluded_deep("drafts/keep.md") == "exclude: drafts/"
+    assert rules.excluded_deep("a/drafts/b/c.md") == "exclude: drafts/"
+    assert rules.excluded_deep("a/b/c.md") is None
+
+
+def test_include_matches_files_only() -> None:
+    rules = Rules(include=("*.md", "/img/**"))
+    assert rules.excluded("a/b.md") is None
+    assert rules.excluded("img/x.png") is None
+    assert rules.excluded("a/img/x.png") == "include: no pattern takes it"
+    assert rules.excluded("a/") is None
+    assert rules.excluded_deep("a/b/x.png") == "include: no pattern takes it"
+
+
+def test_an_excluded_path_stays_excluded_if_include_matches() -> None:
+    rules = Rules(include=("*.md",), exclude=("drafts/",))
+    assert rules.excluded_deep("drafts/a.md") == "exclude: drafts/"
+
+
+def test_a_negation_in_an_ignore_file_does_not_overrule_include() -> None:
+    ignore = IgnoreFile.parse("", "!x.png\n")
+    assert Rules(include=("*.md",)).excluded("x.png", [ignore]) == "include: no pattern takes it"
+
+
+def test_the_deepest_ignore_file_decides() -> None:
+    above, below = IgnoreFile.parse("", "*.log\n"), IgnoreFile.parse("a/", "!keep.log\n")
+    rules = Rules()
+    assert rules.excluded("x.log", [above]) is not None
+    assert rules.excluded("a/x.log", [above, below]) == ".syncdignore line 1: *.log"
+    assert rules.excluded("a/keep.log", [above, below]) is None
+    assert rules.excluded("b/keep.log", [above, below]) is not None, "a file speaks of its own folder only"
+
+
+def test_an_ignore_file_overrules_the_config() -> None:
+    ignore = IgnoreFile.parse("", "!a.tmp\n")
+    rules = Rules(exclude=("*.tmp",))
+    assert rules.excluded("a.tmp", [ignore]) is None
+    assert rules.excluded("b.tmp", [ignore]) == "exclude: *.tmp"
+
+
+def test_an_ignore_file_with_a_slash_is_anchored_to_its_folder() -> None:
+    ignore = IgnoreFile.parse("a/", "/top.md\nsub/\n")
+    rules = Rules()
+    assert rules.excluded("a/top.md", [ignore]) is not None
+    assert rules.excluded("a/b/top.md", [ignore]) is None
+    assert rules.excluded("a/b/sub/", [ignore]) is not None
+
+
+def test_an_ignore_file_does_not_judge_the_folder_it_lies_in() -> None:
+    ignore = IgnoreFile.parse("a/", "*\n!x.md\n")
+    rules = Rules()
+    assert rules.excluded("a/", [ignore]) is None
+    assert rules.excluded_deep("a/x.md", [ignore]) is None
+    assert rules.excluded_deep("a/y.md", [ignore]) is not None
+
+
+def test_a_line_that_is_no_pattern_is_named() -> None:
+    with pytest.raises(ValueError, match="!"):
+        IgnoreFile.parse("", "fine.md\n!\n")
