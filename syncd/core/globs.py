@@ -40,11 +40,10 @@ NumberedLine = tuple[int, str]
 
 
 class BadPattern(ValueError):
-    """A line that is no pattern for git, or an obvious mistake. number: the line number, from 1."""
+    """A line that is no pattern for git, or an obvious mistake. number: the line number, from 1. why: the fault."""
 
     def __init__(self, number: int, text: str, why: str) -> None:
         super().__init__(f"line {number} ({ascii(text)[1:-1]}): {why}")
-        self.number = number
         self.why = why
 
 
