@@ -10,7 +10,6 @@ entries are as recorded, none of our entries is gone or changed. docs/decisions/
 audit cannot notice.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -23,7 +22,7 @@ from syncd.state.db import transaction
 from syncd.state.pass_tables import PassTables
 from syncd.sync import observe
 from syncd.sync.index import store_status
-from syncd.sync.mirror import Mirror
+from syncd.sync.mirror import Mirror, Pass
 from syncd.targets.base import Newest, Ordered
 
 log = structlog.get_logger()
@@ -66,32 +65,32 @@ class _Findings:
     newest: float | None = None
 
 
-async def fill_remote(
-    mirror: Mirror, tables: PassTables, tick: Callable[[], None], *, listing: bool, create: bool
-) -> bool:
-    """Fill the remote table. Return True if the journal filled it, because an audit found nothing to list.
+async def fill_remote(current: Pass, *, listing: bool) -> None:
+    """Fill the remote table of a full pass: from the journal if an audit finds nothing to list, else by a listing.
 
-    tick: called after each batch of a listing. listing: always list. create: a missing target may be created.
+    listing: always list.
     """
+    mirror, result = current.mirror, current.result
+    result.audited, result.unsettled = False, 0
     try:
         why = "a full listing was requested" if listing else await why_list(mirror)
     except TargetMissing:
         why = "the target is missing"
     if why is None:
-        observe.fill_from_journal(mirror, tables, observe.ROOT)
-        return True
+        result.audited, result.unsettled = True, mirror.journal.index.unfinished()
+        observe.fill_from_journal(mirror, result.tables, observe.ROOT)
+        return
     log.debug("audit.listing", mirror=mirror.name, why=why)
     invalidate(mirror)
     try:
-        await observe.fill_from_listing(mirror, tables, tick)
+        await observe.fill_from_listing(current)
     except TargetMissing:
         if not mirror.settings.create:
             raise
         # A dry run plans against an empty listing, as if the target had just been created.
-        if create:
+        if not current.options.dry_run:
             await mirror.target.create()
-            await observe.fill_from_listing(mirror, tables, tick)
-    return False
+            await observe.fill_from_listing(current)
 
 
 async def why_list(mirror: Mirror) -> str | None:

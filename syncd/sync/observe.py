@@ -13,7 +13,7 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
@@ -128,8 +128,9 @@ def fill_from_journal(mirror: Mirror, tables: PassTables, where: Places) -> None
     tables.remote.add_records(mirror.name, mirror.policy.owner, [*below, *((key, key) for key in where.keys)])
 
 
-async def fill_from_listing(mirror: Mirror, tables: PassTables, tick: Callable[[], None]) -> None:
+async def fill_from_listing(current: Pass) -> None:
     """List the target, without entries that this mirror has deleted and that the listing may still show."""
+    mirror, tables = current.mirror, current.result.tables
     started, tombstones = mirror.now(), mirror.journal.tombstones
     batch: list[Entry] = []
     any_deleted: bool | None = None
@@ -146,7 +147,7 @@ async def fill_from_listing(mirror: Mirror, tables: PassTables, tick: Callable[[
         tables.remote.add(entry for entry in batch if entry.ref not in deleted)
         tables.remote.hidden += len(deleted)
         batch.clear()
-        tick()
+        current.tick()
 
     async for entry in shard_entries(mirror):
         batch.append(entry)
@@ -194,32 +195,24 @@ async def changed(
 
 async def _fill_from_folder(mirror: Mirror, tables: PassTables, where: Places) -> AsyncIterator[list[Problem]]:
     """Fill the local table; yield the problems of names that cannot be keys."""
+
+    def has_key(problem: Problem) -> bool:
+        # Neither the root nor an invalid name has one. The text in its problem may equal the key of another file.
+        return problem.kind != "invalid_key" and problem.key != mirror.policy.prefix
+
     for folder in where.folders:
         walk = _walk(mirror, folder)
         while found := await asyncio.to_thread(lambda walk: list(islice(walk, WALK_BATCH)), walk):
             tables.local.add([item for item in found if type(item) is Item])
-            keyless, problems = _problems(found, mirror.policy.prefix)
-            tables.local.add_unusable((problem.key, problem) for problem in problems)
-            yield keyless
+            problems = [item for item in found if type(item) is Problem]
+            tables.local.add_unusable((problem.key, problem) for problem in problems if has_key(problem))
+            yield [problem for problem in problems if not has_key(problem)]
     keys = iter(where.keys)
     while some := list(islice(keys, WALK_BATCH)):
         looked = await asyncio.to_thread(lambda some: [(key, mirror.tree.look(key)) for key in some], some)
         tables.local.add([local for _, local in looked if isinstance(local, Item)])
         tables.local.add_unusable((key, local) for key, local in looked if isinstance(local, (Problem, Excluded)))
         yield []
-
-
-def _problems(found: Sequence[Item | Problem], root: str) -> tuple[list[Problem], list[Problem]]:
-    """Return the problems without a key, and the problems with a key.
-
-    Neither the root nor an invalid name has a key. The text in its problem may equal the key of another file.
-    """
-    keyless: list[Problem] = []
-    keyed: list[Problem] = []
-    for problem in found:
-        if type(problem) is Problem:
-            (keyless if problem.kind == "invalid_key" or problem.key == root else keyed).append(problem)
-    return keyless, keyed
 
 
 def _walk(mirror: Mirror, folder: str) -> Iterator[Item | Problem]:

@@ -97,7 +97,7 @@ async def _plan(current: Pass) -> None:
     """Plan a pass. If a full pass believed the journal and too much is unknown, it lists the target and plans anew."""
     mirror, scope, options, result = current.mirror, current.scope, current.options, current.result
     if scope.everything:
-        await _observe_remote(current, listing=options.full or options.list_all or options.delete_excluded)
+        await audit.fill_remote(current, listing=options.full or options.list_all or options.delete_excluded)
     try:
         await _make_plan(current)
     except ScopeTooLarge:
@@ -105,14 +105,8 @@ async def _plan(current: Pass) -> None:
             mirror.queue.reschedule(current.rows, mirror.now() + mirror.settings.settle_max)
             raise
         result.start_over()
-        await _observe_remote(current, listing=True)
+        await audit.fill_remote(current, listing=True)
         await _make_plan(current)
-
-
-async def _observe_remote(current: Pass, *, listing: bool) -> None:
-    mirror, result, create = current.mirror, current.result, not current.options.dry_run
-    result.audited = await audit.fill_remote(mirror, result.tables, current.tick, listing=listing, create=create)
-    result.unsettled = mirror.journal.index.unfinished() if result.audited else 0
 
 
 async def _make_plan(current: Pass) -> None:

@@ -25,12 +25,13 @@ from syncd.state.db import open_state
 from syncd.state.pass_tables import PassTables, next_pass_id
 from syncd.sync import resolve
 from syncd.sync.audit import fill_remote
-from syncd.sync.mirror import Mirror, PassOptions, Result, Scope, Settings
+from syncd.sync.mirror import NO_HOOKS, Mirror, Pass, PassOptions, Result, Scope, Settings
 from syncd.sync.observe import ROOT, Observed, fill_from_journal, observe
 from syncd.sync.reconcile import reconcile
 from tests.harness import IN_MEMORY, START, Core, content, in_step, sha
 from tests.memory_target import Held, MemoryTarget
 
+DRY_RUN = PassOptions(dry_run=True)
 KEYS = ("a", "b/c", "b/d", "e", "\u00fc", "\U0001f600")
 TABLES = ("record", "tombstone", "parked", "dirty", "problem", "reindex", "file")
 LAG_S = 60.0
@@ -221,7 +222,8 @@ async def query(mirror: Mirror, seen: Source) -> dict[str, Observed]:
     """Return what the query yields of a mirror."""
     tables = PassTables(mirror.db, next_pass_id(mirror.db))
     if seen == "listing":
-        await fill_remote(mirror, tables, lambda: None, listing=True, create=False)
+        result = Result(tables, tables.pass_id, dry_run=True)
+        await fill_remote(Pass(mirror, Scope(), DRY_RUN, NO_HOOKS, result, (), mirror.now(), None), listing=True)
     else:
         fill_from_journal(mirror, tables, ROOT)
     found = {each.key: each async for block in observe(mirror, tables, ROOT, seen) for each in block}
