@@ -226,7 +226,7 @@ MUTANTS = (
     Mutant(
         "an owner that was derived is not remembered",
         "syncd/service/build.py",
-        "            ownership.remember(owner, section.path, meta)\n",
+        "            ownership.remember(mirrors[name].owner, section.path, Meta(db, name))\n",
         "            pass\n",
         ("tests/e2e/test_two_machines.py",),
     ),
