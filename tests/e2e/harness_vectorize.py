@@ -24,7 +24,7 @@ class VectorIndex:
         self.workspace = workspace
         self.model = model
         self._at = f"{workspace.server.base_url}/accounts/{ACCOUNT}/vectorize/v2/indexes"
-        self._http = httpx.Client(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=PATIENCE_S)
+        self._http = httpx.Client(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=PATIENCE_S, verify=False)
         self.use(model)
 
     def close(self) -> None:

@@ -1,12 +1,17 @@
 """Imports the modules that most commands use, and fills the caches that each command fills, before the first fork."""
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401 - asyncio imports it for the first thread
 import difflib  # noqa: F401 - click imports it for short options
+import encodings.ascii
+import encodings.idna  # noqa: F401 - sockets import it for names of hosts
 import importlib
 import pkgutil
 from contextlib import suppress
 
 import anyio.lowlevel
+import certifi  # noqa: F401 - httpx imports it, and httpcore, for the first connection
+import httpcore  # noqa: F401
 import pytest  # noqa: F401 - the modules that `tests.unclosed` uses
 
 import syncd

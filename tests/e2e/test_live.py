@@ -46,7 +46,7 @@ def stores(server: Server) -> list[str]:
         ("storage/kv/namespaces", "title"),
         ("vectorize/v2/indexes", "name"),
     ):
-        answer = httpx.get(f"{base}/{path}", headers={"Authorization": "Bearer any"}).json()
+        answer = httpx.get(f"{base}/{path}", headers={"Authorization": "Bearer any"}, verify=False).json()
         found += [row[name] for row in answer["result"]]
     return sorted(found)
 
@@ -87,7 +87,7 @@ def test_stores_of_earlier_runs_are_removed_after_a_day_and_no_others(tmp_path: 
     with serve(EmulatorOptions(index_delay=0), 0) as server:
         now = time.time()
         old, young = scratch_name(now - OLD_S - 60), scratch_name(now)
-        client = httpx.Client(headers={"Authorization": "Bearer any"})
+        client = httpx.Client(headers={"Authorization": "Bearer any"}, verify=False)
         base = f"{server.base_url}/accounts/{ACCOUNT}"
         for name in (old, young, "syncd-live-mine"):
             client.post(f"{base}/ai-search/namespaces", json={"name": name}).raise_for_status()

@@ -148,7 +148,7 @@ async def served(workspace: Workspace, *options: str) -> AsyncIterator[str]:
 @pytest.mark.slow
 async def test_agents_with_the_token_are_served_over_http(workspace: Workspace) -> None:
     assert workspace.syncd("reconcile", "--wait").code == 0
-    async with served(workspace) as url, httpx2.AsyncClient(headers=AUTHORIZED, timeout=30) as http:
+    async with served(workspace) as url, httpx2.AsyncClient(headers=AUTHORIZED, timeout=30, verify=False) as http:
         for mode in ("auto", "legacy"):
             async with Client(streamable_http_client(url, http_client=http), mode=mode) as client:
                 it = Agent(client)
@@ -219,8 +219,8 @@ def test_a_token_file_and_a_port_in_use(workspace: Workspace) -> None:
     assert (inside.code, "lies in the folder of mirror docs" in inside.err) == (2, True), inside.err
     running = workspace.start("mcp", "--http", "localhost:0", "--token-file", str(file))
     until(lambda: running.out().endswith("/mcp\n"), running.text)
-    assert httpx2.post(running.out().strip(), json={}).status_code == 401
-    assert httpx2.post(running.out().strip(), json={}, headers=AUTHORIZED).status_code != 401
+    assert httpx2.post(running.out().strip(), json={}, verify=False).status_code == 401
+    assert httpx2.post(running.out().strip(), json={}, headers=AUTHORIZED, verify=False).status_code != 401
     arguments = Path(f"/proc/{running.pid}/cmdline")
     assert not arguments.exists() or SECRET.encode() not in arguments.read_bytes()
     running.send(signal.SIGTERM)

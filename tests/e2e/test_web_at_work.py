@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ import pytest
 from tests.e2e.harness import PATIENCE_S, Daemon, Workspace, open_workspace, until
 
 IDLE_S = 5.0
+fetch = partial(httpx.get, verify=False)
+"""Without verification no certificates are loaded, which takes longer than a request."""
 LISTEN = '[web]\nlisten = "127.0.0.1:0"\n'
 
 
@@ -31,7 +34,7 @@ def url_of(daemon: Daemon, count: int = 1) -> str:
 
 
 def health(url: str) -> tuple[int, Any]:
-    answer = httpx.get(f"{url}healthz")
+    answer = fetch(f"{url}healthz")
     return answer.status_code, answer.json()
 
 
@@ -43,7 +46,7 @@ def taken_port() -> Iterator[int]:
 
 def metrics(url: str) -> dict[str, float]:
     """Return every sample of /metrics by its name and labels."""
-    lines = httpx.get(f"{url}metrics").text.splitlines()
+    lines = fetch(f"{url}metrics").text.splitlines()
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
 
 
@@ -52,9 +55,9 @@ def descriptors(daemon: Daemon) -> list[int]:
 
 
 def press(url: str, button: str) -> int:
-    page = httpx.get(url).text
+    page = fetch(url).text
     token = page.partition('name="syncd-token" content="')[2].partition('"')[0]
-    return httpx.post(f"{url}mirrors/docs/{button}", headers={"X-Syncd-Token": token}).status_code
+    return httpx.post(f"{url}mirrors/docs/{button}", headers={"X-Syncd-Token": token}, verify=False).status_code
 
 
 def test_a_port_in_use_is_reported_in_one_line_at_the_start(tmp_path: Path) -> None:
@@ -87,14 +90,14 @@ def test_the_metrics_have_an_address_of_their_own_without_a_page(tmp_path: Path)
             assert daemon.events("web.ready") == []
             (event,) = daemon.events("metrics.ready")
             url = event["url"].replace("0.0.0.0", "127.0.0.1")
-            until(lambda: httpx.get(url.replace("/metrics", "/readyz")).is_success)
-            assert httpx.get(url.replace("/metrics", "/")).status_code == 404
-            assert "\nprocess_cpu_seconds_total " in httpx.get(url, headers={"Host": "prometheus.example"}).text
+            until(lambda: fetch(url.replace("/metrics", "/readyz")).is_success)
+            assert fetch(url.replace("/metrics", "/")).status_code == 404
+            assert "\nprocess_cpu_seconds_total " in fetch(url, headers={"Host": "prometheus.example"}).text
             workspace.configure()
             daemon.send(signal.SIGHUP)
             daemon.saw("pass.done", 2, scope="all")
             with pytest.raises(httpx.TransportError):
-                httpx.get(url)
+                fetch(url)
 
 
 def test_a_reload_moves_the_page_unless_the_port_is_in_use(tmp_path: Path) -> None:
@@ -126,7 +129,7 @@ def test_a_reload_moves_the_page_unless_the_port_is_in_use(tmp_path: Path) -> No
             second = url_of(daemon, 2)
             assert health(second)[0] == 200
             with pytest.raises(httpx.TransportError):
-                httpx.get(first)
+                fetch(first)
             # A reload during a pass would share the next pass.
             daemon.saw("pass.done", 4, scope="all")
 
@@ -134,7 +137,7 @@ def test_a_reload_moves_the_page_unless_the_port_is_in_use(tmp_path: Path) -> No
             daemon.send(signal.SIGHUP)
             daemon.saw("pass.done", 5, scope="all")
             with pytest.raises(httpx.TransportError):
-                httpx.get(second)
+                fetch(second)
             assert daemon.stop()[0] == 0
 
 

@@ -6,10 +6,11 @@ import pytest
 from cloudflare import Cloudflare
 
 from syncd.emulator.server import Server
+from tests.emulator.harness_sdk import open_client
 
 
 @pytest.fixture
 def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloudflare]:
     monkeypatch.delenv("CLOUDFLARE_EMAIL", raising=False)
-    with Cloudflare(api_token="token", base_url=server.base_url, max_retries=0) as client:
+    with open_client(server.base_url) as client:
         yield client

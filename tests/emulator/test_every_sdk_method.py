@@ -17,6 +17,7 @@ from cloudflare._resource import SyncAPIResource
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server, serve
 from tests.emulator.harness import ACCOUNT, NDJSON
+from tests.emulator.harness_sdk import open_client
 
 RESOURCES = ("ai", "aisearch", "kv", "vectorize")
 NOT_PLAYED = "The stand-in does not implement this route"
@@ -168,7 +169,7 @@ def standing() -> Iterator[tuple[Cloudflare, SimpleNamespace]]:
     """Yield a client of a stand-in that no test changes, and the ids of its things."""
     with pytest.MonkeyPatch.context() as patch, serve(EmulatorOptions(index_delay=3600, mutation_lag=0)) as server:
         patch.delenv("CLOUDFLARE_EMAIL", raising=False)
-        with Cloudflare(api_token="token", base_url=server.base_url, max_retries=0) as client:
+        with open_client(server.base_url) as client:
             yield client, _things(client)
 
 

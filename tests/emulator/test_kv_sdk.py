@@ -13,6 +13,7 @@ from cloudflare.types.kv.namespace_bulk_get_response import WorkersKVBulkGetResu
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server, serve
 from tests.emulator.harness import ACCOUNT, codes
+from tests.emulator.harness_sdk import open_client
 
 
 class Place(TypedDict):
@@ -149,7 +150,7 @@ def test_the_sdk_reads_refusals(client: Cloudflare, place: Place) -> None:
 def test_the_sdk_raises_the_failures_of_the_options(options: dict[str, Any], status: int) -> None:
     with (
         serve(EmulatorOptions(**options)) as server,
-        Cloudflare(api_token="token", base_url=server.base_url, max_retries=0) as client,
+        open_client(server.base_url) as client,
     ):
         made = client.kv.namespaces.create(account_id=ACCOUNT, title="sdk")
         assert made is not None

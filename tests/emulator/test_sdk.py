@@ -10,6 +10,7 @@ from cloudflare import Cloudflare
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server, serve
 from tests.emulator.harness import ACCOUNT, codes
+from tests.emulator.harness_sdk import open_client
 
 
 class Place(TypedDict):
@@ -152,8 +153,8 @@ def test_the_sdk_reads_refusals(client: Cloudflare) -> None:
 def test_the_sdk_signs_in_with_a_key_and_not_with_a_wrong_token() -> None:
     with (
         serve(EmulatorOptions(token="sesame")) as server,
-        Cloudflare(api_email="a@example.com", api_key="sesame", base_url=server.base_url, max_retries=0) as by_key,
-        Cloudflare(api_token="wrong", base_url=server.base_url, max_retries=0) as stranger,
+        open_client(server.base_url, api_email="a@example.com", api_key="sesame") as by_key,
+        open_client(server.base_url, api_token="wrong") as stranger,
     ):
         assert by_key.user.tokens.verify() is not None
         with pytest.raises(cloudflare.AuthenticationError) as caught:

@@ -22,7 +22,7 @@ AUTH = {"Authorization": "Bearer token"}
 
 
 def create_docs(base_url: str) -> None:
-    answer = httpx.post(f"{base_url}{ROOT}/instances", headers=AUTH, json={"id": "docs"})
+    answer = httpx.post(f"{base_url}{ROOT}/instances", headers=AUTH, json={"id": "docs"}, verify=False)
     assert answer.status_code == 201
 
 
@@ -30,13 +30,16 @@ def test_a_server_answers_on_a_free_loopback_port_and_counts() -> None:
     with serve(EmulatorOptions()) as server:
         assert server.base_url.startswith("http://127.0.0.1:")
         assert server.base_url.endswith("/client/v4")
-        answer = httpx.get(f"{server.base_url}/accounts/{ACCOUNT}/tokens/verify", headers=AUTH)
+        answer = httpx.get(f"{server.base_url}/accounts/{ACCOUNT}/tokens/verify", headers=AUTH, verify=False)
         assert answer.json()["result"]["status"] == "active"
         assert server.requests.total == 1
 
 
 def test_a_small_answer_is_not_delayed_by_the_network_stack() -> None:
-    with serve(EmulatorOptions()) as server, httpx.Client(base_url=server.base_url, headers=AUTH) as client:
+    with (
+        serve(EmulatorOptions()) as server,
+        httpx.Client(base_url=server.base_url, headers=AUTH, verify=False) as client,
+    ):
         begin = time.monotonic()
         for _ in range(50):
             client.get("/user/tokens/verify")
@@ -45,7 +48,7 @@ def test_a_small_answer_is_not_delayed_by_the_network_stack() -> None:
 
 def test_a_server_closes_at_once_with_connections_open_and_requests_waiting() -> None:
     server = serve(EmulatorOptions(index_delay=30))
-    with httpx.Client(base_url=server.base_url, headers=AUTH) as client:
+    with httpx.Client(base_url=server.base_url, headers=AUTH, verify=False) as client:
         create_docs(server.base_url)
         waiting = threading.Thread(target=_upload_and_wait, args=(server.base_url,))
         waiting.start()
@@ -62,7 +65,7 @@ def test_a_server_closes_at_once_with_connections_open_and_requests_waiting() ->
 
 def _upload_and_wait(base_url: str) -> None:
     try:
-        httpx.post(f"{base_url}{ITEMS}", headers=AUTH, **form("a.md", wait_for_completion="true"))
+        httpx.post(f"{base_url}{ITEMS}", headers=AUTH, **form("a.md", wait_for_completion="true"), verify=False)
     except httpx.TransportError:
         return
 
@@ -106,7 +109,7 @@ def test_a_store_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
 def test_a_too_large_upload_is_answered_although_the_client_is_still_sending() -> None:
     with serve(EmulatorOptions()) as server:
         create_docs(server.base_url)
-        answer = httpx.post(f"{server.base_url}{ITEMS}", headers=AUTH, **form("a.md", bytes(20_000_000)))
+        answer = httpx.post(f"{server.base_url}{ITEMS}", headers=AUTH, **form("a.md", bytes(20_000_000)), verify=False)
         assert answer.status_code == 413
 
 
@@ -117,7 +120,7 @@ def test_a_client_that_disconnects_during_an_upload_does_no_harm() -> None:
         with socket.create_connection((url.host, url.port or 0)) as rude:
             head = f"POST {url.path}{ITEMS} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer t\r\n"
             rude.sendall(head.encode() + b"Content-Length: 1000\r\n\r\nhalf")
-        answer = httpx.get(f"{server.base_url}{ITEMS}", headers=AUTH)
+        answer = httpx.get(f"{server.base_url}{ITEMS}", headers=AUTH, verify=False)
         assert answer.json()["result"] == []
 
 
@@ -127,7 +130,7 @@ def test_run_serves_until_a_signal_and_returns_its_number(number: signal.Signals
     answers = []
 
     def ask(url: str) -> None:
-        answers.append(httpx.get(f"{url}/user/tokens/verify", headers=AUTH).status_code)
+        answers.append(httpx.get(f"{url}/user/tokens/verify", headers=AUTH, verify=False).status_code)
         os.kill(os.getpid(), number)
 
     assert _run_with_client(EmulatorOptions(), ask) == number
@@ -151,7 +154,7 @@ def test_run_limits_the_time_of_an_expression_that_backtracks(monkeypatch: pytes
 
     def upload(url: str) -> None:
         create_docs(url)
-        uploads.append(httpx.post(f"{url}{ITEMS}", headers=AUTH, **form("a" * 100 + "b.md")).status_code)
+        uploads.append(httpx.post(f"{url}{ITEMS}", headers=AUTH, **form("a" * 100 + "b.md"), verify=False).status_code)
         os.kill(os.getpid(), signal.SIGTERM)
 
     alarm = signal.getsignal(signal.SIGALRM)

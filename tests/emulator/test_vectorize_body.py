@@ -231,12 +231,14 @@ def test_a_refused_body_is_answered_although_the_client_is_still_sending() -> No
     auth = {"Authorization": "Bearer token"}
     with serve(EmulatorOptions(mutation_lag=0)) as server:
         config = {"dimensions": 2, "metric": "cosine"}
-        httpx.post(f"{server.base_url}{VECTORIZE_ROOT}", headers=auth, json={"name": "docs", "config": config})
+        httpx.post(
+            f"{server.base_url}{VECTORIZE_ROOT}", headers=auth, json={"name": "docs", "config": config}, verify=False
+        )
         at = f"{server.base_url}/accounts/{ACCOUNT}/vectorize/v2/indexes/docs/upsert"
         for kind, content, code in (
             ("text/plain", line * 1000, 1005),
             ("application/x-ndjson", b"x\n" + line * 1000, 40023),
             ("application/x-ndjson", line * 1000, 40012),
         ):
-            answer = httpx.post(at, headers={"Content-Type": kind, **auth}, content=content)
+            answer = httpx.post(at, headers={"Content-Type": kind, **auth}, content=content, verify=False)
             assert (answer.status_code, answer.json()["errors"][0]["code"]) == (400, code)

@@ -12,6 +12,14 @@ from syncd.core.errors import Park, Retry
 from syncd.text.converter import ANSWER_BYTES, Converter
 
 BIG = "<p>x" * 400_000
+ENDLESS = """
+import time
+import syncd.text.converter as w
+convert = w._markdown
+w._markdown = lambda kind, page: time.sleep(60) if page == b"endless" else convert(kind, page)
+w.main()
+"""
+"""A converter that does not get to the end of the page "endless"."""
 
 
 @pytest.fixture
@@ -36,13 +44,14 @@ def test_what_the_parser_raises_is_the_pages(converter: Converter) -> None:
     assert converter.markdown("<p>next") == "next"
 
 
-def test_a_page_over_the_wall_limit_is_broken_off_and_others_go_on() -> None:
+def test_a_page_over_the_wall_limit_is_broken_off_and_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncd.text.converter.COMMAND", ("-c", ENDLESS))
     converter = Converter(wall_s=2.0)
     ended: list[BaseException] = []
 
     def convert() -> None:
         try:
-            converter.markdown(BIG)
+            converter.markdown("endless")
         except Retry as error:
             ended.append(error)
 
@@ -54,12 +63,13 @@ def test_a_page_over_the_wall_limit_is_broken_off_and_others_go_on() -> None:
     converter.close()
 
 
-def test_close_breaks_off_what_is_under_way(converter: Converter) -> None:
+def test_close_breaks_off_what_is_under_way(converter: Converter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncd.text.converter.COMMAND", ("-c", ENDLESS))
     ended: list[BaseException] = []
 
     def convert() -> None:
         try:
-            converter.markdown(BIG)
+            converter.markdown("endless")
         except Retry as error:
             ended.append(error)
 
@@ -79,7 +89,7 @@ def test_close_breaks_off_what_is_under_way(converter: Converter) -> None:
     ("limit", "page"),
     [
         ("w.MEMORY_BYTES = 128 * 1024 * 1024", "x" * 50_000_000),
-        ("w.MEMORY_BYTES = 128 * 1024 * 1024; w.resource.setrlimit = lambda *_: None", BIG),
+        ("w.MEMORY_BYTES = 96 * 1024 * 1024; w.resource.setrlimit = lambda *_: None", BIG),
         ("w.CPU_S = 0.5", BIG),
     ],
     ids=["memory limit", "memory without a limit of the system", "processor time"],
