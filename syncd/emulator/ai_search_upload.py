@@ -105,9 +105,7 @@ def _read_form(call: Call, body: bytes) -> _UploadForm:
         raise ApiError(400, 7060, f"unsupported_file_type: {file.filename}")
     custom = _custom_metadata(call, parts.get("metadata"))
     wait = parts.get("wait_for_completion")
-    return _UploadForm(
-        file.filename, bytes(file.data), custom, wait is not None and wait.text.strip().lower() == "true"
-    )
+    return _UploadForm(file.filename, file.data, custom, wait is not None and wait.text.strip().lower() == "true")
 
 
 def _custom_metadata(call: Call, part: FormPart | None) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def _value_of(call: Call) -> KVPair:
 
 def _key_of(call: Call) -> bytes:
     """Return the key at the end of the path, percent-decoded once; ApiError 400 or 414 if it is not valid."""
-    raw = call.request.scope.get("raw_path", call.request.url.path.encode()).split(b"?")[0]
+    raw = call.request.scope.get("raw_path", call.request.scope["path"].encode()).split(b"?")[0]
     try:
         return key_of(unquote_to_bytes(raw.rsplit(b"/", 1)[1]).decode())
     except UnicodeDecodeError:
@@ -104,10 +104,10 @@ def _read_form(content_type: str, body: bytes) -> tuple[bytes, str | None]:
     metadata = None
     if "metadata" in parts:
         try:
-            metadata = stored_metadata(read_json(bytes(parts["metadata"].data)))
+            metadata = stored_metadata(read_json(parts["metadata"].data))
         except ValueError:
             raise refused("metadata is not JSON") from None
-    return bytes(parts["value"].data), metadata
+    return parts["value"].data, metadata
 
 
 def _number(text: str | None) -> Any:

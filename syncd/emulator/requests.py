@@ -6,7 +6,7 @@ Paths are matched while they are percent-encoded, so that an encoded "/" stays w
 import json
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote
@@ -223,13 +223,11 @@ class Routes:
         raise ApiError(404, 7000, "No route for that URI")
 
 
-@dataclass
-class FormPart:
+class FormPart(NamedTuple):
     """One part of a multipart form. filename: None for a plain field."""
 
-    name: str = ""
-    filename: str | None = None
-    data: bytearray = field(default_factory=bytearray)
+    filename: str | None
+    data: bytes
 
     @property
     def text(self) -> str:
@@ -247,54 +245,30 @@ def parse_form(content_type: str, body: bytes, names: FormNames = "backslash") -
     boundary = _header_parameters(content_type.encode("latin-1", "replace")).get("boundary")
     if not content_type.lower().startswith("multipart/form-data") or not boundary:
         raise ValueError("the body is not multipart/form-data")
-    collector = _FormCollector(names)
+    raw: list[tuple[bytearray, bytearray]] = []  # the headers and the content of each part
     try:
         parser = MultipartParser(
             boundary.encode(),
             {
-                "on_part_begin": collector.begin_part,
-                "on_header_field": collector.add_header_name,
-                "on_header_value": collector.add_header_value,
-                "on_header_end": collector.end_header,
-                "on_part_data": collector.add_content,
+                "on_part_begin": lambda: raw.append((bytearray(), bytearray())),
+                "on_header_field": lambda data, start, end: raw[-1][0].extend(b"\r\n" + data[start:end] + b":"),
+                "on_header_value": lambda data, start, end: raw[-1][0].extend(data[start:end]),
+                "on_part_data": lambda data, start, end: raw[-1][1].extend(data[start:end]),
             },
         )
         parser.write(body)
         parser.finalize()
     except FormParserError as reason:
         raise ValueError(str(reason)) from reason
-    return {part.name: part for part in collector.parts}
+    parts = {}
+    for headers, content in raw:
+        disposition = _DISPOSITION.search(headers)
+        parameters = _header_parameters(disposition[1], names) if disposition else {}
+        parts[parameters.get("name", "")] = FormPart(parameters.get("filename"), bytes(content))
+    return parts
 
 
-class _FormCollector:
-    """The callbacks of the multipart parser."""
-
-    def __init__(self, names: FormNames) -> None:
-        self._names = names
-        self.parts: list[FormPart] = []
-        self._name = b""
-        self._value = b""
-
-    def begin_part(self) -> None:
-        self.parts.append(FormPart())
-
-    def add_header_name(self, data: bytes, start: int, end: int) -> None:
-        self._name += data[start:end]
-
-    def add_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def end_header(self) -> None:
-        if self._name.lower() == b"content-disposition":
-            parameters = _header_parameters(self._value, self._names)
-            self.parts[-1].name = parameters.get("name", "")
-            self.parts[-1].filename = parameters.get("filename")
-        self._name = self._value = b""
-
-    def add_content(self, data: bytes, start: int, end: int) -> None:
-        self.parts[-1].data += data[start:end]
-
-
+_DISPOSITION = re.compile(rb"\r\ncontent-disposition:(.*?)(?:\r\n|\Z)", re.DOTALL | re.IGNORECASE)
 _PARAMETER = re.compile(rb';\s*([\w*]+)\s*=\s*(?:"((?:\\.|[^"\\])*)"|([^\s;]*))', re.DOTALL)
 _PERCENT_PARAMETER = re.compile(rb';\s*([\w*]+)\s*=\s*(?:"([^"]*)"|([^\s;]*))', re.DOTALL)
 _ESCAPED = re.compile(r'\\(["\\])')

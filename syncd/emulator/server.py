@@ -78,11 +78,11 @@ class Emulator:
         except ClientDisconnect:
             return
         except Exception:  # noqa: BLE001 - the service too answers a bug of one endpoint in the envelope
-            _log.exception("emulator.bug path=%s", request.url.path)
+            _log.exception("emulator.bug path=%s", scope["path"])
             response = error(ApiError(500, 7001, "internal_error"))
         # The latency includes the time that the handler took.
         left = self.backend.options.latency - (self.backend.clock() - began) - TIMER_S
-        if request.url.path.startswith(BASE_PATH):
+        if scope["path"].startswith(BASE_PATH):
             if left > 0:
                 await self.backend.sleep(left)
             if self.backend.window is not None and self.backend.options.quota_headers:
@@ -92,7 +92,7 @@ class Emulator:
     async def _answer(self, request: Request) -> Response:
         _check_local(request.headers)
         # An ASGI server may omit raw_path. An encoded "/" then looks like a plain one.
-        path = request.scope.get("raw_path", request.url.path.encode()).split(b"?")[0].decode("latin-1")
+        path = request.scope.get("raw_path", request.scope["path"].encode()).split(b"?")[0].decode("latin-1")
         if not path.startswith(f"{BASE_PATH}/"):
             return self._answer_own(request.method, path)
         endpoint, values = self._route(request.method, path.removeprefix(BASE_PATH), request.headers)

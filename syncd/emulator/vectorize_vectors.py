@@ -211,7 +211,7 @@ def _part(content_type: str, body: bytes) -> bytes:
     part = next((parts[name] for name in _PARTS if name in parts), None)
     if part is None:
         raise _unparsable(f"the form has no part named {' or '.join(_PARTS)}")
-    return bytes(part.data)
+    return part.data
 
 
 def _too_large(message: str) -> ApiError:
