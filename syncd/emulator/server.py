@@ -210,7 +210,11 @@ class Server:
 
     def __init__(self, app: Emulator, port: int) -> None:
         self._app = app
-        self._socket = _listen(port)
+        try:
+            self._socket = _listen(port)
+        except OSError:
+            app.backend.store.close()
+            raise
         self.base_url = _base_url(self._socket)
         self.requests = app.backend.requests
         self._uvicorn = _uvicorn_server(app)
@@ -243,12 +247,7 @@ def serve(options: EmulatorOptions, port: int = 0) -> Server:
 
     OSError if the port is taken, sqlite3.Error if the store cannot be opened.
     """
-    app = Emulator(options)
-    try:
-        return Server(app, port)
-    except BaseException:
-        app.backend.store.close()
-        raise
+    return Server(Emulator(options), port)
 
 
 def run(options: EmulatorOptions, port: int = 0, *, ready: Callable[[str], None]) -> int:
