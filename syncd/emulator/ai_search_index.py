@@ -2,17 +2,15 @@
 
 import json
 import re
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from syncd.emulator.ai_search_files import BINARY_TYPES
-from syncd.emulator.filters import cut_text
+from syncd.emulator.filters import cut_text, has_type
 from syncd.emulator.requests import compact_json, read_json
 
 MAX_METADATA_SIZE = 10 * 1024
 """Bytes of an item's metadata as compact JSON, the system's own fields included."""
 
-MAX_CUSTOM_FIELDS = 5
 _PIECE = re.compile(r".{1,1000}(?:\n[ \t\r]*\n\s*|\Z)|.{500,999} |.{1,1000}", re.DOTALL)
 """A chunk: paragraphs of up to 1,000 characters together. A longer paragraph is split at a space."""
 
@@ -63,7 +61,6 @@ def _chunks(text: str) -> list[IndexedChunk]:
 
 
 SYSTEM_FIELDS = frozenset({"timestamp", "folder", "filename"})
-DATA_TYPES = ("text", "number", "boolean", "datetime")
 
 
 class ItemMetadata(NamedTuple):
@@ -74,19 +71,9 @@ class ItemMetadata(NamedTuple):
     warnings: list[dict[str, str]]
 
 
-def read_schema(declared: Any) -> dict[str, str]:
-    """Return the custom_metadata of an instance as lower-case name -> data type. ValueError if it is not valid."""
-    if not isinstance(declared, list) or len(declared) > MAX_CUSTOM_FIELDS:
-        raise ValueError(f"custom_metadata must be a list of at most {MAX_CUSTOM_FIELDS} fields")
-    schema: dict[str, str] = {}
-    for field in declared:
-        name = field.get("field_name") if isinstance(field, dict) else None
-        if not isinstance(name, str) or not name or field.get("data_type") not in DATA_TYPES:
-            raise ValueError(f"a custom_metadata field needs a field_name and a data_type of {', '.join(DATA_TYPES)}")
-        if name.lower() in SYSTEM_FIELDS or name.lower() in schema:
-            raise ValueError(f"custom_metadata field {name} is reserved or declared twice")
-        schema[name.lower()] = field["data_type"]
-    return schema
+def schema_of(settings: dict[str, Any]) -> dict[str, str]:
+    """Return the custom_metadata in the settings of an instance as lower-case name -> data type."""
+    return {field["field_name"].lower(): field["data_type"] for field in settings.get("custom_metadata") or []}
 
 
 def read_custom_metadata(text: str) -> dict[str, Any]:
@@ -115,7 +102,7 @@ def build_metadata(key: str, seconds: float, custom: dict[str, Any], schema: dic
         expected = schema.get(name)
         if expected is None:
             warnings.append({"code": "custom_metadata_field_not_filterable", "field": name})
-        elif not _has_type(value, expected):
+        elif not has_type(value, expected):
             warnings.append({"code": "custom_metadata_value_not_indexed", "field": name, "expected_type": expected})
         else:
             filterable[name] = value
@@ -126,21 +113,3 @@ def cited_item(key: str, metadata: str) -> dict[str, Any]:
     """Return the fields of an item that an answer shows beside its chunks."""
     fields = json.loads(metadata)
     return {"key": key, "timestamp": fields["timestamp"], "metadata": fields}
-
-
-def _has_type(value: Any, data_type: str) -> bool:
-    if data_type == "boolean":
-        return isinstance(value, bool)
-    if data_type == "text":
-        return isinstance(value, str)
-    if isinstance(value, str):
-        return data_type == "datetime" and _is_date(value)
-    return not isinstance(value, bool)
-
-
-def _is_date(text: str) -> bool:
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return True

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from syncd.emulator.ai_search_index import read_schema
+from syncd.emulator.ai_search_index import SYSTEM_FIELDS
 from syncd.emulator.ai_search_store import (
     DEFAULT_NAMESPACE,
     NAME,
@@ -38,6 +38,7 @@ MAX_INSTANCE_SEARCH_LENGTH = 64
 MAX_NAMESPACES = 100
 MAX_DESCRIPTION_LENGTH = 256
 MAX_RESULTS = 50
+MAX_CUSTOM_FIELDS = 5
 
 _NAMESPACES = """
 SELECT name, description, created_at FROM (
@@ -211,6 +212,11 @@ class _IndexingOptions(BaseModel):
     use_ocr: bool = False
 
 
+class _CustomField(BaseModel):
+    field_name: Annotated[str, Field(min_length=1)]
+    data_type: Literal["text", "number", "boolean", "datetime"]
+
+
 class _Boost(BaseModel):
     field: Annotated[str, Field(max_length=64)]
     direction: Literal["asc", "desc", "exists", "not_exists"] | None = None
@@ -257,7 +263,7 @@ class _Settings(BaseModel):
     chunk: bool = True
     chunk_size: Annotated[int, Field(ge=64)] = 256
     chunk_overlap: Annotated[int, Field(ge=0, le=30)] = 10
-    custom_metadata: Any = []
+    custom_metadata: Annotated[list[_CustomField], Field(max_length=MAX_CUSTOM_FIELDS)] | None = []
     retrieval_options: _RetrievalOptions | None = _RetrievalOptions()
     max_num_results: Annotated[float, Field(ge=1, le=MAX_RESULTS)] = 10
     score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.4
@@ -290,10 +296,9 @@ def created_settings(body: dict[str, Any]) -> dict[str, Any]:
 def _read(body: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in body.items() if name not in _READ_ONLY}
     parsed = validate(_Settings, given)
-    try:
-        read_schema(given.get("custom_metadata") or [])
-    except ValueError as reason:
-        raise invalid(str(reason)) from reason
+    names = [field.field_name.lower() for field in parsed.custom_metadata or []]
+    if len(set(names) - SYSTEM_FIELDS) < len(names):
+        raise invalid("a custom_metadata field is reserved or declared twice")
     if not (parsed.index_method.vector or parsed.index_method.keyword):
         raise invalid("index_method needs vector or keyword")
     endpoint = parsed.public_endpoint_params

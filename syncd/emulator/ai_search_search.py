@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from syncd.emulator.ai_search_index import SYSTEM_FIELDS, cited_item, read_schema
+from syncd.emulator.ai_search_index import SYSTEM_FIELDS, cited_item, schema_of
 from syncd.emulator.ai_search_instances import DEFAULTS, MAX_RESULTS, all_settings
 from syncd.emulator.ai_search_items import define_filter
 from syncd.emulator.ai_search_store import (
@@ -233,7 +233,7 @@ def _chunks(call: Call, instance: InstanceRow, query: str, wanted: dict[str, Any
 
 def _check_fields(filters: dict[str, Any], instance: InstanceRow) -> None:
     """Raise ApiError 400/7105 for a field that is neither the system's nor declared by the instance."""
-    known = SYSTEM_FIELDS | read_schema(instance.config.get("custom_metadata") or []).keys()
+    known = SYSTEM_FIELDS | schema_of(instance.config).keys()
     unknown = [field for field in filters if field.lower() not in known]
     if unknown:
         raise ApiError(400, 7105, f"metadata_filter_unknown_field: {unknown[0]}")

@@ -16,7 +16,7 @@ from syncd.emulator.ai_search_index import (
     SYSTEM_FIELDS,
     IndexedChunk,
     build_metadata,
-    read_schema,
+    schema_of,
 )
 from syncd.emulator.options import matches
 from syncd.emulator.requests import ApiError, Call, Endpoint, Handler, timestamp
@@ -228,7 +228,7 @@ def read_content(backend: Backend, item: ItemRow) -> bytes:
 
 def reindex_all(backend: Backend, instance: InstanceRow) -> None:
     """Queue every item again after a change of the metadata schema, within a transaction of the caller."""
-    schema = read_schema(instance.config.get("custom_metadata") or [])
+    schema = schema_of(instance.config)
     sql = f"SELECT {COLUMNS} FROM ai_items WHERE valid_to IS NULL AND instance = ?"  # noqa: S608
     for row in backend.store.all(sql, (instance.number,)):
         item = ItemRow(*row)

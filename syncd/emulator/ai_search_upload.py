@@ -14,7 +14,7 @@ from syncd.emulator.ai_search_index import (
     build_metadata,
     index_content,
     read_custom_metadata,
-    read_schema,
+    schema_of,
 )
 from syncd.emulator.ai_search_store import (
     BUILTIN,
@@ -159,7 +159,7 @@ def new_item(
     now = call.backend.clock()
     key, source = name
     try:
-        schema = read_schema(instance.config.get("custom_metadata") or [])
+        schema = schema_of(instance.config)
         if call.backend.options.metadata == "declared" and not custom.keys() <= schema.keys():
             raise _bad_metadata("this instance accepts declared fields only")
         metadata = build_metadata(key, now, custom, schema)

@@ -6,6 +6,7 @@ AI Search filters by fields, Vectorize by the properties that have a metadata in
 import json
 import operator
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from syncd.emulator.requests import compact_json
@@ -77,9 +78,7 @@ def _equal(value: Any, operand: Scalar) -> bool:
 
 
 def _comparable(value: Any, operand: str | float) -> bool:
-    if isinstance(operand, str):
-        return isinstance(value, str)
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return has_type(value, "text" if isinstance(operand, str) else "number")
 
 
 def cut_text(value: Any) -> Any:
@@ -87,12 +86,27 @@ def cut_text(value: Any) -> Any:
     return value.encode()[:FILTERABLE_BYTES].decode(errors="ignore") if isinstance(value, str) else value
 
 
-PROPERTY_TYPES: dict[str, Callable[[Any], bool]] = {
-    "string": lambda value: isinstance(value, str),
-    "number": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
-    "boolean": lambda value: isinstance(value, bool),
-}
-"""The types of a metadata index of Vectorize, each with a test for the values that it keeps."""
+def has_type(value: Any, name: str) -> bool:
+    """Return whether the value has the type of a field: text or string, number, boolean, datetime (seconds or text)."""
+    if name in {"text", "string"}:
+        return isinstance(value, str)
+    if name == "boolean":
+        return isinstance(value, bool)
+    if name == "datetime" and isinstance(value, str):
+        return _is_date(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_date(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+PROPERTY_TYPES = ("string", "number", "boolean")
+"""The types of a metadata index of Vectorize."""
 
 _MAX_PROPERTY_FILTER_SIZE = 2048
 
@@ -114,7 +128,7 @@ def indexed_properties(metadata: str | None, types: Mapping[str, str]) -> str:
         return "{}"
     fields = json.loads(metadata)
     values = {name: _nested(fields, name) for name in types}
-    return compact_json({name: cut_text(value) for name, value in values.items() if PROPERTY_TYPES[types[name]](value)})
+    return compact_json({name: cut_text(value) for name, value in values.items() if has_type(value, types[name])})
 
 
 def compile_property_filter(expression: Any) -> MetadataFilter:

@@ -11,14 +11,14 @@ from syncd.emulator.filters import compile_property_filter
 from syncd.emulator.requests import Call, Endpoint, ok, validate
 from syncd.emulator.store import VALID_AT, Backend
 from syncd.emulator.vectorize_store import INDEX, IndexRow, find_index, refused, unparsable
-from syncd.emulator.vectorize_vectors import FLOAT, Floats, find_vector, pack, unpack
+from syncd.emulator.vectorize_vectors import FLOAT, Floats, find_vector, pack, render_vector
 
 MAX_TOP_K = 100
 MAX_TOP_K_WITH_CONTENT = 50
 """Matches of one query; the second limit applies if the query returns values or all metadata."""
 
-_NO_METADATA = (None, False, "none")
-"""The values of returnMetadata without metadata in the answer."""
+_SHOWN = {None: None, "none": None, False: None, "indexed": "indexed", "all": "metadata", True: "metadata"}
+"""returnMetadata -> the column that the answer shows as metadata."""
 
 _BLOCK = 4096
 _SQL = f"""
@@ -56,19 +56,12 @@ async def _query(call: Call) -> Response:
     top_k = _top_k(wanted)
     _define_filter(call, wanted.filter)
     nearest = _nearest(call.backend, index, _vector(call, index, body), wanted, top_k)
-    return ok({"count": len(nearest), "matches": [_render(call, scored, wanted) for scored in nearest]})
-
-
-def _render(call: Call, scored: _ScoredVector, wanted: _Request) -> dict[str, Any]:
-    row = dict(call.backend.store.one("SELECT * FROM vz_vectors WHERE number = ?", (scored.number,)) or {})
-    shown: dict[str, Any] = {"id": row["id"], "score": round(scored.score, 9)}
-    if wanted.returnValues:
-        shown["values"] = unpack(row["data"])
-    if row["namespace"] is not None:
-        shown["namespace"] = row["namespace"]
-    if wanted.returnMetadata not in _NO_METADATA and row["metadata"] is not None:
-        shown["metadata"] = json.loads(row["indexed" if wanted.returnMetadata == "indexed" else "metadata"])
-    return shown
+    matches = []
+    for scored in nearest:
+        row = dict(call.backend.store.one("SELECT * FROM vz_vectors WHERE number = ?", (scored.number,)) or {})
+        shown = render_vector(row, values=wanted.returnValues is True, metadata=_SHOWN[wanted.returnMetadata])
+        matches.append(shown | {"score": round(scored.score, 9)})
+    return ok({"count": len(matches), "matches": matches})
 
 
 def _vector(call: Call, index: IndexRow, body: dict[str, Any]) -> Floats:
@@ -91,7 +84,7 @@ def _vector(call: Call, index: IndexRow, body: dict[str, Any]) -> Floats:
 
 def _top_k(wanted: _Request) -> int:
     count = int(wanted.topK or 5)
-    if count > MAX_TOP_K_WITH_CONTENT and (wanted.returnValues or wanted.returnMetadata in (True, "all")):
+    if count > MAX_TOP_K_WITH_CONTENT and (wanted.returnValues or _SHOWN[wanted.returnMetadata] == "metadata"):
         message = f"with returnValues=true or returnMetadata=all, max top K is {MAX_TOP_K_WITH_CONTENT}"
         advice = f"for a top K up to {MAX_TOP_K}, retry with returnValues=false and returnMetadata=indexed"
         raise refused(40025, f"{message}, but got {count}; {advice}")

@@ -82,7 +82,7 @@ async def _get_by_ids(call: Call) -> Response:
     ids = await _ids(call, MAX_READ_IDS)
     index = find_index(call)
     rows = (find_vector(call.backend, index, identifier) for identifier in dict.fromkeys(ids))
-    return ok([_render_vector(row) for row in rows if row is not None])
+    return ok([render_vector(row) for row in rows if row is not None])
 
 
 def find_vector(backend: Backend, index: IndexRow, identifier: str) -> dict[str, Any] | None:
@@ -92,12 +92,15 @@ def find_vector(backend: Backend, index: IndexRow, identifier: str) -> dict[str,
     return None if row is None else dict(row)
 
 
-def _render_vector(row: dict[str, Any]) -> dict[str, Any]:
-    shown = {"id": row["id"], "values": unpack(row["data"])}
+def render_vector(row: dict[str, Any], *, values: bool = True, metadata: str | None = "metadata") -> dict[str, Any]:
+    """Return a row as the API shows it. metadata: the column that is shown as such, "metadata" or "indexed"."""
+    shown = {"id": row["id"]}
+    if values:
+        shown["values"] = unpack(row["data"])
     if row["namespace"] is not None:
         shown["namespace"] = row["namespace"]
-    if row["metadata"] is not None:
-        shown["metadata"] = json.loads(row["metadata"])
+    if metadata is not None and row["metadata"] is not None:
+        shown["metadata"] = json.loads(row[metadata])
     return shown
 
 
