@@ -356,10 +356,10 @@ def _check_watches(name: str, section: "MirrorConfig") -> Finding:
 
 
 def _notices(config: "Config") -> Finding:
-    from syncd.service.outbox import check_urls
+    from syncd.service.outbox import apprise
 
     try:
-        check_urls([url.get_secret_value() for url in config.notify.urls])
+        apprise([url.get_secret_value() for url in config.notify.urls])
     except ConfigError as error:
         return Finding("notices", "FAIL", str(error), code=EXIT_CONFIG)
     return Finding("notices", "ok", f"{counted(len(config.notify.urls), 'address')}; to try: syncd notify --test")

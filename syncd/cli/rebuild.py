@@ -344,14 +344,14 @@ async def _take_effect(options: GlobalOptions, config: "Config", rebuild: "Rebui
     from syncd.service.rebuild import is_in_effect
 
     name, section = rebuild.name, config.mirrors[rebuild.name]
-    if not is_in_effect(config, name, section):
+    if not is_in_effect(config, name):
         # The words of the daemon are no part of the answer.
         with redirect_stdout(sys.stderr):
             code = await ask_daemon(config.state_dir, {"command": "reload"}, quiet=options.quiet)
         if code is None:
             async with open_session(config, [name]):
                 pass
-    if not is_in_effect(config, name, section):
+    if not is_in_effect(config, name):
         raise ConfigError(
             f"the config of mirror {name} names {section.target.spec}, and the daemon uses another target; give the"
             " daemon the same config and environment, then: syncd reload"

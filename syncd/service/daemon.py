@@ -25,15 +25,13 @@ from syncd.service.build import open_session
 from syncd.service.control import ALIVE, Channel, ControlServer, understanding
 from syncd.service.lookout import Lookout
 from syncd.service.notify import Notifier
-from syncd.service.outbox import check_urls
+from syncd.service.outbox import apprise
 from syncd.service.runtime import Heartbeat, Runtime, build_runtime, deliver_hints, follow_credentials, start_watching
 from syncd.service.worker import is_cancelled
 from syncd.state.db import OnDamage
 
 log = structlog.get_logger()
 
-READY_S = 10.0
-"""The service counts as started after this time, even if the watch of a folder is not set up yet."""
 REBUILD_EVERY_S = 60.0
 """If a new state file is damaged within this time, the daemon ends: a person must check the disk."""
 
@@ -131,7 +129,8 @@ class _Daemon:
     async def _serve_config(self, config: Config) -> Config:
         """Serve one config until a signal. Return the next config."""
         on_damage, self._on_damage = self._on_damage, "rebuild"
-        check_urls([url.get_secret_value() for url in config.notify.urls])
+        # Wrong addresses are known before anything is opened.
+        apprise([url.get_secret_value() for url in config.notify.urls])
         async with open_session(config, daemon=True, on_damage=on_damage) as session:
             await self._open_page(config.web)
             self._runtime = runtime = build_runtime(session)
@@ -147,7 +146,7 @@ class _Daemon:
     async def _serve_runtime(self, runtime: Runtime) -> Config:
         config = runtime.session.config
         work: list[Coroutine[Any, Any, None]] = [
-            start_watching(runtime, self._notifier.ready, READY_S),
+            start_watching(runtime, self._notifier.ready),
             *(worker.run() for worker in runtime.workers.values()),
             deliver_hints(runtime),
             Heartbeat(runtime, self._notifier, self._lookout).run(),

@@ -173,14 +173,11 @@ async def _post(client: httpx.AsyncClient, url: str, body: bytes) -> str:
 # -- apprise
 
 
-def check_urls(urls: Sequence[str]) -> None:
-    """Raise ConfigError if apprise is not installed, or does not know an address."""
-    if urls:
-        _services(urls)
-
-
 def apprise(urls: Sequence[str]) -> Send | None:
-    """Return what sends to the addresses of apprise, None without any. Raises ConfigError like `check_urls`."""
+    """Return what sends to the addresses of apprise, None without any.
+
+    Raises ConfigError if apprise is not installed, or does not know an address.
+    """
     if not urls:
         return None
     services = _services(urls)

@@ -304,8 +304,9 @@ def _at(section: MirrorConfig, key: Key) -> object:
     return found
 
 
-def is_in_effect(config: Config, name: str, section: MirrorConfig) -> bool:
-    """Return whether the state file of a mirror describes the target of a section."""
+def is_in_effect(config: Config, name: str) -> bool:
+    """Return whether the state file of a mirror describes the target that the config names."""
+    section = config.mirrors[name]
     return stored_binding(config.state_dir, name) == [location(config.cloudflare, section), section.key_prefix]
 
 
@@ -340,7 +341,7 @@ async def open_old(session: Session, name: str) -> AsyncIterator[Mirror]:
     former = former_section(session, name)
     if former is None:
         raise ConfigError(f"mirror {name} has no old target; a switch leaves one: syncd rebuild {name} --switch")
-    if not is_in_effect(config, name, config.mirrors[name]):
+    if not is_in_effect(config, name):
         raise ConfigError(
             f"the switch of mirror {name} is not in effect yet; let the daemon read the config: syncd reload"
         )

@@ -31,6 +31,8 @@ log = structlog.get_logger()
 
 CREDENTIALS_EVERY_S = 2.0
 """Seconds between two reads of the token file."""
+READY_S = 10.0
+"""The service counts as started after this time, even if the watch of a folder is not set up yet."""
 BEAT_EVERY_S = 1.0
 PRESENCE_EVERY_S = 10.0
 """Seconds between two writes of a sign of life. Each of them also shows whether the state file can be written."""
@@ -147,10 +149,10 @@ def _unwanted(tree: Tree) -> Callable[..., bool]:
     return unwanted
 
 
-async def start_watching(runtime: Runtime, on_ready: Callable[[], None], ready_s: float) -> None:
+async def start_watching(runtime: Runtime, on_ready: Callable[[], None]) -> None:
     """Set up the watches. Then start the full pass of each mirror, so that no change is lost in between.
 
-    on_ready: called when all watches are set up, at the latest after ready_s. A hung folder delays its own mirror only.
+    on_ready: called when all watches are set up, at the latest after READY_S. A hung folder delays its own mirror only.
     """
 
     async def begin(name: str, worker: MirrorWorker) -> None:
@@ -162,7 +164,7 @@ async def start_watching(runtime: Runtime, on_ready: Callable[[], None], ready_s
     begun = [asyncio.create_task(begin(name, worker)) for name, worker in runtime.workers.items()]
     starting = asyncio.create_task(runtime.watcher.start())
     try:
-        await asyncio.wait(begun, timeout=ready_s)
+        await asyncio.wait(begun, timeout=READY_S)
         on_ready()
         await asyncio.gather(starting, *begun)
         runtime.watching = True

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from syncd.core.errors import ConfigError
-from syncd.service.outbox import PAUSES_S, TEXT_LIMIT, WAITING, Notice, Outbox, apprise, check_urls, webhook
+from syncd.service.outbox import PAUSES_S, TEXT_LIMIT, WAITING, Notice, Outbox, apprise, webhook
 
 URL = "https://hooks.example.org/s3cr3t"
 NOTICE = Notice("docs", "halted", "halted", "why", 0.0)
@@ -166,13 +166,12 @@ async def test_apprise_sends_to_every_address_and_names_those_that_fail_by_numbe
 def test_an_address_that_apprise_does_not_know_is_not_quoted(capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("apprise")
     with pytest.raises(ConfigError, match="address 2 is none that apprise knows") as error:
-        check_urls(["json://127.0.0.1:9", "nothing://s3cr3t"])
+        apprise(["json://127.0.0.1:9", "nothing://s3cr3t"])
     assert "s3cr3t" not in str(error.value) + "".join(capfd.readouterr())
 
 
 def test_without_the_package_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "apprise", None)
-    check_urls([])
     assert apprise([]) is None
     with pytest.raises(ConfigError, match=r"pip install 'syncd\[notify\]'"):
-        check_urls(["json://127.0.0.1:9"])
+        apprise(["json://127.0.0.1:9"])
