@@ -25,7 +25,7 @@ from syncd.state.directory import FILE_NAME, writable
 from syncd.state.history import MirrorState, keep_contact, keep_presence
 from syncd.sync.mirror import Mirror
 from syncd.sync.mirror_status import MirrorStatus
-from syncd.watch.observer import Inbox, Watcher
+from syncd.watch.observer import Inbox, Root, Watcher
 
 log = structlog.get_logger()
 
@@ -108,14 +108,8 @@ def build_runtime(session: Session) -> Runtime:
     for name, mirror in session.mirrors.items():
         section = session.config.mirrors[name]
         workers[name] = MirrorWorker(mirror, section.reconcile_interval, session.transport.gate)
-        watcher.add(
-            name,
-            mirror.tree.root,
-            section.watch,
-            poll_interval=section.poll_interval,
-            ignore=_ignore(mirror.tree),
-            unwanted=_unwanted(mirror.tree),
-        )
+        tree = mirror.tree
+        watcher.add(Root(name, tree.root, section.watch, section.poll_interval, _ignore(tree), _unwanted(tree)))
     base_url = session.transport.base_url
     idle_look = IdleLook(
         lambda: find_fault(base_url, handshake=False, limit_s=LIMIT_S),

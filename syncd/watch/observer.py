@@ -88,19 +88,25 @@ class WatchStatus:
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A root to watch. setting, poll_interval_s: `watch` and `poll_interval` (seconds) of the config."""
+    """A root to watch, which may be missing.
+
+    setting, poll_interval_s: `watch` and `poll_interval` (seconds) of the config. ignore: see `Ignore`.
+    unwanted(path, directory=...): returns whether to drop a hint. It runs in the threads of the watch, so it must be
+    fast and not access the disk.
+    """
 
     mirror: str
     path: Path
-    setting: WatchSetting
-    poll_interval_s: float
+    setting: WatchSetting = "auto"
+    poll_interval_s: float = 30.0
     ignore: Ignore | None = None
+    unwanted: Callable[..., bool] | None = None
 
 
 class Monitor(threading.Thread):
     """Watches one root with the best available mode until `stop_soon`.
 
-    put: receives the hints. on_ready: called once after the first watch or snapshot is complete.
+    put: receives the hints. ready: set in `loop` when the first watch or snapshot is complete.
     identity_interval_s: seconds between two checks of the identity of the root and of the mounts below it. No event
     reports a mount, an unmount or a rename of the root.
     """
@@ -110,14 +116,14 @@ class Monitor(threading.Thread):
         root: Root,
         kernel: KernelWatch,
         put: Callable[[Hint], None],
-        on_ready: Callable[[], None],
+        loop: asyncio.AbstractEventLoop,
         identity_interval_s: float,
     ) -> None:
         super().__init__(name=f"watch-{root.mirror}", daemon=True)
         self._root = root
         self._kernel = kernel
         self._put = put
-        self._on_ready = on_ready
+        self._loop = loop
         self._interval_s = identity_interval_s
         self._wake = threading.Event()
         self._stopped = False
@@ -128,6 +134,7 @@ class Monitor(threading.Thread):
         self._poller: Poller | None = None
         self._next_poll = 0.0
         self.status = WatchStatus("off", "starting")
+        self.ready = asyncio.Event()
 
     def stop_soon(self) -> None:
         """Ask the thread to end, without waiting for it."""
@@ -137,7 +144,7 @@ class Monitor(threading.Thread):
     def run(self) -> None:
         """Check the root once in each interval."""
         self._establish()
-        self._on_ready()
+        _call_soon(self._loop, self.ready.set)
         while not self._stopped:
             self._wake.wait(self._pause_s())
             self._wake.clear()
@@ -241,7 +248,6 @@ class Watcher:
         self._identity_interval_s = identity_interval_s
         self._kernel = KernelWatch(rest_s=rebuild_rest_s, patience_s=patience_s)
         self._monitors: dict[str, Monitor] = {}
-        self._ready: dict[str, asyncio.Event] = {}
         self._started = False
 
     @property
@@ -249,35 +255,15 @@ class Watcher:
         """The number of times that the kernel dropped events since the start."""
         return self._kernel.overflows
 
-    def add(
-        self,
-        mirror: str,
-        root: Path,
-        mode: WatchSetting = "auto",
-        *,
-        poll_interval: float = 30.0,
-        ignore: Ignore | None = None,
-        unwanted: Callable[..., bool] | None = None,
-    ) -> None:
-        """Add the root of a mirror. The root may be missing. The watch begins with `start`.
-
-        ignore: see `Ignore`. unwanted(path, directory=...): returns whether to drop a hint. It runs in the threads of
-        the watch, so it must be fast and not access the disk.
-        """
-        ready, loop = asyncio.Event(), asyncio.get_running_loop()
-        self._ready[mirror] = ready
+    def add(self, root: Root) -> None:
+        """Add the root of a mirror. The watch begins with `start`."""
 
         def put(hint: Hint) -> None:
-            if not (unwanted and hint.path and unwanted(hint.path, directory=hint.subtree)):
-                self._inbox.put(mirror, hint)
+            if not (root.unwanted and hint.path and root.unwanted(hint.path, directory=hint.subtree)):
+                self._inbox.put(root.mirror, hint)
 
-        self._monitors[mirror] = Monitor(
-            Root(mirror, root, mode, poll_interval, ignore),
-            self._kernel,
-            put,
-            lambda: _call_soon(loop, ready.set),
-            self._identity_interval_s,
-        )
+        loop = asyncio.get_running_loop()
+        self._monitors[root.mirror] = Monitor(root, self._kernel, put, loop, self._identity_interval_s)
 
     async def start(self) -> None:
         """Start, and return when all watches are set. A full pass that starts afterwards misses no change."""
@@ -285,12 +271,12 @@ class Watcher:
         self._kernel.start()
         for monitor in self._monitors.values():
             monitor.start()
-        for ready in self._ready.values():
-            await ready.wait()
+        for monitor in self._monitors.values():
+            await monitor.ready.wait()
 
     async def ready(self, mirror: str) -> None:
         """Return when the first watch or snapshot of a mirror is complete."""
-        await self._ready[mirror].wait()
+        await self._monitors[mirror].ready.wait()
 
     def status(self, mirror: str) -> WatchStatus:
         """Return the current mode of a mirror. Raises KeyError for an unknown mirror."""

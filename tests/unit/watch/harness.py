@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from syncd.core.model import EVERYTHING, Hint
-from syncd.watch.observer import Inbox, Watcher
+from syncd.watch.observer import Inbox, Root, Watcher
 from syncd.watch.polling import Ignore
 
 
@@ -31,7 +31,7 @@ class WatchHarness:
         poll_interval: float = 0.05,
         ignore: Ignore | None = None,
     ) -> None:
-        self.watcher.add("m", self.root, mode, poll_interval=poll_interval, ignore=ignore)
+        self.watcher.add(Root("m", self.root, mode, poll_interval, ignore))
         await self.watcher.start()
 
     def collect(self) -> None:

@@ -4,7 +4,7 @@ import statistics
 import time
 
 from syncd.core.model import EVERYTHING, Hint
-from syncd.watch.observer import Inbox
+from syncd.watch.observer import Inbox, Root
 from tests.unit.watch.harness import WatchHarness, inotify_watches
 
 
@@ -159,9 +159,9 @@ async def test_ignored_paths_give_no_hint(harness: WatchHarness) -> None:
 
 async def test_several_roots_share_one_observer_and_keep_their_hints_apart(harness: WatchHarness) -> None:
     (harness.root / "inner").mkdir()
-    harness.watcher.add("nested", harness.root / "inner")
-    harness.watcher.add("same", harness.root)
-    harness.watcher.add("other", harness.outside)
+    harness.watcher.add(Root("nested", harness.root / "inner"))
+    harness.watcher.add(Root("same", harness.root))
+    harness.watcher.add(Root("other", harness.outside))
     await harness.watch()
     (harness.root / "inner/a.md").write_text("x")
     (harness.outside / "b.md").write_text("x")
@@ -175,7 +175,7 @@ async def test_several_roots_share_one_observer_and_keep_their_hints_apart(harne
 
 async def test_mirrors_of_one_root_ignore_each_for_itself(harness: WatchHarness) -> None:
     (harness.root / "drafts").mkdir()
-    harness.watcher.add("all", harness.root)
+    harness.watcher.add(Root("all", harness.root))
     await harness.watch(ignore=lambda path: path.startswith("drafts/"))
     await harness.quiet()
     assert harness.seen == {}

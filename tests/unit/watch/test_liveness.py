@@ -4,6 +4,7 @@ import time
 import pytest
 from watchdog.observers import inotify
 
+from syncd.watch.observer import Root
 from tests.unit.watch.harness import WatchHarness
 
 
@@ -66,7 +67,7 @@ async def test_a_dead_monitor_is_not_alive(harness: WatchHarness) -> None:
 
 async def test_a_stop_is_prompt_and_leaves_no_thread_and_no_descriptor(harness: WatchHarness) -> None:
     before = threading.active_count()
-    harness.watcher.add("polled", harness.outside, "poll")
+    harness.watcher.add(Root("polled", harness.outside, "poll"))
     await harness.watch()
     await harness.settled()
     started = time.monotonic()

@@ -8,6 +8,7 @@ from syncd.core.model import EVERYTHING, Hint
 from syncd.local.mounts import network_filesystem
 from syncd.local.read import root_identity
 from syncd.watch import observer
+from syncd.watch.observer import Root
 from tests.unit.watch.harness import WatchHarness
 
 MOUNTS = r"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -97,7 +98,7 @@ async def test_a_network_root_is_polled_unless_inotify_is_asked_for(
     harness: WatchHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(observer, "network_filesystem", lambda _: "nfs4")
-    harness.watcher.add("forced", harness.outside, "inotify")
+    harness.watcher.add(Root("forced", harness.outside, "inotify"))
     await harness.watch("auto")
     assert harness.watcher.status("forced").mode == "inotify"
     assert harness.watcher.status("m").mode == "poll"
@@ -196,7 +197,7 @@ async def test_a_link_as_root_is_followed_and_so_is_its_next_target(harness: Wat
 
 
 async def test_two_mirrors_of_one_root_both_survive_its_replacement(harness: WatchHarness) -> None:
-    harness.watcher.add("twin", harness.root)
+    harness.watcher.add(Root("twin", harness.root))
     await harness.watch()
     renamed_and_replaced(harness.root)
     await harness.everything()

@@ -14,6 +14,7 @@ import watchdog.version
 from watchdog.observers import inotify, inotify_c
 
 from syncd.core.model import EVERYTHING
+from syncd.watch.observer import Root
 from tests.unit.watch.harness import WatchHarness
 
 CHILD = Path(__file__).with_name("watching_child.py")
@@ -150,7 +151,7 @@ async def test_no_watch_left_at_or_below_the_root_means_polling(
 ) -> None:
     (harness.root / "sub").mkdir()
     refuse(name, errno.ENOSPC)
-    harness.watcher.add("other", harness.outside)
+    harness.watcher.add(Root("other", harness.outside))
     await harness.watch()
     assert harness.watcher.status("m").mode == "poll"
     assert "max_user_watches" in harness.watcher.status("m").detail

@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from syncd.core.model import EVERYTHING
-from syncd.watch.observer import Inbox, Watcher
+from syncd.watch.observer import Inbox, Root, Watcher
 
 CLONE_NEWUSER = 0x10000000
 
@@ -34,7 +34,7 @@ def limit_watches(count: int) -> None:
 async def main() -> None:
     inbox = Inbox(asyncio.get_running_loop())
     watcher = Watcher(inbox, identity_interval_s=0.1, rebuild_rest_s=0.2)
-    watcher.add("m", Path(sys.argv[1]), poll_interval=0.1)
+    watcher.add(Root("m", Path(sys.argv[1]), poll_interval_s=0.1))
     await watcher.start()
     status = watcher.status("m")
     say("ready", status.mode, status.detail)
