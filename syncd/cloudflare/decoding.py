@@ -193,25 +193,13 @@ def parse_flag(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def _is_true(value: object) -> bool:
-    return value is True
-
-
-def _text_or_empty(value: object) -> str:
-    return parse_text(value) or ""
-
-
-def _number_or_zero(value: object) -> float:
-    return _number(value) or 0.0
-
-
 def parse_list(value: object) -> list[Any]:
     """Return an optional list with unchecked elements, [] if absent."""
     return value if isinstance(value, list) else []
 
 
-def _metadata(value: object) -> dict[str, Any]:
-    return {encodable(key): tame(inner) for key, inner in value.items()} if isinstance(value, dict) else {}
+def _metadata(value: object) -> Any:
+    return tame(value) if isinstance(value, dict) else {}
 
 
 def parse_time(value: object) -> datetime | None:
@@ -238,13 +226,11 @@ Number = Annotated[float, Field(strict=True, ge=-NUMBER_LIMIT, le=NUMBER_LIMIT, 
 OptionalText = Annotated[str | None, PlainValidator(parse_text)]
 NonemptyText = Annotated[str | None, PlainValidator(parse_nonempty_text)]
 """An optional text that reads as absent when it is empty."""
-TextOrEmpty = Annotated[str, PlainValidator(_text_or_empty)]
-NumberOrZero = Annotated[float, PlainValidator(_number_or_zero)]
+TextOrEmpty = Annotated[str, PlainValidator(lambda value: parse_text(value) or "")]
+NumberOrZero = Annotated[float, PlainValidator(lambda value: _number(value) or 0.0)]
 OptionalInt = Annotated[int | None, PlainValidator(parse_whole_number)]
 """A whole number. 3.0 counts as one, because the schema says "number" for a count."""
-OptionalBool = Annotated[bool | None, PlainValidator(parse_flag)]
-OptionalNumber = Annotated[float | None, PlainValidator(_number)]
-Flag = Annotated[bool, PlainValidator(_is_true)]
+Flag = Annotated[bool, PlainValidator(lambda value: value is True)]
 """A boolean that reads as False when it is absent."""
 OptionalTime = Annotated[datetime | None, PlainValidator(parse_time)]
 """An ISO 8601 text as a time with its zone, UTC if the text names none."""

@@ -52,7 +52,12 @@ _MODEL_TIMEOUT = Remedy("retry", "a model behind AI Search took too long", ambig
 _CHANGED_MEANWHILE = Remedy("retry", "another request changed it at the same time", scope="request")
 _OVERLOADED = Remedy("retry", "the AI Search instance is overloaded and asks for fewer requests", scope="instance")
 
-_TARGET: Mapping[int, Remedy] = {
+NO_ACCESS_CODES: frozenset[int] = frozenset({3041, 5016, 5018, 5028, 5035})
+"""Codes of a model that this account may not use: private, retired, on another plan, or without agreement."""
+
+CODES: Mapping[int, Remedy] = {
+    **dict.fromkeys((10000, 9106, 9109, 6003), _AUTH),
+    # The target.
     7002: Remedy(
         "missing",
         "the AI Search instance does not exist: correct its name, or set create = true and run syncd reconcile",
@@ -87,19 +92,11 @@ _TARGET: Mapping[int, Remedy] = {
     40012: Remedy(
         "halt", "the vectors do not fit the Vectorize index: set a model of its dimensions, or another index"
     ),
-}
-
-_MODEL: Mapping[int, Remedy] = {
-    5007: _NO_MODEL,
-    3042: _NO_MODEL,
-    3041: _NO_ACCESS,
-    5016: _NO_ACCESS,
-    5018: _NO_ACCESS,
-    5028: _NO_ACCESS,
-    5035: _NO_ACCESS,
+    # The model.
+    **dict.fromkeys((5007, 3042), _NO_MODEL),
+    **dict.fromkeys(NO_ACCESS_CODES, _NO_ACCESS),
+    **dict.fromkeys((3036, 4006), _NEURONS),
     3023: Remedy("halt", "Workers AI is blocked for this account: see the account's notices in the dashboard"),
-    3036: _NEURONS,
-    4006: _NEURONS,
     # The models behind AI Search. The API token is not the cause of these refusals.
     7010: Remedy("park", "AI Search does not know the model: set a supported one on the instance"),
     7019: Remedy("park", "Workers AI refused the request of AI Search: check the models of the instance"),
@@ -115,9 +112,7 @@ _MODEL: Mapping[int, Remedy] = {
     7117: Remedy("halt", "AI Gateway has no credentials of the model provider: add the provider's key in AI Gateway"),
     2016: Remedy("park", "Guardrails of AI Gateway blocked the prompt: see the rules of the gateway"),
     2017: Remedy("park", "Guardrails of AI Gateway blocked the answer: see the rules of the gateway"),
-}
-
-_ITEM: Mapping[int, Remedy] = {
+    # The item.
     7041: Remedy("not_found", "the item does not exist"),
     7021: Remedy("not_found", "the job does not exist"),
     7075: Remedy("not_found", "the service token does not exist"),
@@ -128,9 +123,7 @@ _ITEM: Mapping[int, Remedy] = {
     10014: Remedy("conflict", "a KV namespace of this title exists already"),
     3002: Remedy("conflict", "a Vectorize index of this name exists already"),
     40005: Remedy("not_found", "the metadata index does not exist"),
-}
-
-_CONTENT: Mapping[int, Remedy] = {
+    # The content.
     7054: Remedy("park", "the file is too large for the target", kind="too_large"),
     7060: Remedy("park", "the target does not take this file type", kind="unsupported_type"),
     7072: Remedy("park", "the key is too long for the target", kind="key_too_long"),
@@ -151,23 +144,14 @@ _CONTENT: Mapping[int, Remedy] = {
     40008: Remedy("park", "the id of a vector is too long"),
     40016: Remedy("park", "the metadata of a vector is too large"),
     40023: Remedy("park", "Vectorize could not read the vectors"),
-}
-
-_TEMPORARY: Mapping[int, Remedy] = {
-    7001: BUSY,
-    7009: BUSY,
-    7017: BUSY,
-    7044: BUSY,
-    7068: BUSY,
+    # Temporary failures.
+    **dict.fromkeys((7001, 7009, 7017, 7044, 7068, 7115), BUSY),
     7073: Remedy("retry", "every search method of the instance failed", ambiguous=True),
-    7115: BUSY,
     # 7095 and 7114 have status 429. They concern one item or one instance, so other requests go on.
     7095: Remedy("retry", "AI Search asks to write this item later", scope="request"),
     7114: _OVERLOADED,
-    7099: _CHANGED_MEANWHILE,
-    7104: _CHANGED_MEANWHILE,
-    7030: _MODEL_TIMEOUT,
-    7031: _MODEL_TIMEOUT,
+    **dict.fromkeys((7099, 7104), _CHANGED_MEANWHILE),
+    **dict.fromkeys((7030, 7031), _MODEL_TIMEOUT),
     7094: Remedy(
         "later",
         "AI Search has used up its allocation of Workers AI: syncd tries again later; contact support if this stays",
@@ -177,20 +161,10 @@ _TEMPORARY: Mapping[int, Remedy] = {
     7113: Remedy("retry", "the connection ended before AI Search had the whole file", ambiguous=True, scope="request"),
     7020: Remedy("retry", "a sync job ran less than 30 s ago", after_s=30.0, scope="request"),
     # After 971 and 10100 Cloudflare refuses every request for five minutes. They come without Retry-After.
-    971: _BLOCKED,
-    10100: _BLOCKED,
+    **dict.fromkeys((971, 10100), _BLOCKED),
     10429: Remedy("retry", "Cloudflare asks for fewer requests"),
     40041: Remedy("retry", "Vectorize asks for fewer requests"),  # also comes with status 400
     3040: Remedy("retry", "Workers AI has no capacity left at the moment"),
-}
-
-CODES: Mapping[int, Remedy] = {
-    **dict.fromkeys((10000, 9106, 9109, 6003), _AUTH),
-    **_TARGET,
-    **_MODEL,
-    **_ITEM,
-    **_CONTENT,
-    **_TEMPORARY,
 }
 
 LIMIT_CODES: frozenset[int] = frozenset({7069, 7020, 7095, 7114, 10048, 3036, 4006, 3040, 971, 10100, 10429, 40041})

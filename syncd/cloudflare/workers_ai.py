@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, Literal, TypeAlias
 
 from syncd.cloudflare.decoding import as_object, parse_list, unexpected
+from syncd.cloudflare.error_codes import NO_ACCESS_CODES
 from syncd.cloudflare.request import Request, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
@@ -32,9 +33,6 @@ Pooling = Literal["mean", "cls"]
 
 Vector: TypeAlias = "array[float]"
 """An array of float32 values, type code "f"."""
-
-NO_ACCESS: frozenset[int] = frozenset({3041, 5016, 5018, 5028, 5035})
-"""Error codes of a model that this account may not use: private, retired, on another plan, or without agreement."""
 
 _READ = "Account / Workers AI:Read"
 _UNCLEAR = frozenset({400, 413, 422})
@@ -71,7 +69,7 @@ class WorkersAI:
         except NotFound as error:
             raise Halt(f"Workers AI has no model {model!r}: check the config key model: {error}") from error
         except Park as error:
-            if error.code in NO_ACCESS:
+            if error.code in NO_ACCESS_CODES:
                 message = f"the account may not use the model {model!r}: set another one as the config key model"
                 raise Halt(f"{message}: {error}") from error
             raise _refused(error, len(texts)) from error
