@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
@@ -36,7 +36,7 @@ from syncd.core.model import Content
 from syncd.core.problems import Limits
 from syncd.queries.explain import explain
 from syncd.queries.lookup import Found, find_all, folder_key
-from syncd.queries.reading import Bytes, Lines, part_of, read_source
+from syncd.queries.reading import part_of, read_source
 from syncd.queries.search import freshness, search
 from syncd.queries.status import page, snapshot
 from syncd.service.build import build_tree, open_target, open_transport
@@ -168,9 +168,10 @@ async def _read(agent: Agent, given: ReadParameters) -> ReadResult:
     item, source = await asyncio.to_thread(read_source, config, file.mirror, file.path, tree)
     converted = tree.limits.forms.of(item.key) == "convert"
     content = await agent.documents.converted(item.key, source, tree.limits) if converted else source
-    wanted = Bytes(given.offset, given.limit) if given.line is None else Lines(given.line, given.lines)
-    part = await asyncio.to_thread(part_of, item, content, tree, wanted)
-    return ReadResult(mirror=file.mirror, converted=converted, **asdict(part))
+    part = await asyncio.to_thread(
+        part_of, item, content, tree, offset=given.offset, limit=given.limit, line=given.line, lines=given.lines
+    )
+    return ReadResult(mirror=file.mirror, converted=converted, **part)
 
 
 def _file(agent: Agent, config: Config, given: ReadParameters) -> Found:

@@ -137,6 +137,7 @@ def _end_by_exception(error: Exception) -> int:
     """Print an error that no other handler knows, and return its exit code: an error of the state file, or a bug."""
     import sqlite3
 
+    from syncd.core.plain_text import traceback_of
     from syncd.state.directory import check
 
     try:
@@ -145,7 +146,7 @@ def _end_by_exception(error: Exception) -> int:
     except SyncdError as halt:
         _print_error(str(halt))
         return halt.exit_code
-    _print_traceback(error)
+    print(traceback_of(error), file=sys.stderr)  # noqa: T201
     _print_error("this is a bug; please report it with the lines above")
     return EXIT_BUG
 
@@ -157,12 +158,6 @@ def _machine_error(error: OSError | MemoryError) -> str:
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes))]
     subject = " and ".join(names) or "the output or a file"
     return f"{subject}: {error.strerror or error}; {_REMEDIES.get(error.errno or 0, 'fix it, and run it again')}"
-
-
-def _print_traceback(error: Exception) -> None:
-    from syncd.core.plain_text import traceback_of
-
-    print(traceback_of(error), file=sys.stderr)  # noqa: T201
 
 
 def _print_error(text: str) -> None:

@@ -55,7 +55,7 @@ def questions_of_options(
     for query, file in zip(queries, files, strict=True):
         if not query.strip():
             raise ConfigError("a --query is empty; ask for something")
-        if not _is_utf8(query):
+        if shown(query) != query:
             raise ConfigError("a --query is not valid UTF-8; write it in the encoding of this shell")
         try:
             name, key = _expected(config, names, file)
@@ -104,14 +104,6 @@ def _exists(section: MirrorConfig, path: str, test: Callable[[Path], bool] = Pat
     with suppress(OSError):
         return any(test(section.path / to_os(each)) for each in (path, normal(path)))
     return False
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 # -- the file
@@ -204,7 +196,7 @@ def _row(line: int, fields: dict[str, object]) -> Row | str:
     for name in values:
         if name not in texts:
             return f"{name} should be a text in quotes"
-        if not _is_utf8(texts[name]):
+        if shown(texts[name]) != texts[name]:
             return f"{name} holds half of a surrogate pair; write the character itself"
     for name in _REQUIRED:
         if not texts.get(name, "").strip():

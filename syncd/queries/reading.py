@@ -1,6 +1,6 @@
 """read: a part of a local file of a mirror as text. Only a file that the mirror sends can be read."""
 
-from dataclasses import dataclass
+from typing import Any
 
 from syncd.config.schema import Config
 from syncd.core.errors import ConfigError, FileChanged
@@ -12,39 +12,6 @@ from syncd.queries.lookup import state_of
 
 MOST_BYTES = 256 * 1024
 """The largest part that is returned (our own limit): more than an agent can use at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bytes:
-    """A part of a text, in bytes of UTF-8."""
-
-    offset: int
-    limit: int
-
-
-@dataclass(frozen=True, slots=True)
-class Lines:
-    """A part of a text, in lines. first: the number of the first line, from 1 on."""
-
-    first: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of a text file.
-
-    offset: the place of its first byte in the text. next_offset: the place of the next part, None at the end.
-    size: bytes of the whole text. line: the number of its first line. All bytes are those of the text in UTF-8.
-    """
-
-    key: str
-    path: str
-    text: str
-    offset: int
-    next_offset: int | None
-    size: int
-    line: int
 
 
 def read_source(config: Config, name: str, path: str, tree: Tree) -> tuple[Item, Content]:
@@ -60,10 +27,15 @@ def read_source(config: Config, name: str, path: str, tree: Tree) -> tuple[Item,
         raise FileChanged(f"{error}; list shows the files of the mirror") from error
 
 
-def part_of(item: Item, content: Content, tree: Tree, wanted: Bytes | Lines) -> Part:
+def part_of(  # noqa: PLR0913 - the parameters of the tool
+    item: Item, content: Content, tree: Tree, *, offset: int, limit: int, line: int | None, lines: int
+) -> dict[str, Any]:
     """Return a part of a file, at most MOST_BYTES. It never ends within a character.
 
-    content: as the mirror sends it, so a document is Markdown. Raises ConfigError if the file is no text.
+    content: as the mirror sends it, so a document is Markdown. line: the first of `lines` lines, from 1 on; None: the
+    part has `limit` bytes from `offset` on. All bytes are those of the text in UTF-8. In the result, `next_offset` is
+    the place of the next part, None at the end, `size` that of the whole text, and `line` the number of the first line.
+    Raises ConfigError if the file is no text.
     """
     try:
         data = decode(content.data).encode()
@@ -72,16 +44,18 @@ def part_of(item: Item, content: Content, tree: Tree, wanted: Bytes | Lines) -> 
             f"{shown(item.key)} cannot be read as text: {error}. If the target has extracted text from it, search"
             " returns that text"
         ) from None
-    start, end = _span(data, wanted)
-    return Part(
-        key=item.key,
-        path=shown_path(tree.root / to_os(item.path)),
-        text=data[start:end].decode(),
-        offset=start,
-        next_offset=end if end < len(data) else None,
-        size=len(data),
-        line=data.count(b"\n", 0, start) + 1,
-    )
+    start, end = _bytes_of(data, offset, limit) if line is None else _bytes_of_lines(data, line, lines)
+    # A part that is shorter than its first character would never end, so it has this character.
+    end = max(_character_start(data, end), _character_end(data, start))
+    return {
+        "key": item.key,
+        "path": shown_path(tree.root / to_os(item.path)),
+        "text": data[start:end].decode(),
+        "offset": start,
+        "next_offset": end if end < len(data) else None,
+        "size": len(data),
+        "line": data.count(b"\n", 0, start) + 1,
+    }
 
 
 def _readable(config: Config, name: str, path: str, tree: Tree) -> Item:
@@ -100,16 +74,15 @@ def _readable(config: Config, name: str, path: str, tree: Tree) -> Item:
             raise ConfigError(f"the mirror {name} has no file {shown(key)}; list shows the files that it has")
 
 
-def _span(data: bytes, wanted: Bytes | Lines) -> tuple[int, int]:
-    """Return the start and the end of a part, neither of them within a character."""
-    if isinstance(wanted, Lines):
-        start = _after_lines(data, 0, wanted.first - 1)
-        end = min(_after_lines(data, start, wanted.count), start + MOST_BYTES)
-    else:
-        start = _character_start(data, min(wanted.offset, len(data)))
-        end = min(start + min(wanted.limit, MOST_BYTES), len(data))
-    # A part that is shorter than its first character would never end, so it has this character.
-    return start, max(_character_start(data, end), _character_end(data, start))
+def _bytes_of(data: bytes, offset: int, limit: int) -> tuple[int, int]:
+    """Return the start of a part, which is that of a character, and its end."""
+    start = _character_start(data, min(offset, len(data)))
+    return start, min(start + min(limit, MOST_BYTES), len(data))
+
+
+def _bytes_of_lines(data: bytes, first: int, count: int) -> tuple[int, int]:
+    start = _after_lines(data, 0, first - 1)
+    return start, min(_after_lines(data, start, count), start + MOST_BYTES)
 
 
 def _after_lines(data: bytes, start: int, count: int) -> int:
