@@ -19,7 +19,7 @@ from syncd.targets.vectorize.index import VectorStore
 from syncd.targets.vectorize.target import VectorizeTarget, limits
 from syncd.targets.vectorize.writing import ChunkSettings, Embedder, VectorWritePolicy
 from tests.contract.harness import PREFIX, TargetContract, apply, content, gone, held, listing, new, put
-from tests.unit.targets.harness_ai_search import ACCOUNT, BASE
+from tests.unit.targets.harness_mirrors import ACCOUNT, BASE
 from tests.unit.targets.harness_vectorize import MODEL, Harness, open_harness
 
 LATE_S = 3.0

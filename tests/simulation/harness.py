@@ -23,6 +23,7 @@ from syncd.sync.reconcile import reconcile
 from tests.unit.targets import harness_ai_search as ai_search_harness
 from tests.unit.targets import harness_kv as kv_harness
 from tests.unit.targets import harness_vectorize as vectorize_harness
+from tests.unit.targets.harness_mirrors import Forward, Wire
 
 START_S = 1_900_000_000.0
 """Later than the time of every file, so that the stat cache never returns a checksum by chance."""
@@ -89,10 +90,10 @@ class Engine:
 
     # -- the network
 
-    def intercept(self, wire: ai_search_harness.Wire) -> None:
+    def intercept(self, wire: Wire) -> None:
         """Add the faults of this engine between the mirror and the stand-in."""
 
-        async def stormy(request: httpx.Request, carry: ai_search_harness.Forward) -> httpx.Response:
+        async def stormy(request: httpx.Request, carry: Forward) -> httpx.Response:
             await asyncio.sleep(self.chance.uniform(0.01, 0.2))
             fault = self.chance.choice(FAULTS) if self.chance.random() < self.fault_rate else ""
             # Random ids of the stand-in are not part of the trace.
@@ -108,7 +109,7 @@ class Engine:
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
             wire.plays(method, "", stormy, times=None)
 
-    async def _weather(self, fault: str, request: httpx.Request, carry: ai_search_harness.Forward) -> httpx.Response:
+    async def _weather(self, fault: str, request: httpx.Request, carry: Forward) -> httpx.Response:
         if fault == "refused":
             return httpx.Response(500, json={"success": False, "errors": [{"code": 7001, "message": "x"}]})
         if fault == "page":

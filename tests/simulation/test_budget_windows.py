@@ -20,6 +20,7 @@ from syncd.service.worker import MirrorWorker
 from syncd.state.spent import SpentRequests
 from tests.simulation.harness import WallClock
 from tests.unit.targets import harness_ai_search as ai_search_harness
+from tests.unit.targets.harness_mirrors import Forward
 
 QUOTA = Quota(200, 60.0)
 SERVICE = "228/60"
@@ -42,7 +43,7 @@ class FirstPass:
     _running: asyncio.Task[None] | None = None
 
     def watch(self) -> None:
-        async def any_request(request: httpx.Request, carry: ai_search_harness.Forward) -> httpx.Response:
+        async def any_request(request: httpx.Request, carry: Forward) -> httpx.Response:
             await asyncio.sleep(REQUEST_S)
             self.requests += 1
             response = await carry()

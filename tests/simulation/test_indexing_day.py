@@ -19,6 +19,7 @@ from syncd.service.worker import MirrorWorker
 from syncd.sync import index
 from tests.simulation.harness import WallClock
 from tests.unit.targets import harness_ai_search as ai_search_harness
+from tests.unit.targets.harness_mirrors import Forward
 
 HOUR_S = 3600.0
 EDIT_S = 1200.0
@@ -48,7 +49,7 @@ class Day:
     def watch(self) -> None:
         """Record every request."""
 
-        async def upload(request: httpx.Request, carry: ai_search_harness.Forward) -> httpx.Response:
+        async def upload(request: httpx.Request, carry: Forward) -> httpx.Response:
             await asyncio.sleep(0.1)
             response = await carry()
             found = re.search(rb"version \d+ of ([a-z0-9]+\.md)", request.content)
@@ -57,7 +58,7 @@ class Day:
             self.keys[response.json()["result"]["id"]] = found[1].decode()
             return response
 
-        async def patch(request: httpx.Request, carry: ai_search_harness.Forward) -> httpx.Response:
+        async def patch(request: httpx.Request, carry: Forward) -> httpx.Response:
             key = self.keys[request.url.path.rpartition("/")[2]]
             self.again[key, self.content[key]] += 1
             if key.startswith("never"):
@@ -66,7 +67,7 @@ class Day:
                 store.run("DELETE FROM ai_logs WHERE item = ?", (request.url.path.rpartition("/")[2],))
             return await carry()
 
-        async def other(request: httpx.Request, carry: ai_search_harness.Forward) -> httpx.Response:
+        async def other(request: httpx.Request, carry: Forward) -> httpx.Response:
             del request
             await asyncio.sleep(0.1)
             return await carry()

@@ -1,28 +1,22 @@
 """Mirrors into AI Search with real files and the emulator, in one process, with a clock that the test sets."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from syncd.cloudflare.ai_search import AISearch
-from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Transport
 from syncd.core.model import Item
 from syncd.core.names import NO_FORMS, Forms
 from syncd.core.plan import Policy
 from syncd.core.rules import Rules
-from syncd.emulator.options import EmulatorOptions
-from syncd.emulator.server import Emulator
 from syncd.local.walk import Tree
-from syncd.service.build import LONG_KEY_LENGTH, build_mirror, removal_log
+from syncd.service.build import LONG_KEY_LENGTH, removal_log
 from syncd.state.caches import StoredAnswers
 from syncd.state.db import open_state
 from syncd.state.deletions import DeleteLog
@@ -31,71 +25,11 @@ from syncd.sync.mirror import Mirror, Settings
 from syncd.targets.ai_search.items import ItemWritePolicy
 from syncd.targets.ai_search.target import AISearchTarget, limits
 from syncd.targets.base import MirrorRecords
-from tests.unit.targets.harness_mirrors import BaseMirrorFixture
+from tests.unit.targets.harness_mirrors import ACCOUNT, BASE, Act, BaseHarness, BaseMirrorFixture, Forward, emulated
 
-ACCOUNT = "0123456789abcdef0123456789abcdef"
-BASE = "http://127.0.0.1/client/v4"
 INSTANCES = f"{BASE}/accounts/{ACCOUNT}/ai-search/namespaces/default/instances"
 ITEMS = f"{INSTANCES}/docs/items"
 MIB = 1024 * 1024
-ROUNDS = 20
-"""Turns of the event loop during a sleep: more than a request to the emulator takes."""
-
-Forward = Callable[[], Awaitable[httpx.Response]]
-Act = Callable[[httpx.Request, Forward], Awaitable[httpx.Response]]
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        # Other tasks run meanwhile.
-        for _ in range(ROUNDS):
-            await asyncio.sleep(0)
-
-
-@dataclass(slots=True)
-class Wire(httpx.AsyncBaseTransport):
-    """The connection to the emulator. It records requests, and a test may replace an answer by an act.
-
-    times: how often an act is played; None: always. clock: the remote's clock, for the times in answers.
-    """
-
-    inner: httpx.ASGITransport
-    clock: Callable[[], float] | None = None
-    diary: list[str] = field(default_factory=list)
-    acts: list[tuple[str, str, Act, int | None]] = field(default_factory=list)
-
-    def plays(self, method: str, suffix: str, act: Act, times: int | None = 1) -> None:
-        self.acts.append((method, suffix, act, times))
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        await request.aread()
-        self.diary.append(f"{request.method} {request.url.path.rpartition('/instances/docs')[2] or '/'}")
-
-        async def forward() -> httpx.Response:
-            response = await self.inner.handle_async_request(request)
-            await response.aread()
-            if self.clock:
-                response.headers["date"] = formatdate(self.clock(), usegmt=True)
-            return response
-
-        for place, (method, suffix, act, times) in enumerate(self.acts):
-            if request.method == method and request.url.path.endswith(suffix):
-                if times is not None:
-                    self.acts[place] = (method, suffix, act, times - 1)
-                    if times == 1:
-                        del self.acts[place]
-                return await act(request, forward)
-        return await forward()
-
-    def count(self, method: str, ending: str = "") -> int:
-        return sum(line.startswith(method + " ") and line.endswith(ending) for line in self.diary)
 
 
 def answers(status: int, code: int, message: str = "said") -> Act:
@@ -176,14 +110,8 @@ class MirrorFixture(BaseMirrorFixture):
 
 
 @dataclass(slots=True)
-class Harness:
-    """An emulator and its clients. `wire` carries the requests of the mirrors, `stranger` is another client."""
-
-    base: Path
-    clock: Clock
-    wire: Wire
-    stranger: httpx.AsyncClient
-    fixtures: list[MirrorFixture] = field(default_factory=list)
+class Harness(BaseHarness):
+    """An emulator of AI Search and its clients."""
 
     def add_mirror(
         self,
@@ -202,15 +130,7 @@ class Harness:
         """Add a mirror whose max_delete is 100%. Its owner is its name by default. fields: of the metadata."""
         folder = root or self.base / name
         folder.mkdir(exist_ok=True)
-        transport = Transport(
-            BASE,
-            ACCOUNT,
-            Credentials.bearer(token),
-            Gate(0, 8, self.clock, self.clock.sleep),
-            retry_for=retry_for,
-            http=self.wire,
-            rng=lambda: 0.5,
-        )
+        transport = self.transport(token, retry_for)
         policy = Policy(name, prefix, prune)
         settings = Settings(policy, Rules(), max_delete="100%", create=create, audit_interval=audit_interval)
         state = self.base / f"state-{name}"
@@ -234,10 +154,7 @@ class Harness:
         )
         fixture.learned = StoredAnswers(db, f"{ACCOUNT} {instance}", self.clock)
         target = AISearchTarget(api, fixture.marks, most, records=records, learned=fixture.learned)
-        mirror = build_mirror(db, fixture.name, fixture.root, target, fixture.settings)
-        mirror.now = self.clock
-        mirror.age = self.clock
-        mirror.chance = lambda: 0.5
+        mirror = self.build(fixture, db, target, fixture.settings)
         mirror.convert = fixture.convert
         return mirror
 
@@ -280,18 +197,7 @@ async def open_harness(
     base: Path, *, instance: bool = True, clock: Any = None, **manners: Any
 ) -> AsyncIterator[Harness]:
     """Start an emulator. instance: with the instance "docs"."""
-    clock = clock or Clock()
-    app = Emulator(EmulatorOptions(**{"index_delay": 0.0, **manners}), clock=clock, sleep=clock.sleep)
-    wire = Wire(httpx.ASGITransport(app=app))
-    headers = {"Authorization": f"Bearer {manners.get('token') or 'any'}"}
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), headers=headers) as stranger:
-        made = Harness(base, clock, wire, stranger)
-        try:
-            if instance:
-                (await stranger.post(INSTANCES, json={"id": "docs"})).raise_for_status()
-            yield made
-        finally:
-            for fixture in made.fixtures:
-                fixture.mirror.db.close()
-                await fixture.transport.aclose()
-            app.backend.store.close()
+    async with emulated(Harness, base, clock, **{"index_delay": 0.0, **manners}) as made:
+        if instance:
+            (await made.stranger.post(INSTANCES, json={"id": "docs"})).raise_for_status()
+        yield made

@@ -17,7 +17,7 @@ from syncd.targets.kv import writing
 from syncd.targets.kv.target import limits
 from syncd.targets.kv.writing import ValueWritePolicy, ValueWriter
 from syncd.targets.shared import ShortNames
-from tests.unit.targets.harness_ai_search import Clock
+from tests.unit.targets.harness_mirrors import Clock
 
 Answer = Callable[[list[str]], Awaitable[Sequence[str]]]
 

@@ -11,26 +11,20 @@ from urllib.parse import quote
 
 import httpx
 
-from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.kv import BULK_GET_LIMIT, KV
 from syncd.cloudflare.transport import Transport
 from syncd.core.model import Item
 from syncd.core.names import NO_FORMS, Forms
 from syncd.core.plan import Policy
 from syncd.core.rules import Rules
-from syncd.emulator.options import EmulatorOptions
-from syncd.emulator.server import Emulator
 from syncd.local.walk import Tree
-from syncd.service.build import build_mirror
 from syncd.state.db import open_state
 from syncd.state.journal import Journal
 from syncd.sync.mirror import Mirror, Result, Settings
 from syncd.targets.base import MirrorRecords
 from syncd.targets.kv.target import KVTarget, NamespaceChoice, limits, long_key_bytes
 from syncd.targets.kv.writing import ValueWritePolicy
-from tests.unit.targets.harness_ai_search import ACCOUNT, BASE, Act, Clock, Forward, Wire
-from tests.unit.targets.harness_mirrors import BaseMirrorFixture
+from tests.unit.targets.harness_mirrors import ACCOUNT, BASE, Act, BaseHarness, BaseMirrorFixture, Forward, emulated
 
 NAMESPACES = f"{BASE}/accounts/{ACCOUNT}/storage/kv/namespaces"
 MIB = 1024 * 1024
@@ -68,15 +62,10 @@ class MirrorFixture(BaseMirrorFixture):
 
 
 @dataclass(slots=True)
-class Harness:
-    """An emulator and its clients. `wire` carries the requests of the mirrors, `stranger` is another client."""
+class Harness(BaseHarness):
+    """An emulator of KV and its clients. namespace: the id of its namespace."""
 
-    base: Path
-    clock: Clock
-    wire: Wire
-    stranger: httpx.AsyncClient
     namespace: str = ""
-    fixtures: list[MirrorFixture] = field(default_factory=list)
 
     def add_mirror(
         self,
@@ -95,15 +84,7 @@ class Harness:
         """Add a mirror of a new folder. sizes: most characters of a key and bytes of a file. ttls: of the policy."""
         folder = self.base / name
         folder.mkdir()
-        transport = Transport(
-            BASE,
-            ACCOUNT,
-            Credentials.bearer("any"),
-            Gate(0, 8, self.clock, self.clock.sleep),
-            retry_for=30.0,
-            http=self.wire,
-            rng=lambda: 0.5,
-        )
+        transport = self.transport()
         terms = ValueWritePolicy(owner or name, prefix, **ttls)
         policy = Policy(terms.owner, prefix, prune, takeover)
         settings = Settings(policy, Rules(), max_delete=max_delete, create=create)
@@ -127,10 +108,7 @@ class Harness:
         records = MirrorRecords(Journal(db, fixture.name).keys, walked)
         target = KVTarget(KV(fixture.transport), fixture.place, fixture.terms, most, records=records)
         target.writer.clock, target.writer.sleep = self.clock, self.clock.sleep
-        mirror = build_mirror(db, fixture.name, fixture.root, target, fixture.settings)
-        mirror.now = self.clock
-        mirror.age = self.clock
-        mirror.chance = lambda: 0.5
+        mirror = self.build(fixture, db, target, fixture.settings)
         mirror.convert = fixture.convert
         return mirror
 
@@ -222,18 +200,7 @@ async def open_harness(
     base: Path, *, title: str | None = "docs", clock: Any = None, **manners: Any
 ) -> AsyncIterator[Harness]:
     """Start an emulator. title: the title of its namespace, None for no namespace."""
-    clock = clock or Clock()
-    app = Emulator(EmulatorOptions(**manners), clock=clock, sleep=clock.sleep)
-    wire = Wire(httpx.ASGITransport(app=app))
-    headers = {"Authorization": "Bearer any"}
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), headers=headers) as stranger:
-        made = Harness(base, clock, wire, stranger)
-        try:
-            if title is not None:
-                made.namespace = await made.make(title)
-            yield made
-        finally:
-            for fixture in made.fixtures:
-                fixture.mirror.db.close()
-                await fixture.transport.aclose()
-            app.backend.store.close()
+    async with emulated(Harness, base, clock, **manners) as made:
+        if title is not None:
+            made.namespace = await made.make(title)
+        yield made

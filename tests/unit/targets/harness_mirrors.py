@@ -1,19 +1,144 @@
 """Operations on a mirror with any target: change its folder, make passes, restart."""
 
+import asyncio
 import os
-from dataclasses import replace
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from email.utils import formatdate
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import httpx
+
+from syncd.cloudflare.auth import Credentials
+from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Transport
 from syncd.core.errors import Park
 from syncd.core.model import Content
 from syncd.core.names import Forms
 from syncd.core.problems import Limits
+from syncd.emulator.options import EmulatorOptions
+from syncd.emulator.server import Emulator
+from syncd.service.build import build_mirror
 from syncd.state.directory import FILE_NAME
-from syncd.sync.mirror import Mirror, PassOptions, Result, Scope
+from syncd.sync.mirror import Mirror, PassOptions, Result, Scope, Settings
 from syncd.sync.reconcile import reconcile
-from syncd.targets.base import Indexed, Searchable, searchable
+from syncd.targets.base import Indexed, Searchable, Target, searchable
+
+ACCOUNT = "0123456789abcdef0123456789abcdef"
+BASE = "http://127.0.0.1/client/v4"
+ROUNDS = 20
+"""Turns of the event loop during a sleep: more than a request to the emulator takes."""
+
+Forward = Callable[[], Awaitable[httpx.Response]]
+Act = Callable[[httpx.Request, Forward], Awaitable[httpx.Response]]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        # Other tasks run meanwhile.
+        for _ in range(ROUNDS):
+            await asyncio.sleep(0)
+
+
+@dataclass(slots=True)
+class Wire(httpx.AsyncBaseTransport):
+    """The connection to the emulator. It records requests, and a test may replace an answer by an act.
+
+    times: how often an act is played; None: always. clock: the remote's clock, for the times in answers.
+    """
+
+    inner: httpx.ASGITransport
+    clock: Callable[[], float] | None = None
+    diary: list[str] = field(default_factory=list)
+    acts: list[tuple[str, str, Act, int | None]] = field(default_factory=list)
+
+    def plays(self, method: str, suffix: str, act: Act, times: int | None = 1) -> None:
+        self.acts.append((method, suffix, act, times))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        self.diary.append(f"{request.method} {request.url.path.rpartition('/instances/docs')[2] or '/'}")
+
+        async def forward() -> httpx.Response:
+            response = await self.inner.handle_async_request(request)
+            await response.aread()
+            if self.clock:
+                response.headers["date"] = formatdate(self.clock(), usegmt=True)
+            return response
+
+        for place, (method, suffix, act, times) in enumerate(self.acts):
+            if request.method == method and request.url.path.endswith(suffix):
+                if times is not None:
+                    self.acts[place] = (method, suffix, act, times - 1)
+                    if times == 1:
+                        del self.acts[place]
+                return await act(request, forward)
+        return await forward()
+
+    def count(self, method: str, ending: str = "") -> int:
+        return sum(line.startswith(method + " ") and line.endswith(ending) for line in self.diary)
+
+
+@dataclass(slots=True)
+class BaseHarness:
+    """An emulator and its clients. `wire` carries the requests of the mirrors, `stranger` is another client.
+
+    Subclasses add and assemble the mirrors of their target.
+    """
+
+    base: Path
+    app: Emulator
+    clock: Clock
+    wire: Wire
+    stranger: httpx.AsyncClient
+    fixtures: list[Any] = field(default_factory=list)
+
+    def transport(self, token: str = "any", retry_for: float = 30.0) -> Transport:
+        """Return a transport of a mirror."""
+        gate = Gate(0, 8, self.clock, self.clock.sleep)
+        credentials = Credentials.bearer(token)
+        return Transport(BASE, ACCOUNT, credentials, gate, retry_for=retry_for, http=self.wire, rng=lambda: 0.5)
+
+    def build(self, fixture: Any, db: sqlite3.Connection, target: Target, settings: Settings) -> Mirror:
+        """Return the mirror of a fixture, with the clock of the harness."""
+        mirror = build_mirror(db, fixture.name, fixture.root, target, settings)
+        mirror.now = self.clock
+        mirror.age = self.clock
+        mirror.chance = lambda: 0.5
+        return mirror
+
+
+H = TypeVar("H", bound=BaseHarness)
+
+
+@asynccontextmanager
+async def emulated(
+    kind: type[H], base: Path, clock: Any = None, *, dated: bool = False, **manners: Any
+) -> AsyncIterator[H]:
+    """Start an emulator, and yield its harness. dated: let the answers tell the time."""
+    clock = clock or Clock()
+    app = Emulator(EmulatorOptions(**manners), clock=clock, sleep=clock.sleep)
+    wire = Wire(httpx.ASGITransport(app=app), clock if dated else None)
+    headers = {"Authorization": f"Bearer {manners.get('token') or 'any'}"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), headers=headers) as stranger:
+        made = kind(base, app, clock, wire, stranger)
+        try:
+            yield made
+        finally:
+            for fixture in made.fixtures:
+                fixture.mirror.db.close()
+                await fixture.transport.aclose()
+            app.backend.store.close()
 
 
 class BaseMirrorFixture:

@@ -3,28 +3,21 @@
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-
-from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Transport
 from syncd.config.schema import MirrorConfig
 from syncd.core.errors import Park
 from syncd.core.model import Content, Put
-from syncd.emulator.options import EmulatorOptions
-from syncd.emulator.server import Emulator
-from syncd.service.build import Grants, build_mirror, build_settings, build_target, removal_log
+from syncd.service.build import Grants, build_settings, build_target, removal_log
 from syncd.state.db import open_state
 from syncd.state.deletions import DeleteLog
 from syncd.sync.mirror import Mirror
 from syncd.targets.vectorize.target import VectorizeTarget
 from syncd.targets.vectorize.writing import VectorWritePolicy, split_file
-from tests.unit.targets.harness_ai_search import ACCOUNT, BASE, Clock, Wire
-from tests.unit.targets.harness_mirrors import BaseMirrorFixture
+from tests.unit.targets.harness_mirrors import ACCOUNT, BASE, BaseHarness, BaseMirrorFixture, emulated
 
 INDEXES = f"{BASE}/accounts/{ACCOUNT}/vectorize/v2/indexes"
 INDEX = f"{INDEXES}/docs"
@@ -80,15 +73,8 @@ def ids_of(target: VectorizeTarget, key: str, data: bytes) -> set[str]:
 
 
 @dataclass(slots=True)
-class Harness:
-    """An emulator and its clients. `wire` carries the requests of the mirrors, `stranger` is another client."""
-
-    base: Path
-    app: Any
-    clock: Clock
-    wire: Wire
-    stranger: httpx.AsyncClient
-    fixtures: list[MirrorFixture] = field(default_factory=list)
+class Harness(BaseHarness):
+    """An emulator of Vectorize and its clients."""
 
     def add_mirror(
         self, name: str = "me", *, owner: str = "", prefix: str = "", prune: str = "owned", **target: Any
@@ -106,15 +92,7 @@ class Harness:
                 "target": {"type": "vectorize", "index": "docs", "model": MODEL, "create": True, **target},
             }
         )
-        transport = Transport(
-            BASE,
-            ACCOUNT,
-            Credentials.bearer("any"),
-            Gate(0, 8, self.clock, self.clock.sleep),
-            retry_for=30.0,
-            http=self.wire,
-            rng=lambda: 0.5,
-        )
+        transport = self.transport()
         made = MirrorFixture(self, name, folder, self.base / f"state-{name}", section, Grants(), transport, None)  # type: ignore[arg-type]
         made.mirror = self.assemble(made)
         self.fixtures.append(made)
@@ -126,11 +104,7 @@ class Harness:
         target = build_target(fixture.transport, db, fixture.name, fixture.section, fixture.grants, open_log)
         assert isinstance(target, VectorizeTarget)
         target.index.mutations.clock, target.index.mutations.sleep = self.clock, self.clock.sleep
-        mirror = build_mirror(db, fixture.name, fixture.root, target, build_settings(fixture.section, fixture.grants))
-        mirror.now = self.clock
-        mirror.age = self.clock
-        mirror.chance = lambda: 0.5
-        return mirror
+        return self.build(fixture, db, target, build_settings(fixture.section, fixture.grants))
 
     @property
     def embedded(self) -> int:
@@ -173,16 +147,5 @@ class Harness:
 @asynccontextmanager
 async def open_harness(base: Path, *, clock: Any = None, **manners: Any) -> AsyncIterator[Harness]:
     """Start an emulator without an index."""
-    clock = clock or Clock()
-    app = Emulator(EmulatorOptions(**manners), clock=clock, sleep=clock.sleep)
-    wire = Wire(httpx.ASGITransport(app=app), clock)
-    headers = {"Authorization": "Bearer any"}
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), headers=headers) as stranger:
-        made = Harness(base, app, clock, wire, stranger)
-        try:
-            yield made
-        finally:
-            for fixture in made.fixtures:
-                fixture.mirror.db.close()
-                await fixture.transport.aclose()
-            app.backend.store.close()
+    async with emulated(Harness, base, clock, dated=True, **manners) as made:
+        yield made

@@ -7,7 +7,8 @@ import pytest
 
 from syncd.core.errors import AuthHalt, Retry, TargetMissing
 from syncd.targets.base import Advice
-from tests.unit.targets.harness_ai_search import INSTANCES, Forward, Harness, MirrorFixture, answers, open_harness
+from tests.unit.targets.harness_ai_search import INSTANCES, Harness, MirrorFixture, answers, open_harness
+from tests.unit.targets.harness_mirrors import Forward
 
 EDIT, RUN = "Account / AI Search: Edit", "Account / AI Search: Run"
 BOTH = Advice(f"the token reads the instance ({EDIT}) and searches it ({RUN})", None, "permissions")

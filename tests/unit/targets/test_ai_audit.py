@@ -17,7 +17,8 @@ from syncd.sync.audit import PAGES
 from syncd.sync.mirror import PassOptions
 from syncd.sync.once import Report, run
 from tests.harness import IN_MEMORY
-from tests.unit.targets.harness_ai_search import Clock, Harness, MirrorFixture, answers, open_harness, shows
+from tests.unit.targets.harness_ai_search import Harness, MirrorFixture, answers, open_harness, shows
+from tests.unit.targets.harness_mirrors import Clock
 
 DAY_S = 86400.0
 HOUR_S = 3600.0

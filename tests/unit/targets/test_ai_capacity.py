@@ -7,7 +7,8 @@ import pytest
 
 from syncd.cloudflare.ai_search import AISearch
 from syncd.targets.base import Usage
-from tests.unit.targets.harness_ai_search import ACCOUNT, BASE, INSTANCES, Harness, answers, open_harness, shows
+from tests.unit.targets.harness_ai_search import INSTANCES, Harness, answers, open_harness, shows
+from tests.unit.targets.harness_mirrors import ACCOUNT, BASE
 
 NAMESPACES = f"{BASE}/accounts/{ACCOUNT}/ai-search/namespaces"
 HYBRID = "files in the instance, with hybrid search"

@@ -10,8 +10,9 @@ import pytest
 from syncd.sync import index
 from syncd.targets.ai_search import following
 from syncd.targets.ai_search.following import SAME_LOOKS, STRAGGLERS
-from tests.unit.targets.harness_ai_search import Forward, Harness, MirrorFixture, answers, open_harness, shows
+from tests.unit.targets.harness_ai_search import Harness, MirrorFixture, answers, open_harness, shows
 from tests.unit.targets.harness_index import done, filled, restate, strange
+from tests.unit.targets.harness_mirrors import Forward
 
 LONG = 10_000.0
 OLD_S = 61.0

@@ -18,7 +18,8 @@ from syncd.core.probe_answers import NO_ANSWERS, PROBE_STEM, VALID_S, ProbeAnswe
 from syncd.targets.ai_search.items import ItemWritePolicy
 from syncd.targets.ai_search.probe import OLD_S, REQUESTS, ItemProbe
 from syncd.targets.base import Probe
-from tests.unit.targets.harness_ai_search import ACCOUNT, BASE, Forward, Harness, MirrorFixture, answers, open_harness
+from tests.unit.targets.harness_ai_search import Harness, MirrorFixture, answers, open_harness
+from tests.unit.targets.harness_mirrors import ACCOUNT, BASE, Forward
 
 POLICY = ItemWritePolicy("me")
 

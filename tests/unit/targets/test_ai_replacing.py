@@ -14,16 +14,8 @@ from syncd.state.db import directory_of
 from syncd.state.deletions import log_path
 from syncd.sync.mirror import Hooks, PassOptions, Scope
 from syncd.sync.reconcile import reconcile
-from tests.unit.targets.harness_ai_search import (
-    Act,
-    Forward,
-    answers,
-    done_but_cut_off,
-    done_but_says,
-    only_for,
-    open_harness,
-    shows,
-)
+from tests.unit.targets.harness_ai_search import answers, done_but_cut_off, done_but_says, only_for, open_harness, shows
+from tests.unit.targets.harness_mirrors import Act, Forward
 
 
 @pytest.mark.parametrize("on_existing", ["overwrite", "conflict"])

@@ -16,7 +16,7 @@ from syncd.core.model import Content, Delete, Entry, Put
 from syncd.targets.ai_search.items import ItemWritePolicy
 from syncd.targets.ai_search.target import AISearchTarget, limits
 from syncd.targets.base import Done, Outcome
-from tests.unit.targets.harness_ai_search import ACCOUNT, BASE, Clock
+from tests.unit.targets.harness_mirrors import ACCOUNT, BASE, Clock
 
 DATA = b"the content"
 CONTENT = Content(DATA, hashlib.sha256(DATA).hexdigest())

@@ -13,8 +13,6 @@ from tests.harness import is_clean, reasons
 from tests.unit.targets.harness_ai_search import (
     INSTANCES,
     MIB,
-    Act,
-    Forward,
     Harness,
     MirrorFixture,
     answers,
@@ -22,6 +20,7 @@ from tests.unit.targets.harness_ai_search import (
     open_harness,
     shows,
 )
+from tests.unit.targets.harness_mirrors import Act, Forward
 
 # -- what is not sent at all
 

@@ -9,8 +9,9 @@ import pytest
 from syncd.core.errors import Halt, Unreachable
 from syncd.targets.kv import writing
 from tests.harness import is_clean
-from tests.unit.targets.harness_ai_search import Forward, answers, done_but_says, only_for
+from tests.unit.targets.harness_ai_search import answers, done_but_says, only_for
 from tests.unit.targets.harness_kv import MIB, Harness, MirrorFixture, keeps, open_harness, refuses_key, sent
+from tests.unit.targets.harness_mirrors import Forward
 
 
 def fill(fixture: MirrorFixture, files: int) -> dict[str, bytes]:

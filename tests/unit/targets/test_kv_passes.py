@@ -13,8 +13,8 @@ from syncd.sync.mirror import Hooks, PassOptions, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.targets.kv import target, writing
 from tests.harness import is_clean, reasons
-from tests.unit.targets.harness_ai_search import Forward
 from tests.unit.targets.harness_kv import Harness, MirrorFixture, keeps, open_harness
+from tests.unit.targets.harness_mirrors import Forward
 
 
 async def in_step(h: Harness, **files: str) -> MirrorFixture:

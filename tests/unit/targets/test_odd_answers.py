@@ -11,7 +11,7 @@ import pytest
 from syncd.state.directory import FILE_NAME
 from tests.unit.targets import harness_kv as kv_harness
 from tests.unit.targets import harness_vectorize as vectorize_harness
-from tests.unit.targets.harness_ai_search import Act, Forward
+from tests.unit.targets.harness_mirrors import Act, Forward
 
 ZERO: list[float] = [0.0] * 384
 ODD_VECTORS = {"short": [0.5] * 100, "long": [0.5] * 2000, "zero": ZERO, "strings": ["1"] * 384, "huge": [1e39] * 384}

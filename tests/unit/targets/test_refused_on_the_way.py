@@ -9,7 +9,7 @@ from syncd.core.errors import Unreachable
 from tests.unit.targets import harness_ai_search as ai_search_harness
 from tests.unit.targets import harness_kv as kv_harness
 from tests.unit.targets import harness_vectorize as vectorize_harness
-from tests.unit.targets.harness_ai_search import Forward
+from tests.unit.targets.harness_mirrors import Forward
 
 FILES = {f"{name}.md": f"# {name}\n\ntext of {name}\n" for name in "abcdef"} | {"bad.md": "# bad\n\na FORBIDDEN word\n"}
 HARNESSES = {

@@ -8,7 +8,7 @@ import httpx
 from syncd.core.errors import Deferred
 from syncd.sync.mirror import Hooks, PassOptions, Scope
 from syncd.sync.reconcile import reconcile
-from tests.unit.targets.harness_ai_search import Forward
+from tests.unit.targets.harness_mirrors import Forward
 from tests.unit.targets.harness_vectorize import MODEL, Harness, MirrorFixture, open_harness
 from tests.unit.targets.test_vector_passes import guide, in_step
 

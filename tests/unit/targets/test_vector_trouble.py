@@ -12,7 +12,8 @@ from syncd.queries.verify import verify
 from syncd.state.db import directory_of
 from syncd.state.deletions import log_path
 from syncd.targets.vectorize.target import VectorizeTarget
-from tests.unit.targets.harness_ai_search import Act, Forward, answers, done_but_cut_off
+from tests.unit.targets.harness_ai_search import answers, done_but_cut_off
+from tests.unit.targets.harness_mirrors import Act, Forward
 from tests.unit.targets.harness_vectorize import INDEXES, Harness, MirrorFixture, open_harness
 
 BGE_BASE = "@cf/baai/bge-base-en-v1.5"
