@@ -18,6 +18,7 @@ from syncd.core.rules import Rules
 from syncd.service.build import build_mirror
 from syncd.state.db import open_state
 from syncd.state.ownership import forget_listing, reshard
+from syncd.state.queue import Dirty
 from syncd.sync.mirror import Hooks, Mirror, PassOptions, Result, Scope, Settings
 from syncd.sync.reconcile import reconcile
 from syncd.targets.base import ReadContents, ReportOutcomes
@@ -162,6 +163,12 @@ class Core:
 
     def problem(self, key: str) -> Problem:
         return next(problem for problem in self.mirror.journal.problems.all() if problem.key == key)
+
+    def row(self, key: str) -> Dirty:
+        """Return the row of a key in the queue."""
+        row = self.mirror.queue.get(key)
+        assert row is not None
+        return row
 
     def forget_listing(self) -> None:
         """Forget the complete listing, as after a lost state file. Then the mark alone proves ownership."""

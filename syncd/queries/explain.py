@@ -170,10 +170,9 @@ def _trouble(journal: Journal, queue: Queue, key: str) -> Facts:
     for problem in journal.problems.all():
         if problem.key == key:
             yield "problem", f"{problem.kind}: {problem.message}"
-    due = queue.next_try(key)
-    if due is not None:
-        wait = max(0.0, due - time.time())
-        yield "next try", f"{utc_time(due)} (in {wait:.0f} s), after {queue.attempts(key)} failed"
+    if row := queue.get(key):
+        wait = max(0.0, row.due - time.time())
+        yield "next try", f"{utc_time(row.due)} (in {wait:.0f} s), after {row.attempts} failed"
 
 
 def _evidence(record: Record, content: Content | None, past: list[PastAction]) -> str:

@@ -34,7 +34,7 @@ _MARKED_SINCE = """
 class Dirty:
     """A row of the queue: the key (a directory if subtree), its failed tries, and the sequence number of its mark.
 
-    due: seconds since the epoch.
+    due, first_seen (when the key was first marked since it was last in step): seconds since the epoch.
     """
 
     key: str
@@ -42,6 +42,7 @@ class Dirty:
     attempts: int
     seq: int
     due: float
+    first_seen: float
 
 
 class Queue(MirrorRows):
@@ -54,6 +55,10 @@ class Queue(MirrorRows):
         super().__init__(db, mirror)
         self._settle = settle
         self._settle_max = settle_max
+
+    def get(self, key: str) -> Dirty | None:
+        """Return the row of a key, None if it is not in the queue."""
+        return next(iter(self._rows("key = ?", key)), None)
 
     def settled(self, now: float) -> list[Dirty]:
         """Return all due rows, sorted by key."""
@@ -70,18 +75,15 @@ class Queue(MirrorRows):
     def _far(self, now: float) -> tuple[float, float, float]:
         return now, FAR_S + self._settle_max, max(self._settle_max, LATER_S)
 
-    def _rows(self, condition: str, *values: float) -> list[Dirty]:
+    def _rows(self, condition: str, *values: object) -> list[Dirty]:
         rows = self._run(
-            f"SELECT key, subtree, attempts, seq, due FROM dirty WHERE mirror = ? AND {condition}", *values
+            f"SELECT key, subtree, attempts, seq, due, first_seen FROM dirty WHERE mirror = ? AND {condition}", *values
         )
         return [Dirty(key, bool(subtree), *numbers) for key, subtree, *numbers in rows]
 
     def failed(self, limit: int) -> list[str]:
         """Return keys that wait for another try, the next ones first."""
-        rows = self._run(
-            "SELECT key FROM dirty WHERE mirror = ? AND attempts > 0 AND NOT subtree ORDER BY due LIMIT ?", limit
-        )
-        return [key for (key,) in rows]
+        return [row.key for row in self._rows("attempts > 0 AND NOT subtree ORDER BY due LIMIT ?", limit)]
 
     def recently_marked(self, now: float) -> bool:
         """Return whether a key was marked less than `settle` seconds ago, so that more marks may follow."""
@@ -99,18 +101,6 @@ class Queue(MirrorRows):
             fresh,
         ).fetchone()
         return None if due is None else 0.0 if never_due else max(0.0, due - now)
-
-    def attempts(self, key: str) -> int:
-        """Return how often the key has failed since its last change."""
-        return self._value("SELECT attempts FROM dirty WHERE mirror = ? AND key = ?", key) or 0
-
-    def next_try(self, key: str) -> float | None:
-        """Return when the key is due, or None if it is not in the queue."""
-        return self._time("SELECT due FROM dirty WHERE mirror = ? AND key = ?", key)
-
-    def first_seen(self, key: str) -> float | None:
-        """Return when the key was first marked since it was last in step, or None."""
-        return self._time("SELECT first_seen FROM dirty WHERE mirror = ? AND key = ?", key)
 
     def oldest(self) -> float | None:
         """Return when the row that waits longest was first marked, or None."""

@@ -1,13 +1,7 @@
 """The remote side of a full pass: the listing, or the journal if a cheap audit finds that both agree.
 
 The audit takes a few requests. It needs a target that shows how many entries it has and which entries changed last,
-such as AI Search. After a full listing the baseline keeps how many entries are not in our journal. From then on
-
-    entries = our records + other entries of the baseline + entries that others added since,
-
-and entries that were added or changed since then come before all that were not. If the sum is right and the newest
-entries are as recorded, none of our entries is gone or changed. docs/decisions/0018-cheap-audit.md also says what the
-audit cannot notice.
+such as AI Search. docs/decisions/0018-cheap-audit.md describes its proof, and what it cannot notice.
 """
 
 from dataclasses import asdict, dataclass, replace

@@ -111,8 +111,9 @@ class _Postponing:
         """
         queue, now = self._mirror.queue, self._mirror.now()
         if key := self._replacement(delete, gone):
-            due = min(max(queue.next_try(key) or now, now + SOON_S), now + LATER_S)
-            if queue.attempts(key):
+            row = queue.get(key)
+            due = min(max(row.due if row else now, now + SOON_S), now + LATER_S)
+            if row and row.attempts:
                 # Scheduled as a retry, so that `reconcile` does not wait for it to the end.
                 queue.retry(delete.key, due, 1)
             else:
@@ -129,7 +130,7 @@ class _Postponing:
     def _replacement(self, delete: Delete, gone: Absence) -> str | None:
         """Return the key of an upload that may have the content that a delete removes."""
         known = gone.replacement
-        if known and self._mirror.queue.next_try(known) is not None and self._is_expected(known):
+        if known and self._mirror.queue.get(known) and self._is_expected(known):
             return known
         same = self._by_checksum.get(delete.checksum or "")
         return same if same or delete.size is None else self._by_size.get(delete.size)

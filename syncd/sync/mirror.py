@@ -93,8 +93,8 @@ class Mirror:
 
     def settle_expired(self, key: str) -> bool:
         """Return whether a file has kept changing for `settle_max`, so that a pass reads it as it is."""
-        first = self.queue.first_seen(key)
-        return first is not None and self.now() - first >= self.settings.settle_max
+        row = self.queue.get(key)
+        return row is not None and self.now() - row.first_seen >= self.settings.settle_max
 
     def note(self, problems: Sequence[Problem], number: int) -> None:
         """Store the problems that a pass found, and add the new ones to the history. number: of the pass."""
@@ -103,7 +103,8 @@ class Mirror:
 
     def try_later(self, key: str, asked_s: float | None) -> tuple[float, int]:
         """Reschedule a key that failed. Return the wait in seconds and the number of failed tries."""
-        attempts = self.queue.attempts(key) + 1
+        row = self.queue.get(key)
+        attempts = row.attempts + 1 if row else 1
         wait = min(retry_delay_s(attempts, self.chance(), asked_s=asked_s), FAR_S)
         self.queue.retry(key, self.now() + wait, attempts, subtree=key == self.policy.prefix)
         return wait, attempts

@@ -1,12 +1,7 @@
 """The observation of a pass: the keys that are not in step, each with its file, its record and its entries.
 
-The walk fills a table of local files, and the listing fills a table of remote entries. One query joins both with the
-journal and the file cache, and returns the keys that may need an action. In a pass over single keys, the journal takes
-the place of the listing.
-
-A shard sees its own keys only. Journal rows of other shards are deleted when the mirror is opened.
-
-`FileReader` reads the files whose checksum a decision needs, and remembers the checksums in the file cache.
+The walk fills a table of local files, and the listing, or the journal, a table of remote entries. `FileReader` reads
+the files whose checksum a decision needs. A shard sees its own keys only.
 """
 
 import asyncio

@@ -2,7 +2,7 @@ import sqlite3
 
 import pytest
 
-from syncd.state.queue import FAR_S, Queue
+from syncd.state.queue import FAR_S, Dirty, Queue
 
 SETTLE, SETTLE_MAX, NOW = 0.5, 30.0, 1_000_000.0
 
@@ -73,8 +73,7 @@ def test_a_mark_replaces_a_waiting_retry(queue: Queue) -> None:
     queue.retry("a", NOW + 3600, attempts=7)
     queue.mark([("a", False)], NOW)
     assert keys(queue, NOW + SETTLE) == ["a"]
-    assert queue.attempts("a") == 0
-    assert queue.first_seen("a") == NOW
+    assert queue.get("a") == Dirty("a", subtree=False, attempts=0, seq=2, due=NOW + SETTLE, first_seen=NOW)
 
 
 def test_a_directory_stays_a_directory_when_its_name_is_marked_as_a_file(queue: Queue) -> None:
@@ -96,7 +95,7 @@ def test_a_clock_that_was_ahead_does_not_hold_marks_back(queue: Queue) -> None:
     queue.mark([("a", False)], NOW)
     assert keys(queue, NOW) == []
     assert keys(queue, NOW + SETTLE) == ["a"]
-    assert queue.first_seen("a") == NOW
+    assert [row.first_seen for row in queue.every()] == [NOW]
 
 
 def test_a_clock_that_was_a_little_ahead_gives_way_to_the_next_mark(queue: Queue) -> None:
@@ -158,14 +157,13 @@ def test_counts_separate_new_and_failed_rows(queue: Queue) -> None:
     queue.retry("c", NOW + 5, 3)
     assert queue.counts() == (2, 1)
     assert queue.oldest() == NOW
-    assert queue.next_try("c") == NOW + 5
-    assert queue.next_try("z") is None
-    assert queue.attempts("z") == 0
+    assert [row.due for row in queue.every() if row.key == "c"] == [NOW + 5]
+    assert queue.get("z") is None
 
 
 def test_oldest_of_nothing_is_nothing(queue: Queue) -> None:
     assert queue.oldest() is None
-    assert queue.first_seen("a") is None
+    assert queue.get("a") is None
 
 
 def test_make_due_without_keys_makes_all_rows_due(queue: Queue) -> None:
@@ -198,7 +196,7 @@ def test_a_mark_during_an_upload_settles_anew_after_it(queue: Queue) -> None:
     queue.mark([("log", False)], NOW + 30.1)
     queue.restart_settling("log", NOW + 30.3)
     queue.done([row])
-    assert queue.first_seen("log") == NOW + 30.3
+    assert [row.first_seen for row in queue.every()] == [NOW + 30.3]
     for tenth in range(304, 603):
         queue.mark([("log", False)], NOW + tenth / 10)
         assert queue.settled(NOW + tenth / 10) == []

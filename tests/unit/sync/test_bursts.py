@@ -63,7 +63,7 @@ async def test_constant_changes_hold_deletes_back_for_settle_max_at_most(core: C
         if len(core.target.store) < 100:
             break
     assert len(core.target.store) == 80
-    assert core.clock.now - (core.mirror.queue.first_seen("busy.log") or 0) <= 31
+    assert core.clock.now - core.row("busy.log").first_seen <= 31
 
 
 async def test_a_few_deletes_wait_for_nothing(core: Core) -> None:

@@ -58,7 +58,7 @@ async def test_a_failed_item_stops_no_other_and_is_tried_again_later(core: Core)
     assert outcomes(result) == {"a": "done", "b": "failed", "c": "done"}
     assert (result.done["put"], result.done["failed"], dict(result.problems)) == (2, 1, {"failed": 1})
     assert core.problems() == {"b": "failed"}
-    assert core.mirror.queue.next_try("b") == core.clock.now + 5
+    assert core.row("b").due == core.clock.now + 5
     core.clock.forward(5)
     await reconcile(core.mirror, Scope(core.mirror.queue.settled(core.clock.now)))
     assert set(core.target.store) == {"a", "b", "c"}
@@ -72,8 +72,7 @@ async def test_failing_again_and_again_waits_longer_and_longer(core: Core) -> No
     waits = []
     await core.full()
     for _ in range(3):
-        due = core.mirror.queue.next_try("a")
-        assert due is not None
+        due = core.row("a").due
         waits.append(due - core.clock.now)
         core.clock.now = due
         await reconcile(core.mirror, Scope(core.mirror.queue.settled(due)))
@@ -86,7 +85,7 @@ async def test_the_wait_that_the_remote_requests_has_a_limit(core: Core, asked: 
     core.write("a", "1")
     core.target.failures["a"] = [Retry("busy", after_s=asked)]
     await core.full()
-    assert core.mirror.queue.next_try("a") == core.clock.now + waits
+    assert core.row("a").due == core.clock.now + waits
     assert core.mirror.queue.settled(core.clock.now) == [], "a long wait is no clock that was ahead"
 
 
@@ -106,7 +105,7 @@ async def test_a_question_that_was_not_answered_is_asked_again_later(core: Core)
     core.target.confirm_failures["a"] = [Retry("busy")]
     await core.hint("a")
     assert core.problems() == {"a": "failed"}
-    assert core.mirror.queue.next_try("a") == core.clock.now + 5
+    assert core.row("a").due == core.clock.now + 5
     core.clock.forward(5)
     await reconcile(core.mirror, Scope(core.mirror.queue.settled(core.clock.now)))
     assert core.target.texts() == {"a": "1"}

@@ -73,7 +73,7 @@ def test_blocks_of_the_real_size_lose_nothing_at_their_edges(size: int) -> None:
 
 
 async def parts(core: Core, *rows: tuple[str, bool]) -> list[Observed]:
-    dirty = [Dirty(key, subtree, 0, 1, 0.0) for key, subtree in sorted(rows)]
+    dirty = [Dirty(key, subtree, 0, 1, 0.0, 0.0) for key, subtree in sorted(rows)]
     tables, where = PassTables(core.mirror.db, 1), places(core.mirror, dirty)
     fill_from_journal(core.mirror, tables, where)
     found = [each async for block in observe(core.mirror, tables, where, "journal", full=True) for each in block]

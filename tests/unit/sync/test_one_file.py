@@ -124,7 +124,7 @@ async def test_a_question_that_raises_is_that_files_problem(core: Core, monkeypa
     monkeypatch.setattr(ScriptedTarget, "confirm", _about_b(ScriptedTarget.confirm, 1))
     await core.full()
     assert core.problems() == {"b": "failed"}
-    assert core.mirror.queue.attempts("b") == 1
+    assert core.row("b").attempts == 1
 
 
 async def test_an_error_of_the_state_file_is_no_problem_of_a_file(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
