@@ -64,14 +64,10 @@ class IgnoreFiles:
     ) -> None:
         self._open_folder = open_folder
         self._rules = rules
-        self._settle = settle
-        self._empty_settle = empty_settle
+        self.settle = settle
+        self.empty_settle = empty_settle
         self._clock = clock or Clock()
         self._known: dict[str, _Known] = {}
-
-    def settling(self, settle: float, empty_settle: float) -> "IgnoreFiles":
-        """Return a reader of the same files with other settle times."""
-        return IgnoreFiles(self._open_folder, self._rules, settle, empty_settle, self._clock)
 
     def of(self, folder: str, *, wait: bool = True) -> list[IgnoreFile]:
         """Return the ignore files in a directory ("" or "a/b/") by ascending precedence. Raises OSError.
@@ -99,7 +95,7 @@ class IgnoreFiles:
     def _settled(self, directory: int, folder: str, name: str, *, wait: bool) -> IgnoreFile | None:
         """Return an ignore file, None if there is none. wait: wait until a file that has just changed is settled."""
         place = folder + name
-        give_up = self._clock.ticks() + (_PATIENCE * max(1.0, self._settle) if wait else 0.0)
+        give_up = self._clock.ticks() + (_PATIENCE * max(1.0, self.settle) if wait else 0.0)
         while (rest_s := self._look(directory, folder, name)) > 0:
             if self._clock.ticks() >= give_up:
                 raise _error(place, "it keeps changing; stop writing to it for a while", errno.EAGAIN)
@@ -128,7 +124,7 @@ class IgnoreFiles:
             return 0.0
         now = self._clock.ticks()
         known.gone_at = now if known.gone_at is None else known.gone_at
-        wait = known.gone_at + self._settle - now
+        wait = known.gone_at + self.settle - now
         if wait <= 0:
             self._known.pop(place, None)
         return wait
@@ -143,17 +139,17 @@ class IgnoreFiles:
             known.gone_at = None
             return 0.0
         age = self._clock.now() - before.st_ctime
-        if abs(age) < self._settle:
-            return self._settle - age
+        if abs(age) < self.settle:
+            return self.settle - age
         data = read_up_to(descriptor, IGNORE_FILE_LIMIT)
         if len(data) > IGNORE_FILE_LIMIT:
             raise _error(place, f"it has more than {shown_size(IGNORE_FILE_LIMIT)}; shorten it")
         if fingerprint(os.fstat(descriptor)) != current or len(data) != before.st_size:
             # A write happened during the read, so the file is not settled.
-            return max(self._settle, 0.01)
-        if known and known.parsed.patterns.patterns and not data.strip() and 0 <= age < self._empty_settle:
+            return max(self.settle, 0.01)
+        if known and known.parsed.patterns.patterns and not data.strip() and 0 <= age < self.empty_settle:
             raise _error(
-                place, f"it has just become empty; an empty file counts after {self._empty_settle:g} s", errno.EAGAIN
+                place, f"it has just become empty; an empty file counts after {self.empty_settle:g} s", errno.EAGAIN
             )
         self._known[place] = _Known(current if age >= _COARSE_S else (0, 0, 0, 0), _parse(folder, name, data))
         return 0.0

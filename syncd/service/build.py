@@ -245,7 +245,7 @@ def build_mirror(
     prefix = settings.policy.prefix
     age = Age(db)
     tree = Tree(root, settings.rules, target.limits, prefix)
-    tree.ignores = tree.ignores.settling(settings.settle, settings.settle_max)
+    tree.ignores.settle, tree.ignores.empty_settle = settings.settle, settings.settle_max
     files, meta = StatCache(db, name), Meta(db, name)
     if (patterns := target.limits.forms.patterns) != (meta.get(FORMS) or NO_FORMS.patterns):
         # The stored checksums belong to the earlier forms.

@@ -289,7 +289,7 @@ MUTANTS = (
     Mutant(
         "an ignore file is believed while it is written",
         "syncd/local/ignores.py",
-        "        if abs(age) < self._settle:\n",
+        "        if abs(age) < self.settle:\n",
         "        if False:\n",
         ("tests/unit/local/test_ignores.py",),
     ),
@@ -352,14 +352,14 @@ MUTANTS = (
     Mutant(
         "an ignore file that is gone is believed gone at once",
         "syncd/local/ignores.py",
-        "wait = known.gone_at + self._settle - now",
+        "wait = known.gone_at + self.settle - now",
         "wait = 0.0",
         ("tests/unit/local/test_ignores.py",),
     ),
     Mutant(
         "an ignore file that was emptied is believed",
         "syncd/local/ignores.py",
-        "not data.strip() and 0 <= age < self._empty_settle",
+        "not data.strip() and 0 <= age < self.empty_settle",
         "False",
         ("tests/unit/local/test_ignores.py",),
     ),

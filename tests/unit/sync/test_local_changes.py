@@ -215,7 +215,7 @@ async def test_an_excluded_file_that_was_never_sent_is_nothing(core: Core) -> No
 
 
 async def test_a_file_excluded_after_the_plan_is_not_uploaded(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
-    core.mirror.tree.ignores = core.mirror.tree.ignores.settling(0.0, 0.0)
+    core.mirror.tree.ignores.settle = core.mirror.tree.ignores.empty_settle = 0.0
     core.write("a/private.md", "secret")
     core.write("open.md", "1")
     apply = ScriptedTarget.apply
