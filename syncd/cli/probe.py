@@ -8,7 +8,7 @@ from syncd.cli.context import GlobalOptions, run_async
 from syncd.cli.output import print_json, print_line, print_note, print_table
 from syncd.core.errors import EXIT_OK, SyncdError
 from syncd.core.plain_text import counted, utc_time
-from syncd.core.probe_answers import QUESTIONS, ProbeAnswers
+from syncd.core.probe_answers import ProbeAnswers
 from syncd.service import signals
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _print(probe: "Probe") -> None:
 
 
 def _rows(answers: ProbeAnswers) -> Iterator[tuple[str, str, str]]:
-    for question in QUESTIONS:
+    for question, subject in _QUESTIONS.items():
         answer = getattr(answers, question)
         if question == "id_kept" and answers.existing in ("conflict", "beside"):
             continue
@@ -152,7 +152,7 @@ def _rows(answers: ProbeAnswers) -> Iterator[tuple[str, str, str]]:
             )
         else:
             words = _ANSWERS.get(question, {}).get(answer, (_UNKNOWN, "syncd works with either answer"))
-        yield _QUESTIONS[question], *words
+        yield subject, *words
 
 
 def learned_line(config: "Config", name: str, db: "sqlite3.Connection") -> tuple[str, bool] | None:

@@ -4,7 +4,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 Existing = Literal["overwrite", "conflict", "beside"]
@@ -93,10 +93,6 @@ def answers_of(value: object) -> ProbeAnswers:
     if isinstance(names, list) and all(isinstance(name, str) for name in names):
         known["fields"] = tuple(names)
     return ProbeAnswers(**known)
-
-
-QUESTIONS: tuple[str, ...] = tuple(field.name for field in fields(ProbeAnswers) if field.name != "fields")
-"""The names of all questions."""
 
 
 def is_probe_name(name: str) -> bool:

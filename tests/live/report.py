@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any, Literal
 
 from syncd import __version__
-from syncd.core.probe_answers import QUESTIONS, ProbeAnswers
+from syncd.core.probe_answers import ProbeAnswers
 from tests.live.lab import Lab
 
 Outcome = Literal["passed", "failed", "skipped", "not run"]
@@ -102,7 +102,7 @@ class LiveReport:
 
 
 def _answers(manners: ProbeAnswers) -> dict[str, Any]:
-    return {question: getattr(manners, question) for question in QUESTIONS}
+    return {question: answer for question, answer in manners.as_json().items() if question != "fields"}
 
 
 def _table(head: tuple[str, ...], rows: Any) -> Iterator[str]:
