@@ -5,13 +5,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from ipaddress import ip_address, ip_network
-from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
@@ -41,26 +40,6 @@ def make_transport(base_url: str) -> httpx.AsyncHTTPTransport:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else httpx.create_ssl_context()
     # trust_env is False because `proxy_of` and the context have read the environment already.
     return httpx.AsyncHTTPTransport(verify=context, limits=POOL, trust_env=False, proxy=proxy)
-
-
-def unrequested_answer_check() -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
-    """Return a value for the extension "trace" of one request, which fails on an answer that came before the request.
-
-    A server may send a second answer behind the first one. httpx would take it for the answer to the next request on
-    that connection, and each later answer for the answer to the request after its own. The head of a requested answer
-    is read from the socket, so the event loop turns at least once between the two events. Raises
-    httpx.RemoteProtocolError, after which httpx closes the connection.
-    """
-    turned = asyncio.Event()
-
-    async def trace(event: str, info: Mapping[str, Any]) -> None:
-        del info
-        if event == "http11.receive_response_headers.started":
-            asyncio.get_running_loop().call_soon(turned.set)
-        elif event == "http11.receive_response_headers.complete" and not turned.is_set():
-            raise httpx.RemoteProtocolError("the connection held an answer that nobody had requested")
-
-    return trace
 
 
 # -- proxies

@@ -129,10 +129,9 @@ class KV:
 class KVNamespace:
     """The keys and values of one namespace. namespace_id: 32 hex digits, not the title.
 
-    The class has one method for each endpoint.
-
-    Methods raise Park("invalid_key" or "key_too_long") for a key that KV does not accept, before the request.
-    Operations on a single key also refuse control characters, which bulk requests accept.
+    The class has one method for each endpoint. Methods raise Park("invalid_key" or "key_too_long") for a key that KV
+    does not accept, before the request. Operations on a single key also refuse control characters, which bulk requests
+    accept.
     faults: messages about unreadable rows of the latest listing.
     """
 
@@ -173,8 +172,7 @@ class KVNamespace:
         _check_keys(keys, BULK_GET_LIMIT)
         if not keys:
             return {}
-        body = {"keys": list(keys), "type": "text", "withMetadata": False}
-        url = self._base + "/bulk/get"
+        url, body = self._base + "/bulk/get", {"keys": list(keys), "type": "text", "withMetadata": False}
         request = _request("POST", url, json=body, reads=True, slow_s=BULK_SLOW_S)
         found = await self.transport.ask(request, _bulk_values, partial(_too_much, len(keys)))
         return {key: found.get(key) for key in keys}
@@ -219,11 +217,7 @@ class KVNamespace:
         return await self.transport.fetch(request, max_bytes)
 
     async def write_value(
-        self,
-        key: str,
-        value: bytes,
-        metadata: Mapping[str, Any] | None = None,
-        expiration_ttl: int | None = None,
+        self, key: str, value: bytes, metadata: Mapping[str, Any] | None = None, expiration_ttl: int | None = None
     ) -> None:
         """Store one value. The metadata and the expiration of the old value do not remain.
 
@@ -245,8 +239,7 @@ class KVNamespace:
     async def delete_value(self, key: str) -> None:
         """Delete one key. An absent key is no error."""
         try:
-            url = self._of("values", key)
-            await self.transport.request(_request("DELETE", url, probe=self._base))
+            await self.transport.request(_request("DELETE", self._of("values", key), probe=self._base))
         except NotFound as error:
             if error.code != KEY_NOT_FOUND:
                 raise
@@ -256,15 +249,8 @@ class KVNamespace:
         return f"{self._base}/{resource}{path(key)}"
 
     async def _change(self, method: Method, url: str, content: bytes | Body, count: int) -> tuple[str, ...]:
-        request = _request(
-            method,
-            self._base + url,
-            content=content,
-            headers=_JSON,
-            safe=True,
-            slow_s=BULK_SLOW_S,
-            is_partial=_names_failed_keys,
-        )
+        change = partial(_request, headers=_JSON, safe=True, slow_s=BULK_SLOW_S, is_partial=_names_failed_keys)
+        request = change(method, self._base + url, content=content)
         return await self.transport.ask(request, _failed_keys, partial(_too_much, count))
 
 

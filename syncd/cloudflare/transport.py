@@ -11,14 +11,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import httpx
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from syncd.cloudflare.auth import Credentials, Login, Trust
-from syncd.cloudflare.connection import connection_fault, make_transport, other_side, unrequested_answer_check
+from syncd.cloudflare.connection import connection_fault, make_transport, other_side
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.request import Request, build
 from syncd.cloudflare.response import Answer, Response, headers_of, http_date, one_line, read_body
@@ -285,8 +285,8 @@ class Transport:
 
         Use it as `async for attempt in transport.attempts(): with attempt: …`, for a write that needs a look at the
         remote between two tries. Park and Halt are raised at once, with safe = False also an ambiguous Retry. After
-        retry_for the loop raises Unreachable if the API answered no request in that time, else the
-        last Retry. fields are logged with each retry.
+        retry_for the loop raises Unreachable if the API answered no request in that time, else the last Retry. fields
+        are logged with each retry.
         """
         began, began_own = self.gate.clock(), self.gate.own_time()
         policy = RetryPolicy(self.gate, self.counters, self._retry_for, self._rng, safe, fields, began, began_own)
@@ -322,7 +322,7 @@ class Transport:
         """
         # The message is built before it has a slot in the gate, while other requests are in flight.
         seconds = {"connect": self._timeout, "write": self._timeout, "read": self._timeout + request.slow_s}
-        extensions = {"timeout": seconds, "trace": unrequested_answer_check()}
+        extensions = {"timeout": seconds, "trace": _unrequested_answer_check()}
         message = build(request, self.base_url, self.login.credentials.headers, extensions)
         sent = int(message.headers.get("content-length", 0))
         allowed_s = self._timeout + request.slow_s + (sent + expected_bytes) / SLOWEST_BYTES_PER_S
@@ -391,3 +391,23 @@ class Transport:
         self.gate.answered()
         current_contact().answered()
         return result
+
+
+def _unrequested_answer_check() -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
+    """Return a value for the extension "trace" of one request, which fails on an answer that came before the request.
+
+    A server may send a second answer behind the first one. httpx would take it for the answer to the next request on
+    that connection, and each later answer for the answer to the request after its own. The head of a requested answer
+    is read from the socket, so the event loop turns at least once between the two events. Raises
+    httpx.RemoteProtocolError, after which httpx closes the connection.
+    """
+    turned = asyncio.Event()
+
+    async def trace(event: str, info: Mapping[str, Any]) -> None:
+        del info
+        if event == "http11.receive_response_headers.started":
+            asyncio.get_running_loop().call_soon(turned.set)
+        elif event == "http11.receive_response_headers.complete" and not turned.is_set():
+            raise httpx.RemoteProtocolError("the connection held an answer that nobody had requested")
+
+    return trace

@@ -169,7 +169,7 @@ class IndexInfo:
 
 @dataclass(frozen=True, slots=True)
 class StoredVector:
-    """One stored vector. metadata: {} if the vector has none."""
+    """One stored vector. metadata: {} if the vector has none, and in a listing."""
 
     id: Text
     metadata: RemoteMetadata = field(default_factory=dict)
@@ -182,13 +182,6 @@ class Match:
     id: Text
     score: Number
     metadata: RemoteMetadata = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ListedVector:
-    """One row of a listing."""
-
-    id: Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +201,7 @@ class Vectorize:
 
     async def list_indexes(self) -> tuple[IndexDetails, ...]:
         """Return all indexes. The listing has no pages."""
-        request = _request("GET", self._base)
-        return await self.transport.ask(request, rows_of(IndexDetails, "index"))
+        return await self.transport.ask(_request("GET", self._base), rows_of(IndexDetails, "index"))
 
     async def create_index(self, name: str, dimensions: int) -> None:
         """Create an index. Raises Conflict if the name exists. After an ambiguous Retry the index may exist.
@@ -269,8 +261,7 @@ class VectorizeIndex:
         _check_ids(ids, DELETE_LIMIT)
         if not ids:
             return None
-        url = self._base + "/delete_by_ids"
-        body = {"ids": list(ids)}
+        url, body = self._base + "/delete_by_ids", {"ids": list(ids)}
         request = _request("POST", url, json=body, safe=True, slow_s=WRITE_SLOW_S)
         return await self._ask(request, _mutation_id, len(ids))
 
@@ -279,11 +270,10 @@ class VectorizeIndex:
         _check_ids(ids, GET_LIMIT)
         if not ids:
             return ()
-        url = self._base + "/get_by_ids"
-        request = _request("POST", url, json={"ids": list(ids)}, reads=True)
+        request = _request("POST", self._base + "/get_by_ids", json={"ids": list(ids)}, reads=True)
         return await self._ask(request, rows_of(StoredVector, "vector"), len(ids))
 
-    async def list_vectors(self, count: int = LIST_LIMIT, cursor: str | None = None) -> Page[ListedVector]:
+    async def list_vectors(self, count: int = LIST_LIMIT, cursor: str | None = None) -> Page[StoredVector]:
         """Return one page of ids. Without a cursor a new snapshot begins. count: 1 to LIST_LIMIT, else ValueError."""
         if not 1 <= count <= LIST_LIMIT:
             raise ValueError(f"count must be 1 to {LIST_LIMIT}")
@@ -328,8 +318,7 @@ class VectorizeIndex:
 
     async def list_metadata_indexes(self) -> list[str]:
         """Return the names of the metadata fields that queries can filter by."""
-        request = _request("GET", self._base + "/metadata_index/list")
-        return await self._ask(request, _metadata_indexes)
+        return await self._ask(_request("GET", self._base + "/metadata_index/list"), _metadata_indexes)
 
     async def _ask(self, request: Request, parse: Callable[[Answer], _T], count: int = 1) -> _T:
         return await self.transport.ask(request, parse, partial(_of_index, self.name, count))
@@ -339,7 +328,7 @@ def _matches(answer: Answer) -> tuple[Match, ...]:
     return decode_rows(Match, parse_list(as_object(answer.result, "query result").get("matches")), "match")
 
 
-def _page(answer: Answer) -> Page[ListedVector]:
+def _page(answer: Answer) -> Page[StoredVector]:
     """Decode a page of ids. Raises Retry for a truncated page without a cursor."""
     page = as_object(answer.result, "vector page")
     truncated = parse_flag(page.get("isTruncated"))
@@ -347,7 +336,7 @@ def _page(answer: Answer) -> Page[ListedVector]:
     if truncated and cursor is None:
         # A part of a listing must not pass for the whole listing.
         raise unexpected("the listing is truncated, but has no cursor")
-    return decode_page(ListedVector, page.get("vectors"), "vector", cursor=cursor)
+    return decode_page(StoredVector, page.get("vectors"), "vector", cursor=cursor)
 
 
 def _metadata_indexes(answer: Answer) -> list[str]:

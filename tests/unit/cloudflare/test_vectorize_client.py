@@ -11,7 +11,6 @@ import pytest
 from syncd.cloudflare.decoding import Page
 from syncd.cloudflare.vectorize import (
     IndexInfo,
-    ListedVector,
     Match,
     StoredVector,
     Vectorize,
@@ -319,7 +318,7 @@ async def test_a_match_without_a_score_is_asked_for_again(
 async def test_a_page_comes_back_as_a_value(remote: Remote, docs: VectorizeIndex) -> None:
     rows = [{"id": "a"}, {"id": "b"}]
     remote.says(ok({"vectors": rows, "isTruncated": True, "nextCursor": "c", "totalCount": 3}))
-    assert await docs.list_vectors() == Page((ListedVector("a"), ListedVector("b")), "c")
+    assert await docs.list_vectors() == Page((StoredVector("a"), StoredVector("b")), "c")
     remote.says(ok({"vectors": []}))
     assert await docs.list_vectors() == Page(())
 
