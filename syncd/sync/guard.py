@@ -21,7 +21,7 @@ from syncd.local.walk import Tree
 from syncd.state.db import Meta
 from syncd.state.journal import Journal
 from syncd.state.pass_tables import PassTables
-from syncd.sync.mirror import Mirror
+from syncd.sync.mirror import Mirror, Result
 
 log = structlog.get_logger()
 
@@ -39,7 +39,7 @@ def guard(mirror: Mirror, *, force: bool) -> None:
     identity = mirror.tree.identity()
     # Raises RootHalt if the root cannot be read, even before the first pass.
     mirror.tree.is_empty()
-    seen = look_at_mounts(mirror)
+    seen = look_at_mounts(mirror.tree, accepted_mounts(mirror.meta))
     last = mirror.root_seen or mirror.meta.get("root")
     if not force:
         _halt_if_gone(mirror, identity, seen)
@@ -99,10 +99,10 @@ def is_other_folder(mirror: Mirror, tables: PassTables, known: int) -> bool:
     return bool(mirror.meta.get("root_replaced")) and 0 < known <= tables.plan.counts["delete"]
 
 
-def brake_input(mirror: Mirror, lost: int, known: int, *, fresh: bool) -> BrakeInput:
+def brake_input(mirror: Mirror, result: Result, lost: int) -> BrakeInput:
     """Return the input of the brake. lost: deletes that remove the last copy of a content."""
     recent = mirror.journal.tombstones.recent_deletes(mirror.age())
-    return BrakeInput(lost, recent, known, mirror.settings.max_delete, fresh)
+    return BrakeInput(lost, recent, result.known, mirror.settings.max_delete, result.fresh)
 
 
 def plan_id(name: str, tables: PassTables) -> str:
@@ -116,24 +116,21 @@ def plan_id(name: str, tables: PassTables) -> str:
     return f"{name}-{digest.hexdigest()[:12]}"
 
 
-def refusal(mirror: Mirror, tables: PassTables, weighed: BrakeInput, put: int | None, plan: str) -> str | None:
-    """Return why the plan deletes too much and what to do about it, None if it may pass.
-
-    put: the number of uploads that were made; None in a dry run. plan: the id of the plan.
-    """
-    allowed = brake(weighed)
+def refusal(mirror: Mirror, result: Result, weighed: BrakeInput) -> str | None:
+    """Return why the plan deletes too much and what to do about it, None if it may pass."""
+    allowed, put = brake(weighed), result.done["put"]
     if allowed is None:
         return None
     deletes = weighed.deletes
-    names = ", ".join(shown(action.key) for action in tables.plan.first_deletes(3))
+    names = ", ".join(shown(action.key) for action in result.tables.plan.first_deletes(3))
     uploads = f"{put} upload{'' if put == 1 else 's'} {'was' if put == 1 else 'were'} made"
-    done = "Nothing would be deleted; uploads would be made" if put is None else f"Nothing was deleted; {uploads}"
+    done = "Nothing would be deleted; uploads would be made" if result.dry_run else f"Nothing was deleted; {uploads}"
     earlier = f", after {weighed.recent} in the last hour" if weighed.recent else ""
     floor = _floor_clause(weighed) if allowed < BRAKE_FLOOR else ""
     return (
         f"the plan deletes {deletes} of {weighed.known} entries ({names}{', …' if deletes > 3 else ''}){earlier};"
         f" max_delete = {weighed.max_delete} allows {allowed}{floor}. {done}. See all of it:"
-        f" syncd plan {mirror.name}; if it is meant: syncd approve {plan}"
+        f" syncd plan {mirror.name}; if it is meant: syncd approve {result.plan_id}"
     )
 
 
@@ -229,12 +226,8 @@ def root_mount_went(mirror: Mirror, seen: MountSurvey) -> bool:
     return before.point != from_os(seen.point) and not survey(Path(to_os(before.point))).is_mount
 
 
-def look_at_mounts(mirror: Mirror) -> MountSurvey:
+def look_at_mounts(tree: Tree, before: AcceptedMounts | None) -> MountSurvey:
     """Return the present mounts. This mounts again a file system that autofs has unmounted."""
-    return _look_at_tree(mirror.tree, accepted_mounts(mirror.meta))
-
-
-def _look_at_tree(tree: Tree, before: AcceptedMounts | None) -> MountSurvey:
     root, paths = tree.root, before.inner if before else {}
     seen = survey(root, {*paths, *tree.crossed})
     if seen.lazy and (missing := set(paths) - set(seen.inner)):
@@ -250,7 +243,8 @@ def protect_mounts(mirror: Mirror, seen: MountSurvey | None = None, *, force: bo
 
     seen: the present mounts; default: look at them. force: accept all mounts as they are.
     """
-    before, seen = accepted_mounts(mirror.meta), seen or look_at_mounts(mirror)
+    before = accepted_mounts(mirror.meta)
+    seen = seen or look_at_mounts(mirror.tree, before)
     tree = mirror.tree
     changes: _MountChanges = {}, [], dict(seen.inner)
     if before and not force and before.path == from_os(str(tree.root)):
@@ -268,7 +262,7 @@ def protect_look(tree: Tree, db: sqlite3.Connection, name: str) -> None:
     """Close in `tree` the paths that a pass of mirror `name` would close, without storing the mounts."""
     before, journal = accepted_mounts(Meta(db, name)), Journal(db, name)
     if before and before.path == from_os(str(tree.root)):
-        closed, covered, _ = _mount_changes(tree, journal, before, _look_at_tree(tree, before))
+        closed, covered, _ = _mount_changes(tree, journal, before, look_at_mounts(tree, before))
         _close_paths(tree, name, closed, covered)
 
 

@@ -253,8 +253,7 @@ async def _forecast_brake(current: Pass) -> None:
 
     def forecast(coming: Mapping[str, int]) -> str | None:
         lost = count_losses(mirror, result.tables, coming)
-        weighed = brake_input(mirror, lost, result.known, fresh=result.fresh)
-        return refusal(mirror, result.tables, weighed, None, result.plan_id)
+        return refusal(mirror, result, brake_input(mirror, result, lost))
 
     result.refusal = forecast({})
     if result.refusal:
@@ -266,10 +265,10 @@ async def _brake(current: Pass) -> DeleteContext:
     """Remove from the plan the deletes that must not be made, or not yet. Return the context of the others."""
     mirror, options, result = current.mirror, current.options, current.result
     lost, due = await postpone_deletes(current)
-    weighed = brake_input(mirror, lost, result.known, fresh=result.fresh)
+    weighed = brake_input(mirror, result, lost)
     consent = options.force or options.approved is not None
     if not consent and due:
-        result.refusal = refusal(mirror, result.tables, weighed, result.done["put"], result.plan_id)
+        result.refusal = refusal(mirror, result, weighed)
         if result.refusal:
             result.tables.plan.refuse("delete")
         else:

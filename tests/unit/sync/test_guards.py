@@ -219,7 +219,7 @@ def other_device(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = core.root.stat()
     monkeypatch.setattr(Tree, "identity", lambda _: (seen.st_dev + 1, seen.st_ino))
     monkeypatch.setattr(
-        guard, "look_at_mounts", lambda _: MountSurvey(str(core.root), "/", "another disk", {}, frozenset())
+        guard, "look_at_mounts", lambda *_: MountSurvey(str(core.root), "/", "another disk", {}, frozenset())
     )
 
 
