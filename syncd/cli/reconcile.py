@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from syncd.sync.mirror import Mirror, PassOptions
     from syncd.sync.once import Report
 
-_PROBLEMS_SHOWN = 20
 _FOREVER = "36500d"
 """The value of `--wait` without one: a hundred years."""
 

@@ -14,7 +14,6 @@ from pydantic_settings import (
     EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
-    TomlConfigSettingsSource,
 )
 
 from syncd.config.checks import (
@@ -54,15 +53,15 @@ def load(flag: Path | None = None, environ: Mapping[str, str] | None = None, *, 
     environ = os.environ if environ is None else environ
     path = config_path(flag, environ)
     model = AccountConfig if account_only else Config
-    file = _TomlSource(model, path.absolute())
-    secret_file = path if holds_secret(file.toml_data) else None
+    values = file_values(path.absolute())
+    secret_file = path if holds_secret(values) else None
     if secret_file:
         refuse_writable(path, f"{path}: cloudflare")
     faults = variable_faults(environ)
     sources = (
         _EnvironmentSource(model, environ),
         InitSettingsSource(model, _credential_values(environ)),
-        file,
+        InitSettingsSource(model, values),
         InitSettingsSource(model, _default_values(environ)),
     )
     try:
@@ -127,13 +126,6 @@ class _EnvironmentSource(EnvSettingsSource):
             with contextlib.suppress(ValueError, RecursionError):
                 return json.loads(value)
         return value
-
-
-class _TomlSource(TomlConfigSettingsSource):
-    """The config file, in any Unicode encoding that an editor may save."""
-
-    def _read_file(self, file_path: object) -> dict[str, Any]:
-        return file_values(Path(str(file_path)))
 
 
 class _OneLogin(PydanticBaseSettingsSource):

@@ -20,7 +20,6 @@ from syncd.state.journal import STUCK_S, Journal
 from syncd.state.queue import Queue
 
 _INDEX = get_args(IndexStatus)
-COUNTS = ("searchable", "in_step", "indexing", "uploading", "waiting", "failed", "ignored")
 STUCK_SHOWN = 20
 """The largest number of stuck entries that are named."""
 
