@@ -55,13 +55,12 @@ class GlobalOptions:
         from syncd.core.plain_text import add_secrets
 
         config = load(self.config, account_only=account_only)
-        hidden = secrets(config)
-        add_secrets(hidden)
+        add_secrets(secrets(config))
         exposed = self.exposed_files(config) if warn else []
         ignored = ignored_variables(os.environ) if warn else []
         # Importing the log library takes a large part of the time of a short command such as status.
         if level or exposed or ignored:
-            self.set_up_logging(level or "WARNING", hidden)
+            self.set_up_logging(level or "WARNING")
         if exposed or ignored:
             _log_warnings(exposed, ignored)
         return config
@@ -75,15 +74,15 @@ class GlobalOptions:
         path = config_path(self.config)
         return exposed_files(config, path, holds_secret=holds_secret(file_values(path)))
 
-    def set_up_logging(self, level: str, secrets: Sequence[str] = ()) -> None:
-        """Set logging up. level: the lowest level logged without -v and -q. secrets: never logged."""
+    def set_up_logging(self, level: str) -> None:
+        """Set logging up. level: the lowest level logged without -v and -q."""
         import logging
 
         from syncd.service.logging import configure
 
         base = logging.getLevelNamesMapping()[level]
         chosen = logging.ERROR if self.quiet else max(logging.DEBUG, base - 10 * self.verbose)
-        configure(self.log_format, chosen, secrets)
+        configure(self.log_format, chosen)
 
 
 def _log_warnings(exposed: "Sequence[Exposed]", ignored: Sequence[str]) -> None:

@@ -9,13 +9,13 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from syncd.core.plain_text import add_secrets, indented, printable, redact
+from syncd.core.plain_text import indented, printable, redact
 from syncd.service.log_stream import LogStream, shows_colours
 
 LogFormatName = Literal["auto", "console", "json"]
@@ -25,9 +25,8 @@ PRIORITIES = {"critical": 2, "exception": 3, "error": 3, "warning": 4, "info": 6
 _PLAIN = re.compile(r"[^\s\"'=\\]+")
 
 
-def configure(log_format: LogFormatName, level: int, secrets: Collection[str] = ()) -> None:
-    """Send everything at `level` (as in logging) or above to stderr. secrets: values that must never be printed."""
-    add_secrets(secrets)
+def configure(log_format: LogFormatName, level: int) -> None:
+    """Send everything at `level` (as in logging) or above to stderr, without the secrets of `plain_text`."""
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     journal = log_format == "auto" and is_journal(sys.stderr, os.environ)
     stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console)

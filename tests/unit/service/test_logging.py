@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.cli.context import GlobalOptions
-from syncd.core.plain_text import printable
+from syncd.core.plain_text import add_secrets, printable
 from syncd.service.logging import configure, is_journal
 
 SECRET = "s3cr3t-t0ken"
@@ -172,7 +172,8 @@ class Holder:
     ids=lambda value: type(value).__name__,
 )
 def test_a_secret_is_redacted_in_any_field(log_format: Any, stderr: Stderr, value: object) -> None:
-    configure(log_format, logging.INFO, [SECRET, ""])
+    add_secrets([SECRET, ""])
+    configure(log_format, logging.INFO)
     log().info("http.failed", why=value, bound=3, none=None)
     log().bind(context=value).info("http.failed")
     assert SECRET not in stderr.getvalue()
@@ -182,7 +183,8 @@ def test_a_secret_is_redacted_in_any_field(log_format: Any, stderr: Stderr, valu
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
 def test_a_secret_is_redacted_in_tracebacks_and_messages_of_libraries(log_format: Any, stderr: Stderr) -> None:
-    configure(log_format, logging.INFO, [SECRET])
+    add_secrets([SECRET])
+    configure(log_format, logging.INFO)
     try:
         fail(f"you sent {SECRET}")
     except ValueError:
