@@ -221,8 +221,8 @@ def _with_text(metadata: Mapping[str, str], text: str) -> dict[str, str]:
 
 # -- the writer
 
-_Splitting = tuple[Put, asyncio.Task[list[PendingVector]]]
-"""A put whose file is being split."""
+_Splitting = dict[asyncio.Task[list[PendingVector]], Put]
+"""The puts whose files are being split."""
 
 
 class VectorWriter:
@@ -256,24 +256,22 @@ class VectorWriter:
 
     async def write(self, puts: Sequence[Put], read: ReadContents, report: ReportOutcomes) -> None:
         """Write puts. Their chunks go in slices of UPSERT_VECTORS, so that at most one large file is in memory."""
-        splitting: list[_Splitting] = []
+        splitting: _Splitting = {}
         waiting: list[PendingVector] = []
         try:
             for put in puts:
-                splitting.append((put, asyncio.create_task(self._split(put, read))))
-                for split in await _finished(splitting):
-                    splitting.remove(split)
-                    waiting = await self._collect(*split, waiting, report)
-            if splitting:
+                newest = asyncio.create_task(self._split(put, read))
+                splitting[newest] = put
+                await asyncio.wait({newest}, timeout=PATIENCE_S)
+                waiting = await self._collect(splitting, SLOW_FILES, waiting, report)
+            while splitting:
                 # Finished files do not wait for slow ones.
                 await self._send(waiting, report)
-                waiting = []
-            while splitting:
-                waiting = await self._collect(*splitting.pop(0), waiting, report)
+                waiting = await self._collect(splitting, 0, [], report)
         finally:
-            for _, task in splitting:
+            for task in splitting:
                 task.cancel()
-            await asyncio.gather(*(task for _, task in splitting), return_exceptions=True)
+            await asyncio.gather(*splitting, return_exceptions=True)
         await self._send(waiting, report)
 
     async def _split(self, put: Put, read: ReadContents) -> list[PendingVector]:
@@ -281,16 +279,23 @@ class VectorWriter:
         return await asyncio.to_thread(split_file, put, content, self._maker, self._settings, self._policy)
 
     async def _collect(
-        self, put: Put, task: asyncio.Task[list[PendingVector]], waiting: list[PendingVector], report: ReportOutcomes
+        self, splitting: _Splitting, most: int, waiting: list[PendingVector], report: ReportOutcomes
     ) -> list[PendingVector]:
-        """Add a file's vectors to the waiting ones, send full slices, and return the rest."""
-        try:
-            waiting = waiting + await task
-        except Exception as error:  # noqa: BLE001 - file_error logs an unexpected one
-            report({put: file_error(error, put.key)})
-        while len(waiting) >= UPSERT_VECTORS:
-            await self._send(waiting[:UPSERT_VECTORS], report)
-            waiting = waiting[UPSERT_VECTORS:]
+        """Add the vectors of finished files to the waiting ones, send full slices, and return the rest.
+
+        With more than `most` files under way, wait until one of them is finished.
+        """
+        if len(splitting) > most:
+            await asyncio.wait(splitting, return_when=asyncio.FIRST_COMPLETED)
+        for task in [task for task in splitting if task.done()]:
+            put = splitting.pop(task)
+            try:
+                waiting = waiting + await task
+            except Exception as error:  # noqa: BLE001 - file_error logs an unexpected one
+                report({put: file_error(error, put.key)})
+            while len(waiting) >= UPSERT_VECTORS:
+                await self._send(waiting[:UPSERT_VECTORS], report)
+                waiting = waiting[UPSERT_VECTORS:]
         return waiting
 
     async def _send(self, vectors: Sequence[PendingVector], report: ReportOutcomes) -> None:
@@ -361,15 +366,3 @@ class VectorWriter:
         why = f"the vectors of the file's present content, {file.ref}, took their place"
         refs = [ref for ref in dict.fromkeys([*known, *replaced]) if ref != str(file.ref)]
         return [Removed(key, ref, "replaced", why) for ref in refs]
-
-
-async def _finished(splitting: Sequence[_Splitting]) -> list[_Splitting]:
-    """Wait for the newest file at most PATIENCE_S, and return the files that are split.
-
-    With more than SLOW_FILES under way, wait until one of them is split.
-    """
-    newest = splitting[-1][1]
-    await asyncio.wait({newest}, timeout=PATIENCE_S)
-    if len(splitting) > SLOW_FILES:
-        await asyncio.wait({task for _, task in splitting}, return_when=asyncio.FIRST_COMPLETED)
-    return [split for split in splitting if split[1].done()]
