@@ -210,10 +210,7 @@ def _yaml(text: str) -> Any:
     # The import takes 10 ms, and few folders need it. The loader written in C has no limit of its depth.
     import yaml  # type: ignore[import-untyped]
 
-    try:
-        return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - this loader creates texts, lists and mappings only
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
+    return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - this loader creates texts, lists and mappings only
 
 
 def _plain_value(value: object) -> str:
