@@ -1,21 +1,23 @@
-"""Clients of `syncd mcp`: the client of the official package, and a pipe that speaks the protocol by hand."""
+"""Clients of `syncd mcp`: the client of the official package, and a pipe that speaks the protocol by hand.
+
+The package is imported late, because each worker of pytest-xdist imports this module, and few use the package.
+"""
 
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
-from mcp import Client
-from mcp.client.stdio import StdioServerParameters, stdio_client
-from mcp_types import CallToolResult, TextContent
 
-from syncd.agents import tools
-from syncd.agents.server import make_server
 from syncd.config.schema import Config
 from syncd.config.sources import load
 from tests.e2e.harness import Piped, Program, Workspace
 from tests.e2e.syncd_child import child
+
+if TYPE_CHECKING:
+    from mcp import Client
+    from mcp_types import CallToolResult
 
 TOOLS = ("search", "read", "list", "explain", "status")
 
@@ -23,7 +25,7 @@ TOOLS = ("search", "read", "list", "explain", "status")
 class Agent:
     """An agent. It checks every answer: its schema, and that the text says the same as the structured result."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: "Client") -> None:
         self.client = client
         self._results: dict[str, Draft202012Validator] = {}
 
@@ -55,15 +57,18 @@ class Agent:
         return [hit["key"] for hit in (await self.ask("search", query=query, **arguments))["hits"]]
 
 
-def _text(result: CallToolResult) -> str:
+def _text(result: "CallToolResult") -> str:
     [content] = result.content
-    assert isinstance(content, TextContent)
+    assert content.type == "text"
     return content.text
 
 
 @asynccontextmanager
 async def agent(workspace: Workspace, *options: str) -> AsyncIterator[Agent]:
     """Start `syncd mcp` as an agent does. Its stderr must be free of tracebacks."""
+    from mcp import Client
+    from mcp.client.stdio import StdioServerParameters, stdio_client
+
     command, *arguments = workspace.command("mcp", *options)
     parameters = StdioServerParameters(command=command, args=arguments, env=workspace.env(), cwd=workspace.path)
     log = workspace.path / "mcp.err"
@@ -76,6 +81,10 @@ async def agent(workspace: Workspace, *options: str) -> AsyncIterator[Agent]:
 @asynccontextmanager
 async def inner_agent(workspace: Workspace, *names: str) -> AsyncIterator[Agent]:
     """Connect an agent with a server in this process. The start of the program takes most of the time of a test."""
+    from mcp import Client
+
+    from syncd.agents import tools
+    from syncd.agents.server import make_server
 
     def read_config() -> Config:
         return load(workspace.config, workspace.env())

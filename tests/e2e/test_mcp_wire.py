@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import httpx2
+import httpx
 import pytest
-from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
 
-from syncd.agents.stdio import MOST_LINE
 from syncd.queries.status import snapshot
 from tests.e2e.harness import TOKEN, Workspace, files_of, open_workspace, until
 from tests.e2e.harness_mcp import TOOLS, Agent, Pipe, pipe
@@ -46,6 +43,8 @@ def read(client: Pipe) -> str:
 
 
 def test_a_session_by_hand_and_its_end(workspace: Workspace) -> None:
+    from syncd.agents.stdio import MOST_LINE
+
     with pipe(workspace) as client:
         begun = client.begin()
         assert begun["serverInfo"]["name"] == "syncd"
@@ -147,6 +146,10 @@ async def served(workspace: Workspace, *options: str) -> AsyncIterator[str]:
 
 @pytest.mark.slow
 async def test_agents_with_the_token_are_served_over_http(workspace: Workspace) -> None:
+    import httpx2
+    from mcp import Client
+    from mcp.client.streamable_http import streamable_http_client
+
     assert workspace.syncd("reconcile", "--wait").code == 0
     async with served(workspace) as url, httpx2.AsyncClient(headers=AUTHORIZED, timeout=30, verify=False) as http:
         for mode in ("auto", "legacy"):
@@ -219,8 +222,8 @@ def test_a_token_file_and_a_port_in_use(workspace: Workspace) -> None:
     assert (inside.code, "lies in the folder of mirror docs" in inside.err) == (2, True), inside.err
     running = workspace.start("mcp", "--http", "localhost:0", "--token-file", str(file))
     until(lambda: running.out().endswith("/mcp\n"), running.text)
-    assert httpx2.post(running.out().strip(), json={}, verify=False).status_code == 401
-    assert httpx2.post(running.out().strip(), json={}, headers=AUTHORIZED, verify=False).status_code != 401
+    assert httpx.post(running.out().strip(), json={}, verify=False).status_code == 401
+    assert httpx.post(running.out().strip(), json={}, headers=AUTHORIZED, verify=False).status_code != 401
     arguments = Path(f"/proc/{running.pid}/cmdline")
     assert not arguments.exists() or SECRET.encode() not in arguments.read_bytes()
     running.send(signal.SIGTERM)
