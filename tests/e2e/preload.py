@@ -12,7 +12,6 @@ from contextlib import suppress
 import anyio.lowlevel
 import certifi  # noqa: F401 - httpx imports it, and httpcore, for the first connection
 import httpcore  # noqa: F401
-import pytest  # noqa: F401 - the modules that `tests.unclosed` uses
 
 import syncd
 from syncd.cloudflare.ai_search import Instance, Namespace, StoredItem
@@ -23,7 +22,7 @@ from syncd.config.schema import AccountConfig, Config
 from syncd.core.errors import Retry
 from syncd.core.rules import Rules
 
-SEPARATE = ("syncd.__main__", "syncd.emulator", "syncd.agents")
+SEPARATE = ("syncd.__main__", "syncd.emulator", "syncd.text.html_text", "syncd.agents")
 """Modules of other programs, and of the command that takes as long to import as all others together."""
 KINDS: tuple[type[object], ...] = (
     *(Instance, Namespace, StoredItem),
