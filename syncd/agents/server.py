@@ -54,11 +54,8 @@ def make_server(agent: Agent) -> Server[Any]:
 
 
 def _instructions(agent: Agent) -> str:
-    config = agent.config()
-    mirrors = [
-        f"{name}: {shown_path(config.mirrors[name].path)} → {config.mirrors[name].target.spec}"
-        for name in agent.names(config)
-    ]
+    sections = agent.config().mirrors.items()
+    mirrors = [f"{name}: {shown_path(section.path)} → {section.target.spec}" for name, section in sections]
     return "\n".join([_INSTRUCTIONS, "", "The mirrors:", *mirrors])
 
 

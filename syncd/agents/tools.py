@@ -83,12 +83,12 @@ class Documents:
 class Agent:
     """The resources of the tools: the config, and the connections to the API.
 
-    config: returns the config, a new one if its file has changed; raises ConfigError if it is wrong now. names: the
-    mirrors that agents may see, all if it is empty.
+    load: returns the config, a new one if its file has changed. names: the mirrors that agents may see, all if it is
+    empty.
     """
 
-    def __init__(self, config: Callable[[], Config], names: Sequence[str] = ()) -> None:
-        self.config = config
+    def __init__(self, load: Callable[[], Config], names: Sequence[str] = ()) -> None:
+        self._load = load
         self._names = names
         self._stack = AsyncExitStack()
         self._transport: tuple[Config, Transport] | None = None
@@ -100,28 +100,21 @@ class Agent:
         self.documents.close()
         await self._stack.aclose()
 
-    def names(self, config: Config) -> list[str]:
-        """Return the mirrors that agents may see."""
+    def config(self, wanted: str | None = None) -> Config:
+        """Return the config with the wanted mirror, or with all that agents may see if none is wanted.
+
+        Raises ConfigError if the file has changed and is wrong now, or if there is no such mirror.
+        """
+        config = self._load()
         for name in self._names:
             mirror_config(config, name)
-        return list(self._names or config.mirrors)
-
-    def mirrors(self, config: Config, wanted: str | None) -> list[str]:
-        """Return the wanted mirror, all if none is wanted. Raises ConfigError if there is no such mirror."""
-        names = self.names(config)
+        config = config.with_mirrors(self._names or config.mirrors)
         # Some agents send an empty text for a parameter that they leave out.
         if not wanted:
-            return names
-        if wanted not in names:
-            raise ConfigError(f"there is no mirror {shown(wanted)}; name one of: {', '.join(names)}")
-        return [wanted]
-
-    def mirror(self, config: Config, wanted: str | None) -> str:
-        """Return the wanted mirror, the only one if none is wanted. Raises ConfigError."""
-        names = self.mirrors(config, wanted)
-        if len(names) != 1:
-            raise ConfigError(f"which mirror? Name one of: {', '.join(names)}")
-        return names[0]
+            return config
+        if wanted not in config.mirrors:
+            raise ConfigError(f"there is no mirror {shown(wanted)}; name one of: {', '.join(config.mirrors)}")
+        return config.with_mirrors([wanted])
 
     async def transport(self, config: Config) -> Transport:
         """Return the connections for a config. They stay open for the next search."""
@@ -130,6 +123,13 @@ class Agent:
             if self._transport is None or self._transport[0].cloudflare != config.cloudflare:
                 self._transport = config, await self._stack.enter_async_context(open_transport(config))
             return self._transport[1]
+
+
+def _only(config: Config) -> str:
+    """Return the only mirror of a config. Raises ConfigError if it has several."""
+    if len(config.mirrors) != 1:
+        raise ConfigError(f"which mirror? Name one of: {', '.join(config.mirrors)}")
+    return next(iter(config.mirrors))
 
 
 def _begin(config: Config, name: str, folder: str) -> str:
@@ -141,8 +141,8 @@ def _begin(config: Config, name: str, folder: str) -> str:
 
 
 async def _search(agent: Agent, given: SearchParameters) -> SearchResult:
-    config = agent.config()
-    name = agent.mirror(config, given.mirror)
+    config = agent.config(given.mirror)
+    name = _only(config)
     section = config.mirrors[name]
     if not given.query.strip():
         raise ConfigError("the query is empty; ask a question")
@@ -162,8 +162,8 @@ async def _search(agent: Agent, given: SearchParameters) -> SearchResult:
 
 
 async def _read(agent: Agent, given: ReadParameters) -> ReadResult:
-    config = agent.config()
-    file = await asyncio.to_thread(_file, agent, config, given)
+    config = agent.config(given.mirror)
+    file = await asyncio.to_thread(_file, config, given)
     tree = build_tree(config.mirrors[file.mirror])
     item, source = await asyncio.to_thread(read_source, config, file.mirror, file.path, tree)
     converted = tree.limits.forms.of(item.key) == "convert"
@@ -174,10 +174,9 @@ async def _read(agent: Agent, given: ReadParameters) -> ReadResult:
     return ReadResult(mirror=file.mirror, converted=converted, **part)
 
 
-def _file(agent: Agent, config: Config, given: ReadParameters) -> Found:
+def _file(config: Config, given: ReadParameters) -> Found:
     """Return the file to read. Raises ConfigError if there is none, or more than one."""
-    names = agent.mirrors(config, given.mirror)
-    found = find_all(config, names, given.path, build_tree, from_here=False)
+    found = find_all(config, list(config.mirrors), given.path, build_tree, from_here=False)
     if len(found) > 1:
         raise ConfigError(f"which mirror? Name one of: {', '.join(each.mirror for each in found)}")
     [file] = found
@@ -187,8 +186,8 @@ def _file(agent: Agent, config: Config, given: ReadParameters) -> Found:
 
 
 def _list(agent: Agent, given: ListParameters) -> ListResult:
-    config = agent.config()
-    name = agent.mirror(config, given.mirror)
+    config = agent.config(given.mirror)
+    name = _only(config)
     begin = _begin(config, name, given.folder) if given.folder else ""
     rows = page(config, name, begin, given.cursor or "", given.limit)
     note = "nothing is known yet; run: syncd reconcile" if rows is None else ""
@@ -202,8 +201,8 @@ def _list(agent: Agent, given: ListParameters) -> ListResult:
 
 
 def _explain(agent: Agent, given: ExplainParameters) -> ExplainResult:
-    config = agent.config()
-    found = find_all(config, agent.mirrors(config, given.mirror), given.path, build_tree, from_here=False)
+    config = agent.config(given.mirror)
+    found = find_all(config, list(config.mirrors), given.path, build_tree, from_here=False)
     return ExplainResult(
         found=[
             Explained(
@@ -221,11 +220,8 @@ def _explain(agent: Agent, given: ExplainParameters) -> ExplainResult:
 
 
 def _status(agent: Agent, given: StatusParameters) -> StatusResult:
-    config = agent.config()
-    names = agent.mirrors(config, given.mirror)
-    told = snapshot(
-        config.model_copy(update={"mirrors": {name: config.mirrors[name] for name in names}}), given.problems
-    )
+    config = agent.config(given.mirror)
+    told = snapshot(config, given.problems)
     return StatusResult(
         daemon_running=told["daemon"]["running"],
         mirrors={
