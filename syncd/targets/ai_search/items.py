@@ -89,10 +89,10 @@ def stored_of(item: StoredItem, content: Content) -> Stored:
     )
 
 
-def _created_at(item: StoredItem) -> float | None:
-    """Return the creation time of an item by the remote's clock, seconds since the epoch."""
-    created = parse_time(item.created_at)
-    return created.timestamp() if created else None
+def seconds_of(time: str | None) -> float | None:
+    """Return a time of an item as seconds since the epoch, None if it is unknown."""
+    parsed = parse_time(time)
+    return parsed.timestamp() if parsed else None
 
 
 # -- the listing and single items
@@ -187,7 +187,9 @@ class ItemReader:
     async def newest(self) -> AsyncIterator[NewestPage]:
         """Yield the pages of the listing with the rows of all owners, the latest change first."""
         async for page in self.pages():
-            rows = [Newest(await self._entry(item), _created_at(item), is_present(item)) for item in page.rows]
+            rows = [
+                Newest(await self._entry(item), seconds_of(item.created_at), is_present(item)) for item in page.rows
+            ]
             yield NewestPage(rows, page.total_count)
 
     async def pages(self) -> AsyncIterator[Page[StoredItem]]:
@@ -288,7 +290,7 @@ class _RowCount:
         self.total = page.total_count
         self._at_start = page.total_count if self._at_start is None else self._at_start
         for item in page.rows:
-            created = _created_at(item)
+            created = seconds_of(item.created_at)
             self._newest = None if created is None or self._newest is None else max(self._newest, created)
             self._seen.add(item.id)
 

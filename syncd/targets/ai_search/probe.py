@@ -18,7 +18,7 @@ import structlog
 from syncd.cloudflare.ai_search import BUILTIN, AISearch, Misnamed, StoredItem
 from syncd.core.errors import Conflict, NotFound, Park, SyncdError
 from syncd.core.probe_answers import NO_ANSWERS, PROBE_STEM, Offer, ProbeAnswers, Quoting, checksum_kind, is_probe_name
-from syncd.targets.ai_search.items import INSTANCE, OWNER, PREFIX, SHA256, ItemWritePolicy
+from syncd.targets.ai_search.items import INSTANCE, OWNER, PREFIX, SHA256, ItemWritePolicy, seconds_of
 from syncd.targets.ai_search.writing import METADATA_REFUSED, offered_fields
 from syncd.targets.base import Probe
 from syncd.targets.shared import refusals_halt
@@ -47,12 +47,8 @@ def is_leftover(item: StoredItem, owner: str) -> bool:
 
 def is_old(item: StoredItem, now: float) -> bool:
     """Return whether an item is so old that no probe needs it. False if the remote gives no time."""
-    try:
-        created = datetime.fromisoformat(item.created_at or "")
-    except ValueError:
-        return False
-    created = created if created.tzinfo else created.replace(tzinfo=UTC)
-    return now - created.timestamp() > OLD_S
+    created = seconds_of(item.created_at)
+    return created is not None and now - created > OLD_S
 
 
 @dataclass(slots=True)

@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from datetime import datetime
 from typing import get_args
 
 import structlog
@@ -25,6 +24,7 @@ from syncd.targets.ai_search.items import (
     ItemReader,
     ItemWritePolicy,
     entry_of,
+    seconds_of,
     stored_of,
 )
 from syncd.targets.base import (
@@ -306,8 +306,5 @@ def offered_fields(policy: ItemWritePolicy) -> tuple[str, ...]:
 
 def _is_new(item: StoredItem) -> bool:
     """Return whether the upload created this item, by the remote's own times. False if the remote gives none."""
-    try:
-        created, seen = (datetime.fromisoformat(time or "") for time in (item.created_at, item.last_seen_at))
-        return abs((seen - created).total_seconds()) <= NEW_S
-    except (ValueError, TypeError):
-        return False  # a time is absent, or only one of the two has a zone
+    created, seen = seconds_of(item.created_at), seconds_of(item.last_seen_at)
+    return created is not None and seen is not None and abs(seen - created) <= NEW_S
