@@ -1,11 +1,15 @@
-"""Concurrent work: errors, cancellations, and requests to cancel that remain after them."""
+"""Concurrent work with its errors and cancellations, groups of many items, and metadata within a limit."""
 
 import asyncio
+import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from syncd.core.errors import Retry
 from syncd.targets.base import for_each, in_groups
+from syncd.targets.shared import fit_metadata, json_size
 
 
 async def refused(item: int) -> None:
@@ -73,3 +77,19 @@ async def test_for_each_works_on_all_items_with_limited_concurrency() -> None:
 )
 def test_groups_have_a_limit_of_items_and_of_size(sizes: list[int], groups: list[list[int]]) -> None:
     assert list(in_groups(sizes, lambda size: size, 3, 10)) == groups
+
+
+def test_the_longest_fields_are_left_out_first_and_never_the_marks() -> None:
+    marks, fields = {"sha256": "f" * 64, "size": 3}, {"a": "x" * 50, "b": "\u00e9" * 30, "c": "z"}
+    whole = json_size({**marks, **fields})
+    assert fit_metadata(marks, fields, whole) == {**fields, **marks}
+    assert fit_metadata(marks, fields, whole - 1) == {"a": "x" * 50, "c": "z", **marks}
+    assert fit_metadata(marks, fields, 0) == marks
+    assert fit_metadata({"a": "ours"}, {"a": "theirs"}, 1000) == {"a": "ours"}
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=5), st.text(max_size=40), max_size=6), st.integers(20, 300))
+def test_what_is_fitted_fits(fields: dict[str, str], limit: int) -> None:
+    kept = fit_metadata({"m": "mark"}, fields, limit)
+    assert len(json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")) <= limit
+    assert kept["m"] == "mark"
