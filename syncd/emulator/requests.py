@@ -68,15 +68,18 @@ def error(refusal: ApiError) -> Response:
 
 def plain(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return an answer of JSON without the envelope."""
-    return Response(_answer_json(body).encode(), status, headers, media_type="application/json")
+    return Response(_ANSWER.encode(body).encode(), status, headers, media_type="application/json")
 
 
-_answer_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_ANSWER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def compact_json(value: Any) -> str:
     """Return JSON without white space and without escapes of characters beyond ASCII; ValueError for NaN."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _COMPACT.encode(value)
+
+
+_COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def read_json(text: str | bytes) -> Any:
