@@ -76,9 +76,12 @@ def schema_of(settings: dict[str, Any]) -> dict[str, str]:
     return {field["field_name"].lower(): field["data_type"] for field in settings.get("custom_metadata") or []}
 
 
-def read_custom_metadata(text: str) -> dict[str, Any]:
-    """Parse the `metadata` part of an upload. ValueError unless it is an object of texts, numbers and booleans."""
-    value = read_json(text)
+def read_custom_metadata(text: str, accepted: str, schema: dict[str, str]) -> dict[str, Any]:
+    """Parse the `metadata` part of an upload; "" has no fields. accepted: the option `metadata`.
+
+    ValueError unless it is an object of texts, numbers and booleans, and unless the option accepts it.
+    """
+    value = read_json(text or "{}")
     if not isinstance(value, dict):
         raise ValueError("metadata must be a JSON object")  # noqa: TRY004 - callers catch one error for every mistake
     for name, field in value.items():
@@ -86,6 +89,12 @@ def read_custom_metadata(text: str) -> dict[str, Any]:
             raise ValueError(f"{name!r} is reserved")
         if not isinstance(field, (str, int, float, bool)):
             raise ValueError(f"{name} must be a text, a number or a boolean")  # noqa: TRY004 - as above
+        if accepted == "refuse":
+            raise ValueError("this instance accepts no metadata")
+        if accepted == "texts" and not isinstance(field, str):
+            raise ValueError("this instance accepts texts only")
+        if accepted == "declared" and name.lower() not in schema:
+            raise ValueError("this instance accepts declared fields only")
     return {name.lower(): field for name, field in value.items()}
 
 

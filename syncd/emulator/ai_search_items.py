@@ -142,7 +142,7 @@ def _external_source(instance: InstanceRow) -> str | None:
 
 def _announce_item(call: Call, instance: InstanceRow, key: str, source: str) -> ItemRow:
     # The stand-in has no bucket to fetch the file from.
-    item, _ = new_item(call, instance, (key, source), {}, IndexingResult([], "file_not_found"))
+    item, _ = new_item(call, instance, (key, source), "", IndexingResult([], "file_not_found"))
     with call.backend.store.transaction():
         return queue_item(call.backend, item, call.backend.clock())
 

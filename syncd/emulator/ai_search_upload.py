@@ -30,7 +30,7 @@ from syncd.emulator.ai_search_store import (
     store_content,
 )
 from syncd.emulator.options import matches
-from syncd.emulator.requests import ApiError, Call, FormPart, ok, parse_form, timestamp
+from syncd.emulator.requests import ApiError, Call, ok, parse_form, timestamp
 
 MAX_KEY_LENGTH = 128
 """Characters of an item's key."""
@@ -42,9 +42,11 @@ _MAX_FORM_SIZE = MAX_LARGE_FILE_SIZE + 1024 * 1024
 
 
 class _UploadForm(NamedTuple):
+    """metadata: JSON text, "" without any."""
+
     key: str
     data: bytes
-    custom: dict[str, Any]
+    metadata: str
     wait: bool
 
 
@@ -61,7 +63,7 @@ async def _upload(call: Call) -> Response:
     if existing is not None and call.backend.options.on_existing == "conflict":
         raise ApiError(409, 7042, "item_key_already_exist")
     result = oversize or indexing_result(call, form.key, form.data, existing)
-    item, warnings = new_item(call, instance, (form.key, BUILTIN), form.custom, result)
+    item, warnings = new_item(call, instance, (form.key, BUILTIN), form.metadata, result)
     item = replace(item, size=len(form.data), checksum=_checksum(call, form.data))
     renewed = existing is not None and call.backend.options.overwritten_id == "new"
     if existing is not None and not renewed:
@@ -103,28 +105,8 @@ def _read_form(call: Call, body: bytes) -> _UploadForm:
     check_key(file.filename)
     if not file.filename.lower().endswith(FILE_TYPES):
         raise ApiError(400, 7060, f"unsupported_file_type: {file.filename}")
-    custom = _custom_metadata(call, parts.get("metadata"))
-    wait = parts.get("wait_for_completion")
-    return _UploadForm(file.filename, file.data, custom, wait is not None and wait.text.strip().lower() == "true")
-
-
-def _custom_metadata(call: Call, part: FormPart | None) -> dict[str, Any]:
-    if part is None or not part.text.strip():
-        return {}
-    try:
-        custom = read_custom_metadata(part.text)
-    except ValueError as reason:
-        raise _bad_metadata(str(reason)) from reason
-    accepted = call.backend.options.metadata
-    if custom and accepted == "refuse":
-        raise _bad_metadata("this instance accepts no metadata")
-    if accepted == "texts" and not all(isinstance(value, str) for value in custom.values()):
-        raise _bad_metadata("this instance accepts texts only")
-    return custom
-
-
-def _bad_metadata(reason: str) -> ApiError:
-    return ApiError(400, 7056, f"invalid_metadata_format: {reason}")
+    metadata, wait = (parts[name].text.strip() if name in parts else "" for name in ("metadata", "wait_for_completion"))
+    return _UploadForm(file.filename, file.data, metadata, wait.lower() == "true")
 
 
 def check_key(key: str) -> None:
@@ -153,18 +135,19 @@ def indexing_result(call: Call, key: str, data: bytes, existing: ItemRow | None)
 
 
 def new_item(
-    call: Call, instance: InstanceRow, name: tuple[str, str], custom: dict[str, Any], result: IndexingResult
+    call: Call, instance: InstanceRow, name: tuple[str, str], metadata: str, result: IndexingResult
 ) -> tuple[ItemRow, list[dict[str, str]]]:
-    """Return an item that is not stored yet, and the warnings about its metadata. name: (key, source_id)."""
-    now = call.backend.clock()
-    key, source = name
+    """Return an item that is not stored yet, and the warnings about its metadata; ApiError 400 if they are not valid.
+
+    name: (key, source_id). metadata: the custom fields as JSON text, "" without any.
+    """
+    now, (key, source) = call.backend.clock(), name
+    schema = schema_of(instance.config)
     try:
-        schema = schema_of(instance.config)
-        if call.backend.options.metadata == "declared" and not custom.keys() <= schema.keys():
-            raise _bad_metadata("this instance accepts declared fields only")
-        metadata = build_metadata(key, now, custom, schema)
+        custom = read_custom_metadata(metadata, call.backend.options.metadata, schema)
+        built = build_metadata(key, now, custom, schema)
     except ValueError as reason:
-        raise _bad_metadata(str(reason)) from reason
+        raise ApiError(400, 7056, f"invalid_metadata_format: {reason}") from reason
     item = ItemRow(
         id=secrets.token_hex(16),
         instance=instance.number,
@@ -172,8 +155,8 @@ def new_item(
         source=source,
         checksum="0",
         size=None,
-        metadata=json.dumps(metadata.shown),
-        filterable=json.dumps(metadata.filterable),
+        metadata=json.dumps(built.shown),
+        filterable=json.dumps(built.filterable),
         chunks=len(result.chunks),
         error=result.error,
         created_at=now,
@@ -182,7 +165,7 @@ def new_item(
         started_at=now,
         done_at=now,
     )
-    return item, metadata.warnings
+    return item, built.warnings
 
 
 def _checksum(call: Call, data: bytes) -> str:
