@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -227,8 +227,8 @@ class Server:
             self._thread.join(0.001)
 
     def close(self) -> None:
-        """Stop serving and close the store, within half a second. A second call does nothing."""
-        self._uvicorn.should_exit = True
+        """Stop serving and close the store. A second call does nothing."""
+        self._uvicorn.stop()
         self._thread.join()
         self._socket.close()
         self._app.backend.store.close()
@@ -261,7 +261,7 @@ def run(options: EmulatorOptions, port: int = 0, *, ready: Callable[[str], None]
 
     def stop(number: int, _frame: object) -> None:
         received.append(number)
-        server.should_exit = True
+        server.stop()
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -275,15 +275,47 @@ def run(options: EmulatorOptions, port: int = 0, *, ready: Callable[[str], None]
         app.backend.store.close()
 
 
-class _UnsignalledServer(uvicorn.Server):
-    """A server that leaves signals to its caller. Uvicorn would raise a signal a second time after its stop."""
+class _PromptServer(uvicorn.Server):
+    """A server that leaves signals to its caller, and that stops at once.
+
+    Uvicorn would raise a signal a second time after its stop. It looks only every 0.1 s whether it should stop, and
+    waits as long for idle connections.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopping = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def stop(self) -> None:
+        """Stop serving. Other threads and signal handlers may call it, more than once."""
+        self.should_exit = True
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stopping.set)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def main_loop(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), 1)
 
-def _uvicorn_server(app: Emulator) -> uvicorn.Server:
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        del sockets
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        # Requests that wait for indexing are not answered.
+        for task in self.server_state.tasks:
+            task.cancel()
+        await asyncio.gather(*self.server_state.tasks, return_exceptions=True)
+
+
+def _uvicorn_server(app: Emulator) -> _PromptServer:
     config = uvicorn.Config(
         app,
         http="auto",
@@ -295,10 +327,8 @@ def _uvicorn_server(app: Emulator) -> uvicorn.Server:
         access_log=False,
         # Longer than clients keep a connection, so that the server never closes one that a client is about to reuse.
         timeout_keep_alive=75,
-        # A stop closes idle connections at once and does not wait for requests that wait for indexing.
-        timeout_graceful_shutdown=0,
     )
-    return _UnsignalledServer(config)
+    return _PromptServer(config)
 
 
 def _base_url(listener: socket.socket) -> str:
