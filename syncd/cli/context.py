@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 from click.core import ParameterSource
@@ -15,8 +16,11 @@ from syncd.cli import completion
 from syncd.cli.completion import file_path
 from syncd.core.errors import ConfigError
 from syncd.service import signals
+from syncd.service.log_stream import LogFormat
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from syncd.config.checks import Exposed
     from syncd.config.schema import Config
 
@@ -29,10 +33,6 @@ _AFTER_SIGNAL = {
     "demo": "the stand-in and everything in it are gone",
 }
 """The effect of a signal on commands that change something and do not count it. Other commands change nothing."""
-
-
-LogFormat = Literal["auto", "console", "json"]
-"""The format of the log on stderr; auto: console on a terminal, JSON otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +275,18 @@ def run_async(work: Coroutine[None, None, _T]) -> _T:
     finally:
         # This does nothing to a coroutine that ended. Python warns of one that never began.
         work.close()
+
+
+async def change_state(config: "Config", change: "Callable[[sqlite3.Connection], _T]") -> _T:
+    """Change the state file by a connection of its own, so that a running daemon keeps its state file."""
+    from syncd.state.db import open_state
+    from syncd.state.directory import FILE_NAME, when_free
+
+    async def work() -> _T:
+        with closing(open_state(config.state_dir)) as db:
+            return change(db)
+
+    return await when_free(work, config.state_dir / FILE_NAME)
 
 
 # -- arguments that several commands take

@@ -3,7 +3,6 @@
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from syncd.cli import completion
 from syncd.cli.context import (
     GlobalOptions,
     as_json_option,
+    change_state,
     chosen_mirrors,
     command,
     mirror_option,
@@ -24,6 +24,13 @@ from syncd.cli.context import (
 from syncd.cli.output import print_json, print_line, print_note, print_styled, print_table
 from syncd.core.errors import EXIT_OK, ConfigError
 from syncd.core.plain_text import counted, printable
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from syncd.config.schema import Config
+    from syncd.sync.mirror import Mirror
+    from syncd.sync.once import Report
 
 _SNIPPET_LENGTH = 160
 """Characters of a hit's text that are printed."""
@@ -227,15 +234,10 @@ async def _retry(config: "Config", names: Sequence[str], keys: Sequence[str] | N
     """Make the items due, then process them here unless a daemon does so. keys: None for all."""
     from syncd.cli.daemon import ask_daemon
     from syncd.service.build import open_session
-    from syncd.state.directory import FILE_NAME, holder, when_free
+    from syncd.state.directory import holder
     from syncd.sync import once
 
-    others: set[str] = set()
-
-    async def mark() -> dict[str, int]:
-        return _make_due(config, names, keys, others)
-
-    marked = await when_free(mark, config.state_dir / FILE_NAME)
+    marked, others = await change_state(config, lambda db: _make_due(db, names, keys))
     total = sum(marked.values())
     print_line(f"{counted(total, 'item')} to try again")
     for key in sorted(others):
@@ -266,27 +268,17 @@ def print_retried(name: str, mirror: "Mirror", report: "Report") -> None:
         print_note(f"{name}: {report.error}")
 
 
-def _make_due(config: "Config", names: Sequence[str], keys: Sequence[str] | None, others: set[str]) -> dict[str, int]:
-    """Make failed and rejected items due in the state file. Return their number for each mirror.
-
-    others: gets the keys that make nothing due.
-    """
-    from syncd.state.db import open_state
+def _make_due(
+    db: "sqlite3.Connection", names: Sequence[str], keys: Sequence[str] | None
+) -> tuple[dict[str, int], set[str]]:
+    """Make failed and rejected items due. Return their number for each mirror, and the keys that make nothing due."""
     from syncd.state.journal import Journal
     from syncd.state.queue import Queue, retry_problems
 
-    now = time.time()
-    with closing(open_state(config.state_dir)) as db:
-        counts = dict.fromkeys(names, 0)
-        for chosen in [[key] for key in dict.fromkeys(keys)] if keys else [None]:
-            found = {name: retry_problems(Journal(db, name), Queue(db, name, 0, 0), chosen, now) for name in names}
-            if chosen and not any(found.values()):
-                others.update(chosen)
-            counts = {name: counts[name] + number for name, number in found.items()}
-        return counts
-
-
-if TYPE_CHECKING:
-    from syncd.config.schema import Config
-    from syncd.sync.mirror import Mirror
-    from syncd.sync.once import Report
+    now, counts, others = time.time(), dict.fromkeys(names, 0), set[str]()
+    for chosen in [[key] for key in dict.fromkeys(keys)] if keys else [None]:
+        found = {name: retry_problems(Journal(db, name), Queue(db, name, 0, 0), chosen, now) for name in names}
+        if chosen and not any(found.values()):
+            others.update(chosen)
+        counts = {name: counts[name] + number for name, number in found.items()}
+    return counts, others

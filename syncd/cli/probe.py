@@ -1,10 +1,9 @@
 """check --probe: learns how an instance answers where no document says it, and stores the answers."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from syncd.cli.context import GlobalOptions, run_async
+from syncd.cli.context import GlobalOptions, change_state, run_async
 from syncd.cli.output import print_json, print_line, print_note, print_table
 from syncd.core.errors import EXIT_OK, SyncdError
 from syncd.core.plain_text import counted, utc_time
@@ -78,7 +77,7 @@ async def _probe_all(config: "Config", names: Sequence[str], *, as_json: bool) -
     shown: dict[str, Any] = {}
     code = EXIT_OK
     # A new state decides the owner marks. By its mark, a later pass recognises an item that a killed probe left.
-    await _in_state(config, lambda _: None)
+    await change_state(config, lambda _: None)
     async with open_session(once, names, read_only=True) as session:
         for name in session.mirrors:
             try:
@@ -104,7 +103,7 @@ async def _probe(session: "Session", config: "Config", name: str, *, as_json: bo
     if not as_json:
         print_line(f"{name}: {spec}: uploading a throw-away item, and deleting it again")
     probe = await target.probe()
-    await _in_state(config, lambda db: stored_answers(config, name, db).set(probe.answers))
+    await change_state(config, lambda db: stored_answers(config, name, db).set(probe.answers))
     if not as_json:
         _print(probe)
     answers = probe.answers.as_json()
@@ -118,18 +117,6 @@ async def _probe(session: "Session", config: "Config", name: str, *, as_json: bo
         "fields": fields,
         "notes": [*probe.notes],
     }
-
-
-async def _in_state(config: "Config", change: Callable[["sqlite3.Connection"], None]) -> None:
-    """Change the state by a connection of its own, so that a running daemon keeps its state file."""
-    from syncd.state.db import open_state
-    from syncd.state.directory import FILE_NAME, when_free
-
-    async def store() -> None:
-        with closing(open_state(config.state_dir)) as db:
-            change(db)
-
-    await when_free(store, config.state_dir / FILE_NAME)
 
 
 def _print(probe: "Probe") -> None:

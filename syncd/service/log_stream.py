@@ -5,8 +5,10 @@ import os
 import select
 import time
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
+LogFormat = Literal["auto", "console", "json"]
+"""The format of the log on stderr; auto: console on a terminal, JSON otherwise."""
 CHECK_EVERY_S = 0.1
 """While the stream waits for a slow reader, it checks this often whether it should stop."""
 CHUNK = select.PIPE_BUF

@@ -10,22 +10,20 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from typing import Literal, TextIO
+from typing import TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from syncd.core.plain_text import indented, printable, redact
-from syncd.service.log_stream import LogStream, shows_colours
-
-LogFormatName = Literal["auto", "console", "json"]
+from syncd.service.log_stream import LogFormat, LogStream, shows_colours
 
 PRIORITIES = {"critical": 2, "exception": 3, "error": 3, "warning": 4, "info": 6, "debug": 7}
 """The priorities of syslog(3). sd-daemon(3) describes this prefix of a line."""
 _PLAIN = re.compile(r"[^\s\"'=\\]+")
 
 
-def configure(log_format: LogFormatName, level: int) -> None:
+def configure(log_format: LogFormat, level: int) -> None:
     """Send everything at `level` (as in logging) or above to stderr, without the secrets of `plain_text`."""
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     journal = log_format == "auto" and is_journal(sys.stderr, os.environ)
