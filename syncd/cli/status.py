@@ -9,14 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from syncd.cli.context import (
-    GlobalOptions,
-    as_json_option,
-    chosen_mirrors,
-    command,
-    mirrors_argument,
-    run_async,
-)
+from syncd.cli.context import GlobalOptions, as_json_option, chosen_mirrors, command, mirrors_argument, run_async
 from syncd.cli.daemon import check_alive, let_daemon_look
 from syncd.cli.output import cut, print_frame, print_json, print_line, print_styled, shard_suffix, table_lines, width
 from syncd.core.errors import EXIT_OK

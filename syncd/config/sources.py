@@ -3,27 +3,15 @@
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-)
+from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource
 
-from syncd.config.checks import (
-    CREDENTIAL,
-    check_mirrors,
-    describe,
-    mirror_fault,
-    refuse_writable,
-    variable_faults,
-)
+from syncd.config.checks import CREDENTIAL, check_mirrors, describe, mirror_fault, refuse_writable, variable_faults
 from syncd.config.file import (
     CLOUDFLARE_VARIABLES,
     PREFIX,
@@ -58,14 +46,9 @@ def load(flag: Path | None = None, environ: Mapping[str, str] | None = None, *, 
     if secret_file:
         refuse_writable(path, f"{path}: cloudflare")
     faults = variable_faults(environ)
-    sources = (
-        _EnvironmentSource(model, environ),
-        InitSettingsSource(model, _credential_values(environ)),
-        InitSettingsSource(model, values),
-        InitSettingsSource(model, _default_values(environ)),
-    )
+    found = _EnvironmentSource(model, environ)(), _credential_values(environ), values, _default_values(environ)
     try:
-        config = model(sources=[_OneLogin(source) for source in sources])  # type: ignore[call-arg]
+        config = model(sources=[InitSettingsSource(model, each) for each in _with_one_login(found)])  # type: ignore[call-arg]
     except ValidationError as error:
         raise ConfigFaults([*faults, *describe(error, _places(path, environ))]) from None
     config = _with_absolute_paths(config, path.absolute().parent)
@@ -128,29 +111,23 @@ class _EnvironmentSource(EnvSettingsSource):
         return value
 
 
-class _OneLogin(PydanticBaseSettingsSource):
-    """Another source, without its login if a stronger source has a complete login, so that two logins never mix."""
+def _with_one_login(sources: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the values of each source, the strongest first, with one login in all of them.
 
-    def __init__(self, source: PydanticBaseSettingsSource) -> None:
-        super().__init__(source.settings_cls)
-        self._source = source
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Return the value of the other source."""
-        return self._source.get_field_value(field, field_name)
-
-    def __call__(self) -> dict[str, Any]:
-        """Return the values of the other source without a weaker login."""
-        values = self._source()
+    A login is left out if a stronger source has a complete one, so that two logins never mix.
+    """
+    stronger: dict[str, Any] = {}
+    for values in sources:
         section = values.get("cloudflare")
         if not isinstance(section, dict):
-            return values
-        stronger = self.current_state.get("cloudflare")
-        if isinstance(stronger, dict) and (_has_token(stronger) or _has_key(stronger)):
-            dropped: tuple[str, ...] = _LOGIN
-        else:
-            dropped = ("email", "api_key") if _has_token(section) else ()
-        return values | {"cloudflare": {key: value for key, value in section.items() if key not in dropped}}
+            yield values
+            continue
+        dropped: tuple[str, ...] = ("email", "api_key") if _has_token(section) else ()
+        if _has_token(stronger) or _has_key(stronger):
+            dropped = _LOGIN
+        kept = {key: value for key, value in section.items() if key not in dropped}
+        stronger = kept | stronger
+        yield values | {"cloudflare": kept}
 
 
 def _has_token(section: Mapping[str, Any]) -> bool:

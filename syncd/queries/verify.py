@@ -5,16 +5,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from syncd.core.errors import (
-    EXIT_DIFFERENT,
-    EXIT_OK,
-    FileChanged,
-    Halt,
-    Park,
-    SyncdError,
-    Unreachable,
-    most_serious,
-)
+from syncd.core.errors import EXIT_DIFFERENT, EXIT_OK, FileChanged, Halt, Park, SyncdError, Unreachable, most_serious
 from syncd.core.model import HARMLESS, STORED_NOT_INDEXED, Action, Delete, Entry, Item, Put
 from syncd.core.names import same_source
 from syncd.core.plain_text import counted
