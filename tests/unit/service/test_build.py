@@ -10,10 +10,11 @@ from syncd.core.errors import ConfigError, Halt, Locked
 from syncd.core.rules import IgnoreFile
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import serve
-from syncd.service.build import open_session, open_transport
+from syncd.service.build import NO_GRANTS, add_mirror, open_session, open_transport
 from syncd.state import ownership
 from syncd.sync import once
 from syncd.sync.mirror import PassOptions
+from syncd.text.converter import converter
 from tests.unit.config.harness import MINIMAL, Place, toml
 
 TOKEN = "s3cr3t-t0ken"
@@ -156,3 +157,12 @@ async def test_a_read_only_command_decides_no_owner_on_a_machine_without_an_id(
         assert reading.config.mirrors["docs"].owner == decided
     assert undecided.startswith("docs-")
     assert undecided != decided
+
+
+async def test_a_session_ends_the_conversions_of_its_mirrors(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[bool] = []
+    monkeypatch.setattr(converter, "close", lambda: ended.append(True))
+    async with open_session(with_token(place)) as session:
+        add_mirror(session, *session.mirrors, NO_GRANTS)
+        assert not ended
+    assert ended == [True]
