@@ -86,7 +86,6 @@ class AISearchTarget:
     ) -> None:
         self._limits = limits
         self._api = api
-        self._settings = policy.settings
         self._policy = policy
         self._answers = answers = CurrentAnswers(learned)
         names = ShortNames(limits, records)
@@ -149,7 +148,7 @@ class AISearchTarget:
 
         with refusals_halt(INSTANCE):
             instance = await self._api.read_instance()
-        settings = settings_advice(self._settings, instance)
+        settings = settings_advice(self._policy.settings, instance)
         return (*metadata_advice(self._fields, instance), *settings, await search_advice(self._api))
 
     async def usage(self, *, account: bool) -> Sequence[Usage]:
@@ -157,7 +156,7 @@ class AISearchTarget:
         from syncd.targets.ai_search.advice import instance_usage
 
         with refusals_halt(INSTANCE):
-            return await instance_usage(self._api, self._settings, self.counts, account=account)
+            return await instance_usage(self._api, self._policy.settings, self.counts, account=account)
 
     async def create(self) -> None:
         """Create the instance, and its namespace if necessary, with the settings of the config.
@@ -178,7 +177,7 @@ class AISearchTarget:
     async def _create_instance(self) -> bool:
         """Create the instance. Return False if it exists."""
         try:
-            await self._api.create_instance(self._fields, self._settings)
+            await self._api.create_instance(self._fields, self._policy.settings)
         except Conflict:
             return False
         return True
