@@ -142,8 +142,7 @@ class ItemReader:
         self.landmark: Landmark | None = None
         self.unreadable_rows: list[str] = []
         self._api = api
-        self._prefix = policy.prefix
-        self._owner = policy.owner
+        self._policy = policy
         self.names = names
         self._answers = answers
 
@@ -172,7 +171,7 @@ class ItemReader:
                         self.leftovers.append(item)
                     else:
                         entry = await self._entry(item)
-                        if entry.key.startswith(self._prefix):
+                        if entry.key.startswith(self._policy.prefix):
                             yield entry
                     seen.add(item.id)
                 # Rows of others count too, because total_count includes them.
@@ -230,7 +229,7 @@ class ItemReader:
 
     def _is_ours(self, item: StoredItem) -> bool:
         marks = item.metadata or {}
-        return SHA256 in marks and marks.get(OWNER) == self._owner
+        return SHA256 in marks and marks.get(OWNER) == self._policy.owner
 
     async def checksum(self, entry: Entry, content: Content | None) -> str | None:
         """Return the sha-256 of the stored content, None if the item does not exist.

@@ -163,6 +163,7 @@ async def test_a_session_ends_the_conversions_of_its_mirrors(place: Place, monke
     ended: list[bool] = []
     monkeypatch.setattr(converter, "close", lambda: ended.append(True))
     async with open_session(with_token(place)) as session:
-        add_mirror(session, *session.mirrors, NO_GRANTS)
+        [name] = session.mirrors
+        add_mirror(session, name, NO_GRANTS)
         assert not ended
     assert ended == [True]
