@@ -32,8 +32,9 @@ _HEX = frozenset("0123456789abcdef")
 _DIGITS = 8
 _NAME_LENGTH = 64 - _DIGITS - 1
 """Maximum characters of the mirror's name in a derived owner, which has at most 64."""
-_OWNERS = "owners"
-_LISTED = "listed"
+OWNERS = "owners"
+LISTED = "listed"
+BINDING = "binding"
 _INSERT = "INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, ?)"
 
 _SHOWN = """
@@ -122,7 +123,7 @@ class Claims(MirrorRows):
     @property
     def complete(self) -> bool:
         """Whether records and claims name every entry of ours, because a whole listing was processed."""
-        return self._meta.values(_LISTED).get("open") is False
+        return self._meta.values(LISTED).get("open") is False
 
     def apply_listing(self, listing: Listing, now: float, keep_s: float) -> None:
         """Claim our entries in a whole listing, and remove claims older than `keep_s` seconds that it does not show.
@@ -138,12 +139,12 @@ class Claims(MirrorRows):
             self._note(listing)
 
     def _note(self, listing: Listing) -> None:
-        last = self._meta.values(_LISTED)
+        last = self._meta.values(LISTED)
         if not last:
             unsure = not listing.whole or self._shows_ours(listing) or Meta(self._db, "").get(SUCCESSOR)
-            self._meta.set(_LISTED, {"at": listing.started, "open": bool(unsure)})
+            self._meta.set(LISTED, {"at": listing.started, "open": bool(unsure)})
         elif last["open"] and listing.whole and abs(listing.started - last["at"]) > listing.lag_s:
-            self._meta.set(_LISTED, {"at": listing.started, "open": False})
+            self._meta.set(LISTED, {"at": listing.started, "open": False})
 
     def _shows_ours(self, listing: Listing) -> bool:
         ours = "SELECT 1 FROM temp.remote WHERE pass = ? AND owner = ? LIMIT 1"
@@ -152,7 +153,7 @@ class Claims(MirrorRows):
 
 def forget_listing(meta: Meta) -> None:
     """Mark the journal as incomplete after a change of the target or of the keys that it describes."""
-    meta.set(_LISTED, None)
+    meta.set(LISTED, None)
 
 
 class SupersededEntries(MirrorRows):
@@ -230,7 +231,7 @@ def remember(owner: str, folder: Path, meta: Meta) -> None:
     """
     kept = {**_kept(meta), from_os(str(folder)): (owner, _inode(folder))}
     if kept != _kept(meta):
-        meta.set(_OWNERS, kept)
+        meta.set(OWNERS, kept)
 
 
 def _remembered(folder: Path, meta: Meta) -> str | None:
@@ -244,7 +245,7 @@ def _remembered(folder: Path, meta: Meta) -> str | None:
 
 
 def _kept(meta: Meta) -> dict[str, tuple[str, int | None]]:
-    return {path: (owner, inode) for path, (owner, inode) in meta.values(_OWNERS).items()}
+    return {path: (owner, inode) for path, (owner, inode) in meta.values(OWNERS).items()}
 
 
 def _inode(folder: Path) -> int | None:
@@ -256,7 +257,7 @@ def _inode(folder: Path) -> int | None:
 
 def is_bound(db: sqlite3.Connection, mirror: str, location: str, prefix: str) -> bool:
     """Return whether the journal, if there is any, describes this target and key prefix."""
-    return Meta(db, mirror).get("binding") in (None, [location, prefix])
+    return Meta(db, mirror).get(BINDING) in (None, [location, prefix])
 
 
 def bind(db: sqlite3.Connection, mirror: str, location: str, prefix: str) -> None:
@@ -266,7 +267,7 @@ def bind(db: sqlite3.Connection, mirror: str, location: str, prefix: str) -> Non
     still be in the folder.
     """
     journal, meta, binding = Journal(db, mirror), Meta(db, mirror), [location, prefix]
-    before = meta.get("binding")
+    before = meta.get(BINDING)
     if before not in (None, binding):
         import structlog
 
@@ -277,7 +278,7 @@ def bind(db: sqlite3.Connection, mirror: str, location: str, prefix: str) -> Non
         journal.clear(but=("claim",) if same_target else ())
         forget_listing(meta)
     if before != binding:
-        meta.set("binding", binding)
+        meta.set(BINDING, binding)
 
 
 def reshard(db: sqlite3.Connection, mirror: str, shard: Shard) -> None:

@@ -19,6 +19,7 @@ import structlog
 from syncd.core.errors import ConfigError, StateHalt, SyncdError
 from syncd.state.db import Age, Meta, open_copy, open_state_to_read, transaction
 from syncd.state.directory import FILE_NAME, lock, no_database
+from syncd.state.ownership import BINDING, LISTED, OWNERS
 from syncd.state.pass_tables import keep_pass_id, last_pass_id
 
 # All statements consist of constants.
@@ -27,9 +28,6 @@ from syncd.state.pass_tables import keep_pass_id, last_pass_id
 DIRECTORY = "rebuild"
 REBUILD = "rebuild"
 """The name of a stored value: the description of the rebuild that wrote a journal."""
-BINDING = "binding"
-_OWNERS = "owners"
-_LISTED = "listed"
 _REPLACED = ("record", "tombstone", "claim", "superseded", "parked", "problem", "reindex", "index_try", "file")
 """Tables whose rows of the mirror are replaced. Its history stays."""
 _EMPTIED = ("dirty", "absence")
@@ -151,10 +149,10 @@ def _copy(
 
 def _replace_values(db: sqlite3.Connection, source: sqlite3.Connection, mirror: str, older_s: float) -> None:
     """Replace the named values of a mirror, except the owner of its folder."""
-    db.execute("DELETE FROM meta WHERE mirror = ? AND name != ?", (mirror, _OWNERS))
+    db.execute("DELETE FROM meta WHERE mirror = ? AND name != ?", (mirror, OWNERS))
     db.executemany(
         "INSERT OR IGNORE INTO meta VALUES (?, ?, ?)",
         source.execute("SELECT mirror, name, value FROM meta WHERE mirror = ?", (mirror,)),
     )
-    if listed := Meta(db, mirror).values(_LISTED):
-        Meta(db, mirror).set(_LISTED, {**listed, "at": listed["at"] + older_s})
+    if listed := Meta(db, mirror).values(LISTED):
+        Meta(db, mirror).set(LISTED, {**listed, "at": listed["at"] + older_s})
