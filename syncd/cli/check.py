@@ -278,8 +278,7 @@ async def _check_target(session: "Session", name: str) -> AsyncIterator[Finding]
             yield Finding(what, "FAIL", f"{spec}: {error}", code=error.exit_code)
     if learned := learned_line(session.config, name, session.db):
         message, counts = learned
-        again = None if counts else "syncd check --probe"
-        yield Finding(f"{name}: probe", "ok" if counts else "warn", message, again)
+        yield _advice(f"{name}: probe", message, None if counts else "syncd check --probe")
 
 
 # -- folder and daemon

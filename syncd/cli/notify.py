@@ -16,14 +16,13 @@ if TYPE_CHECKING:
 
 
 @command()
-@click.option("--test", is_flag=True, required=True, help="Send a test notice now.")
+@click.option("--test", is_flag=True, required=True, expose_value=False, help="Send a test notice now.")
 @click.pass_obj
-def notify(options: GlobalOptions, *, test: bool) -> int:
+def notify(options: GlobalOptions) -> int:
     """Send a test notice to the addresses of [notify].
 
     It needs no daemon. The exit code is 1 if an address refused the notice or did not answer.
     """
-    del test
     section = options.load(level="ERROR").notify
     if not (section.webhook.get_secret_value() or section.urls):
         raise ConfigError("no notices are configured; set notify.webhook, or notify.urls")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from syncd.queries.retrieval import Comparison, Measurement, Question
     from syncd.service.build import Session
     from syncd.service.rebuild import Rebuild, Side
-    from syncd.sync.mirror import Mirror, Result
+    from syncd.sync.mirror import Mirror
     from syncd.sync.once import Report
 
 _PROBLEMS_SHOWN = 20
@@ -219,8 +219,7 @@ async def _ask_both(
 
 
 def _interruption(reports: "list[Report]") -> str:
-    results: list[Result] = [result for report in reports for result in report.results]
-    put = sum(result.done["put"] for result in results)
+    put = sum(result.done["put"] for report in reports for result in report.results)
     return f"rebuild: {put} uploaded to the second target; run the same command again to go on"
 
 
@@ -312,29 +311,20 @@ class _Stopped(SyncdError):
 
 async def _switch(options: GlobalOptions, rebuild: "Rebuild", *, as_json: bool) -> SyncdError | None:
     """Let the config name the second target, and let the daemon read it. Return the error that prevented it."""
-    try:
-        _change_config(options, rebuild, as_json=as_json)
-        await _take_effect(options, options.load(warn=False), rebuild, as_json=as_json)
-    except SyncdError as error:
-        return error
-    return None
-
-
-def _change_config(options: GlobalOptions, rebuild: "Rebuild", *, as_json: bool) -> None:
-    """Let the config name the second target."""
     from syncd.config.edit import change_config, described
     from syncd.config.file import config_path
     from syncd.config.sources import load
     from syncd.service.rebuild import check_edit
 
-    path = config_path(options.config)
-
-    def check(new: Path) -> None:
-        check_edit(rebuild, load(new))
-
-    change_config(path, rebuild.name, rebuild.changes, check)
-    for line in described(rebuild.name, rebuild.changes):
-        _say(f"{path}: {line}", as_json=as_json)
+    try:
+        path = config_path(options.config)
+        change_config(path, rebuild.name, rebuild.changes, lambda new: check_edit(rebuild, load(new)))
+        for line in described(rebuild.name, rebuild.changes):
+            _say(f"{path}: {line}", as_json=as_json)
+        await _take_effect(options, options.load(warn=False), rebuild, as_json=as_json)
+    except SyncdError as error:
+        return error
+    return None
 
 
 async def _take_effect(options: GlobalOptions, config: "Config", rebuild: "Rebuild", *, as_json: bool) -> None:
