@@ -95,7 +95,7 @@ class Budget:
         sent, now = self._spent.sent(), self._spent.clock()
         wait = next_free_s(self.quota, sent, now)
         left = self.quota.requests - len(sent)
-        if wait > 0 or not priority.bulk or left > self._largest_reserve:
+        if wait > 0 or not priority.bulk or left > self.quota.requests * (EDIT_FLOOR + EDIT_SHARE_MAX):
             return wait
         if priority.left and priority.left() + self.quota.requests * LAST_FLOOR <= left:
             return 0.0
@@ -114,10 +114,6 @@ class Budget:
         self._spent.add()
         if not bulk:
             self._edits.append(self._spent.clock())
-
-    @property
-    def _largest_reserve(self) -> float:
-        return self.quota.requests * (EDIT_FLOOR + EDIT_SHARE_MAX)
 
     def _edit_rate(self, now: float) -> float:
         while self._edits and self._edits[0] <= now - self.quota.window_s:

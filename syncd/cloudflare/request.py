@@ -144,7 +144,7 @@ def _quoted(name: str, quoting: Quoting) -> str:
     return name.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def build(request: Request, base_url: str, login: Mapping[str, str], extensions: Mapping[str, Any]) -> httpx.Request:
+def build(request: Request, base_url: str, login: Mapping[str, str], extensions: dict[str, Any]) -> httpx.Request:
     """Return the HTTP message of a request. login: the headers of the credentials. extensions: those of httpx."""
     body, headers = request.content, {**_HEADERS, **login, **request.headers}
     if request.file:
@@ -163,5 +163,5 @@ def build(request: Request, base_url: str, login: Mapping[str, str], extensions:
         json=request.json,
         content=content,
         headers=headers,
-        extensions=dict(extensions),
+        extensions=extensions,
     )
