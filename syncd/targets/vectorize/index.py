@@ -13,7 +13,7 @@ import base64
 import hashlib
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -139,11 +139,11 @@ def _tag(kind: str, text: str, chars: int) -> str:
 class HeldVectors:
     """The vectors that an index holds: the ids of a listing, and our own changes since. Takes 300 bytes for each ref.
 
-    foreign_ids: the ids that syncd did not make, as keys.
+    foreign_ids: the ids that syncd did not make.
     """
 
     def __init__(self) -> None:
-        self.foreign_ids: dict[str, None] = {}
+        self.foreign_ids: list[str] = []
         self._chunks: dict[str, int] = {}
         """The chunks of each ref, as bits of a number."""
         self._refs: dict[tuple[str, str], tuple[str, ...]] = {}
@@ -153,7 +153,7 @@ class HeldVectors:
         """Add an id of a listing."""
         split = split_id(vector_id)
         if split is None:
-            self.foreign_ids[vector_id] = None
+            self.foreign_ids.append(vector_id)
         else:
             ref, chunk = split
             self._add(ref, 1 << (chunk - 1))
@@ -231,8 +231,14 @@ class VectorStore:
     async def relist(self) -> HeldVectors:
         """List all ids. Raises TargetMissing, and then forgets the index."""
         held = HeldVectors()
+
+        def begin() -> AsyncGenerator[str, None]:
+            nonlocal held
+            held = HeldVectors()
+            return self.api.iter_ids()
+
         try:
-            async for vector_id in relisted(self.api.iter_ids):
+            async for vector_id in relisted(begin):
                 held.add_id(vector_id)
         except TargetMissing:
             self._held = self._dimensions = None

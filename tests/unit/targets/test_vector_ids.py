@@ -103,7 +103,7 @@ def test_a_listing_in_any_order_gives_refs_by_key_and_their_number_of_vectors() 
     assert held.any_id(part) == part.ids()[1]
     assert held.refs_of(ME.owner, key_tag("a.md")) == [whole]
     assert set(held.tags()) == {(ME.owner, key_tag("a.md")), (ME.owner, key_tag("b.md"))}
-    assert list(held.foreign_ids) == ["stranger"]
+    assert held.foreign_ids == ["stranger"]
 
 
 def test_two_contents_of_a_key_are_two_refs_until_one_is_dropped() -> None:
