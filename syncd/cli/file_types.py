@@ -1,4 +1,4 @@
-"""check --types and --excludes: what each kind of target takes, and what is left out. Neither needs a config."""
+"""check --types and --excludes: the file types that each target takes, and the built-in excludes. Needs no config."""
 
 import textwrap
 from collections.abc import Iterator

@@ -148,7 +148,10 @@ def _target_section(spec: str, mirror: str) -> tuple[str, str]:
     kind, _, name = spec.partition(":")
     namespace, slash, instance = name.rpartition("/")
     if kind == "kv" and name:
-        return _kv_target(name), PERMISSIONS[kind]
+        # A text of 32 hex digits is an id.
+        by_id = re.fullmatch(r"[0-9a-f]{32}", name) is not None
+        key, create = ("namespace_id", "false") if by_id else ("namespace_title", "true ")
+        return _KV.substitute(key=key, value=_quoted(name), create=create), PERMISSIONS[kind]
     if kind == "vectorize" and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
         return _VECTORIZE.substitute(index=name), PERMISSIONS[kind]
     if kind == "ai-search" and re.fullmatch(r"[a-z0-9_-]{1,64}", instance) and (namespace or not slash):
@@ -176,13 +179,6 @@ def _write(place: Path, text: str, *, force: bool) -> None:
         raise ConfigError(f"{place} exists already; edit it, or overwrite it with --force") from None
     except OSError as error:
         raise ConfigError(f"{place}: {error.strerror}; choose another place with: syncd --config PATH init …") from None
-
-
-def _kv_target(title_or_id: str) -> str:
-    """Return the text of a Workers KV target's section. A text of 32 hex digits is an id."""
-    by_id = re.fullmatch(r"[0-9a-f]{32}", title_or_id) is not None
-    key = "namespace_id" if by_id else "namespace_title"
-    return _KV.substitute(key=key, value=_quoted(title_or_id), create="false" if by_id else "true ")
 
 
 def _quoted(text: str) -> str:

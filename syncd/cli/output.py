@@ -183,7 +183,7 @@ class ProgressPrinter:
 
 @contextmanager
 def progress(*, quiet: bool = False) -> Iterator[ProgressLine | ProgressPrinter]:
-    """Yield what shows progress on stderr: a line of a terminal, which is removed at the end, or printed lines."""
+    """Yield the display of progress on stderr: a line of a terminal, which is removed at the end, or printed lines."""
     terminal = not quiet and is_terminal(sys.stderr)
     bar = ProgressLine() if terminal else ProgressPrinter(math.inf if quiet else PLAIN_INTERVAL_S)
     try:
