@@ -301,9 +301,9 @@ class Workspace:
                 with suppress(BrokenPipeError):
                     ours.close()
 
-    def streamed(self, *arguments: str, **changed: Stream) -> Ended:
-        """Run a command to its end, with other streams. changed: stdin, stdout or stderr."""
-        return Running(*self._forked(arguments, None, changed=changed)).ended()
+    def streamed(self, *arguments: str, program: Program = child, **changed: Stream) -> Ended:
+        """Run a command to its end, with other streams or by another program. changed: stdin, stdout or stderr."""
+        return Running(*self._forked(arguments, None, program=program, changed=changed)).ended()
 
     def _forked(
         self,

@@ -7,7 +7,9 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError
 from multiprocessing.connection import Connection
+from typing import Any
 
 from tests import unclosed
 
@@ -42,6 +44,17 @@ def child(
     from syncd.cli.main import main
 
     main()
+
+
+def child_without_converter(*given: Any) -> None:
+    """Run a command that does not find the package of the extra `convert`."""
+    from syncd.text import converter
+
+    def not_found(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    converter.version = not_found  # type: ignore[assignment, attr-defined]
+    child(*given)
 
 
 def put(stream: Stream, descriptor: int) -> None:

@@ -1,7 +1,6 @@
 """Real documents are converted by the real program, into each kind of target, and hostile ones stop nothing."""
 
 import importlib.util
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.harness import ACCOUNT, Workspace, lose_state, open_workspace
+from tests.e2e.syncd_child import child_without_converter
 from tests.skips import NotHere
 from tests.unit.text.documents_harness import docx, eml, epub, ipynb, paragraph, pptx, rtf
 
@@ -136,26 +136,18 @@ def test_the_daemon_follows_documents_and_stops_at_once(workspace: Workspace) ->
 
 
 def test_without_the_extra_check_fails_and_a_pass_names_it(tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(
-        "import importlib.metadata as metadata\nreal = metadata.version\n"
-        "def version(name):\n    if name == 'kreuzberg':\n        raise metadata.PackageNotFoundError(name)\n"
-        "    return real(name)\nmetadata.version = version\n"
-    )
     with open_workspace(tmp_path) as workspace:
         configure(workspace, "ai-search")
         workspace.write("talk.pptx", DOCUMENTS["talk.pptx"])
         workspace.write("plain.md", DOCUMENTS["plain.md"])
-        environment = {"PYTHONPATH": str(tmp_path)}
-        process = workspace.really("reconcile", "--json", env=environment)
-        out, _ = process.communicate(timeout=60)
-        seen = json.loads(out)["mirrors"]["docs"]
-        assert process.returncode == 1
+        ended = workspace.streamed("reconcile", "--json", program=child_without_converter)
+        seen = ended.json()["mirrors"]["docs"]
+        assert ended.code == 1
         assert seen["result"]["put"] == 1
         [problem] = seen["problems"]
         assert problem["kind"] == "failed"
         assert "pip install 'syncd[convert]'" in problem["message"]
-        process = workspace.really("check", env=environment)
-        out, _ = process.communicate(timeout=60)
-        assert process.returncode == 2, out.decode()
-        [line] = [line for line in out.decode().splitlines() if "docs: convert" in line]
+        ended = workspace.streamed("check", program=child_without_converter)
+        assert ended.code == 2, ended.out
+        [line] = [line for line in ended.out.splitlines() if "docs: convert" in line]
         assert line.startswith("FAIL")

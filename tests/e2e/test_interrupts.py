@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -169,7 +170,7 @@ def test_a_shell_may_close_or_fill_streams(tmp_path: Path, streams: str) -> None
 
 
 @pytest.mark.parametrize("streams", [{"stdin": None}, {"stdout": None}, {"stderr": None}, {"stderr": "/dev/full"}])
-def test_closed_or_full_streams_do_not_end_a_command(tmp_path: Path, streams: dict[str, str | None]) -> None:
+def test_closed_or_full_streams_do_not_end_a_command(tmp_path: Path, streams: dict[str, Any]) -> None:
     with open_workspace(tmp_path) as workspace:
         workspace.write("a.md")
         for command in ("reconcile", "ls"):
