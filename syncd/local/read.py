@@ -107,7 +107,7 @@ class Disk:
         try:
             status = self.root.stat()
         except OSError as error:
-            raise self._root_error(error, "Bring the folder back, or correct path in the config") from error
+            raise self._root_error(error) from error
         if not stat.S_ISDIR(status.st_mode):
             raise RootHalt(
                 f"path {self.label} is no directory; nothing was deleted. Bring the folder back, or correct path in the"
@@ -121,7 +121,7 @@ class Disk:
             with os.scandir(self.root) as directory_entries:
                 return next(directory_entries, None) is None
         except OSError as error:
-            raise self._root_error(error, "Let syncd read it") from error
+            raise self._root_error(error) from error
 
     def read(self, path: str, *, allow_changing: bool = False) -> tuple[Content, os.stat_result]:
         """Read a file once. Returns its content and its stat result. A file to convert is not converted here.
@@ -152,8 +152,10 @@ class Disk:
         checksum = forms.checksum(key, hashlib.sha256(data).hexdigest())
         return Content(data, checksum, after.st_mtime_ns, forms.name(key)[len(key) :]), after
 
-    def _root_error(self, error: OSError, remedy: str) -> DiskRetry | RootHalt:
+    def _root_error(self, error: OSError) -> DiskRetry | RootHalt:
         why = f"path {self.label}: {error.strerror}; nothing was deleted."
+        forbidden = isinstance(error, PermissionError)
+        remedy = "Let syncd read it" if forbidden else "Bring the folder back, or correct path in the config"
         return DiskRetry(f"{why} It is tried again") if error.errno in TEMPORARY else RootHalt(f"{why} {remedy}")
 
     def _is_temporary(self, error: OSError, key: str) -> bool:

@@ -33,8 +33,15 @@ def test_a_root_that_is_missing_or_no_directory_halts(tmp_path: Path) -> None:
     for path in ("missing", "file"):
         with pytest.raises(Halt, match="nothing was deleted"):
             tree(tmp_path / path).identity()
-    with pytest.raises(Halt, match="nothing was deleted"):
+    with pytest.raises(Halt, match="Bring the folder back"):
         tree(tmp_path / "missing").is_empty()
+
+
+def test_the_remedy_for_a_forbidden_root_is_to_let_syncd_read_it(shared: Path) -> None:
+    write(shared, "locked/docs/a")
+    (shared / "locked").chmod(0)
+    with as_nobody(), pytest.raises(Halt, match="Let syncd read it"):
+        tree(shared / "locked/docs").identity()
 
 
 def test_an_empty_root_holds_no_name_at_all(tmp_path: Path) -> None:
