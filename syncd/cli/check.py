@@ -251,8 +251,9 @@ async def _contact(session: "Session") -> "tuple[Finding, TokenStatus | None]":
             async with asyncio.timeout(CONTACT_S - (time.monotonic() - began)):
                 status = await AISearch(transport, "default", "check").verify_token()
         except (TimeoutError, Unreachable) as error:
-            outcomes = {status for _, status in transport.counters.by}
-            fault = unanswered_fault(transport.base_url, outcomes, error)
+            counters = transport.counters
+            outcomes = {status for _, status in counters.by}
+            fault = unanswered_fault(transport.base_url, counters.requests, outcomes, error)
     host = transport.base_url.split("/")[2]
     if fault:
         return Finding("network", "FAIL", fault.message, fault.remedy, EXIT_UNREACHABLE), None

@@ -223,14 +223,15 @@ async def _connect(host: str, port: int, *, tls: bool) -> None:
     writer.close()
 
 
-def unanswered_fault(base_url: str, outcomes: Collection[str], error: BaseException) -> Fault:
+def unanswered_fault(base_url: str, sent: int, outcomes: Collection[str], error: BaseException) -> Fault:
     """Return why requests got no answer of the API, although a connection can be made.
 
-    outcomes: the status of each answer, and "failed" for a request without one. error: the last one.
+    sent: the number of requests. outcomes: the status of each answer, and "failed" for a request that ended without
+    one. error: the last one.
     """
     host = other_side(base_url)
     statuses = sorted({*outcomes} - {"failed"})
-    if not outcomes:
+    if not sent:
         return Fault("the quota of requests is used up, so none may be sent now", "wait, or raise cloudflare.quota")
     if not statuses:
         return connection_fault(error, host)

@@ -143,17 +143,18 @@ def test_a_clock_that_is_far_off_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("statuses", "said", "remedy"),
+    ("sent", "statuses", "said", "remedy"),
     [
-        (["200"], "answers (status 200), but not as the Cloudflare API does", "check base_url, and whether another"),
-        (["404"], "answers (status 404), but not as the Cloudflare API does", "another program or a proxy"),
-        (["200", "503"], "answers with status 200, 503 only", "https://www.cloudflarestatus.com"),
-        (["429"], "answers with status 429 only", "try again later"),
-        (["failed"], "does not answer", "check the network"),
-        ([], "the quota of requests is used up", "raise cloudflare.quota"),
+        (1, ["200"], "answers (status 200), but not as the Cloudflare API does", "check base_url, and whether another"),
+        (2, ["404"], "answers (status 404), but not as the Cloudflare API does", "another program or a proxy"),
+        (2, ["200", "503"], "answers with status 200, 503 only", "https://www.cloudflarestatus.com"),
+        (2, ["429"], "answers with status 429 only", "try again later"),
+        (2, ["failed"], "does not answer", "check the network"),
+        (1, [], "does not answer", "check the network"),  # the look ended before the request
+        (0, [], "the quota of requests is used up", "raise cloudflare.quota"),
     ],
 )
-def test_an_answer_that_is_not_of_the_api_is_named(statuses: list[str], said: str, remedy: str) -> None:
-    fault = unanswered_fault("http://127.0.0.1:8787/client/v4", statuses, TimeoutError())
+def test_an_answer_that_is_not_of_the_api_is_named(sent: int, statuses: list[str], said: str, remedy: str) -> None:
+    fault = unanswered_fault("http://127.0.0.1:8787/client/v4", sent, statuses, TimeoutError())
     assert said in fault.message
     assert remedy in fault.remedy
