@@ -193,7 +193,7 @@ def progress(*, quiet: bool = False) -> Iterator[ProgressLine | ProgressPrinter]
 
 
 class ProgressDisplay:
-    """Shows growing work.
+    """Shows the progress of work whose total may grow.
 
     gate: tells how long requests wait for the rate limits. pace: estimates the remaining time. first: the first step.
     """

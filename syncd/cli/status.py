@@ -78,7 +78,7 @@ def _print_status(status: dict[str, Any], most: int | None) -> None:
 
 
 def sum_line(mirrors: dict[str, dict[str, Any]]) -> str:
-    """Return how many mirrors have each state, worst first, and the names of those that a person should look at."""
+    """Return how many mirrors have each state, worst first, and the names of the mirrors that need a person."""
     names: dict[str, list[str]] = {state: [] for state in reversed(_COLOURS)}
     for name, mirror in mirrors.items():
         names[mirror["state"]].append(name)

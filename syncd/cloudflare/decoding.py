@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """One page of a listing. rows: those that can be decoded. faults: one message for each other row.
+    """One page of a listing. rows: the rows that can be decoded. faults: one message for each other row.
 
     cursor: the cursor of the next page, None at the end. An empty page may have a next page. total_count: rows of the
     whole listing, None if the remote does not give it.

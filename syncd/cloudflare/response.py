@@ -1,4 +1,4 @@
-"""One response: its bytes, and what they mean: a result in Cloudflare's envelope, or an error named by its remedy.
+"""One response: its bytes, and their meaning: a result in Cloudflare's envelope, or an error named by its remedy.
 
 The table of error codes is in error_codes.py.
 """

@@ -56,7 +56,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Counters:
-    """Counts requests. by: (method, status or "failed") -> requests. changing: those that may change something."""
+    """Counts requests. by: (method, status or "failed") -> requests. changing: requests that may change something."""
 
     requests: int = 0
     changing: int = 0

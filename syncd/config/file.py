@@ -1,4 +1,4 @@
-"""The config file: where it lies, its values, its faults, and the line of each key.
+"""The config file: its path, its values, its syntax errors, and the line of each key for error messages.
 
 This module imports nothing heavy, so that the completion of a shell is quick.
 """

@@ -115,12 +115,12 @@ def shard(value: str) -> str:
 
 
 def listen_address(text: str) -> tuple[str, int]:
-    """Return (address to bind, port) of a `web.listen`. Port 0 binds a free port. May raise ValueError."""
+    """Return (address to bind, port) of a `web.listen`. Port 0 binds a free port. Raises ValueError."""
     return _address(text, _loopback, _LISTEN)
 
 
 def metrics_address(text: str) -> tuple[str, int]:
-    """Return (address to bind, port) of a `web.metrics_listen`. Any address is allowed. May raise ValueError."""
+    """Return (address to bind, port) of a `web.metrics_listen`. Any address is allowed. Raises ValueError."""
     return _address(text, lambda host: str(ip_address(host)), _METRICS_LISTEN)
 
 

@@ -286,7 +286,7 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class ActionEvent:
-    """How an action ended. kind "index": an entry became searchable, or could not be indexed.
+    """The end of an action. kind "index": an entry became searchable, or could not be indexed.
 
     size: number of bytes put. waited_s: seconds from the write until the entry was searchable.
     """

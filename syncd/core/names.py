@@ -1,4 +1,4 @@
-"""The names of entries: the suffix of the form in which a file is sent, and the short names of long keys; shards.
+"""The names of entries: the suffixes of forms, and the short names of long keys. Also: the shards of the keys.
 
 A file is sent as it is, converted to Markdown, or as text under a name with another ending. Its key never changes. Only
 the name of its entry, and thus its type, has the suffix of the form:
@@ -70,7 +70,7 @@ class Forms:
         return "text" if self.as_text and self._as_text.takes(path) else None
 
     def name(self, key: str) -> str:
-        """Return the name of the entry of a file, whose ending is the type of the content."""
+        """Return the name of the entry of a file. The ending of the name tells the type of the content."""
         form = self.of(key)
         return key + SUFFIXES[form] if form else key
 

@@ -1,4 +1,4 @@
-"""The problems of a file at the target: the limits that it exceeds, and the index that does not hold it."""
+"""The problems of a file at the target: the limits of the target, and the errors of its index with their remedies."""
 
 import shlex
 from collections.abc import Mapping
@@ -24,17 +24,17 @@ class Limits:
     """The limits of a target.
 
     max_key_length: characters of a key. max_key_bytes: bytes of a key in UTF-8, None for no limit. max_file_size: bytes
-    of a file. most_file_size: the highest value of it that the config may set, None if it is unknown. small_file_size:
-    bytes of a file whose type is not in large_extensions, None for no such limit. large_extensions: endings like those
-    of extensions. small_remedy: the remedy for a file over small_file_size. lag_s: seconds for which a listing may miss
-    a write of our own. reads_lag: whether a request for a single key has the same lag. extensions: the file name
-    endings that the target indexes, in lower case with a dot; None for all. empty: whether the target takes empty
-    files. keeps_files: whether it returns stored bytes unchanged. turn, delete_turn: puts and deletes in one batch.
-    page: entries in one request of a listing; None if a request for a single key costs nothing. listed: files in one
-    request of a listing, for forecasts. long_key_length, long_key_bytes: the limits of a key that the target stores
-    under a shortened name (core/names.py); None if the target does not shorten names. renew_s: seconds after
-    which an entry is written again before it expires; None if entries do not expire. forms: the files that are sent in
-    another form. The other limits concern the entry, so its name and its content.
+    of a file. most_file_size: the highest max_file_size that the config may set, None if it is unknown.
+    small_file_size: bytes of a file whose type is not in large_extensions, None for no such limit. large_extensions:
+    file name endings in the form of extensions. small_remedy: the remedy for a file over small_file_size. lag_s:
+    seconds for which a listing may miss a write of our own. reads_lag: whether a request for a single key has the same
+    lag. extensions: the file name endings that the target indexes, in lower case with a dot; None for all. empty:
+    whether the target takes empty files. keeps_files: whether it returns stored bytes unchanged. turn, delete_turn:
+    puts and deletes in one batch. page: entries in one request of a listing; None if a request for a single key costs
+    nothing. listed: files in one request of a listing, for forecasts. long_key_length, long_key_bytes: the limits of a
+    key that the target stores under a shortened name (core/names.py); None if the target does not shorten names.
+    renew_s: seconds after which an entry is written again before it expires; None if entries do not expire. forms: the
+    files that are sent in another form. The other limits concern the entry, so its name and its content.
     """
 
     max_key_length: int = 128
@@ -136,7 +136,7 @@ def _has_extension(key: str, extensions: frozenset[str]) -> bool:
 # -- the indexing errors of AI Search and their consequences
 
 Consequence = Literal["content", "setting", "again", "later", "full"]
-"""What follows from an error.
+"""The consequence of an error.
 
 content: the same bytes fail every time, so they are not sent again. setting: a person changes something outside the
 file, so nothing is tried until then. again: it may pass within minutes. later: a rate limit or a quota, tried with long

@@ -129,8 +129,8 @@ class Priority:
     bulk: the requests of a full pass of the daemon, which leave a part of the budget to edits. gives_way: returns
     whether the gate should raise Deferred and not let the caller wait for the budget. After the task has changed
     something, the gate no longer asks. left: returns the number of requests that the pass still needs. If all of them
-    fit into the window of the budget, a smaller part of the window is kept for edits. longest_wait_s: a request that
-    the remote asks to wait longer, while other requests go on, is given up; its key is tried again at that time.
+    fit into the window of the budget, a smaller part of the window is kept for edits. longest_wait_s: if the remote
+    asks a single request to wait longer, the request is given up, and its key is tried again after that time.
     """
 
     bulk: bool = False

@@ -53,9 +53,10 @@ _log = logging.getLogger("syncd.emulator")
 
 
 class Emulator:
-    """The stand-in as an ASGI application over an open store. The caller closes `backend.store`.
+    """The stand-in as an ASGI application. It opens its store; the caller closes `backend.store`.
 
-    clock returns seconds since 1970, sleep waits; tests pass their own. sqlite3.Error if the store cannot be opened.
+    clock: returns seconds since 1970. sleep: waits for a number of seconds.
+    Raises sqlite3.Error if the store cannot be opened.
     """
 
     def __init__(
@@ -245,7 +246,7 @@ class Server:
 def serve(options: EmulatorOptions, port: int = 0) -> Server:
     """Start a stand-in in a thread of this process. Port 0 selects a free port.
 
-    OSError if the port is taken, sqlite3.Error if the store cannot be opened.
+    Raises OSError if the port is taken, sqlite3.Error if the store cannot be opened.
     """
     return Server(Emulator(options), port)
 

@@ -1,7 +1,7 @@
-"""Forecasts: how long requests take, the rest of a pass, the next pass of a folder, and the room that its limits leave.
+"""Forecasts: the rest of the current pass, the requests of the next pass, and the use of the plan's ceilings.
 
-The plan of an account is unknown, and Cloudflare raises the ceilings for single accounts on request. So the last is
-advice.
+The plan of an account is unknown, and Cloudflare raises the ceilings for single accounts on request. So a
+ceiling that may be exceeded is a remark, not an error.
 """
 
 from collections import Counter
@@ -190,7 +190,7 @@ def _plans(usage: "Usage") -> list[tuple[str, int]]:
     if usage.free == usage.paid and usage.free is not None:
         return [("any plan:", usage.free)]
     plans = [("free plan:", usage.free), ("paid plan:", usage.paid)]
-    # More than the free plan allows is there already, so the account has another one.
+    # The account uses more than the free plan allows, so it has another plan.
     return [(name, most) for name, most in plans if most is not None and not (name == "free plan:" and _is_paid(usage))]
 
 

@@ -53,7 +53,7 @@ class LogLine:
 def read_log(
     state_dir: Path, mirrors: Sequence[str], since: float, kinds: Collection[str] = KINDS, most: int = -1
 ) -> tuple[list[LogLine], int]:
-    """Return the last entries of mirrors since a moment, oldest first, and the number of those that are left out.
+    """Return the last entries of mirrors since a moment, oldest first, and the number of entries left out.
 
     since: seconds since the epoch. kinds: "problem" also means actions that failed. most: the largest number of
     entries; negative: all. Sends no request.

@@ -155,7 +155,7 @@ class Comparison:
 
 
 def compare(before: Mapping[Named, Measured], now: Mapping[Named, Measured]) -> Comparison:
-    """Return what got better and worse between two measurements with the same number of counted hits."""
+    """Return the differences between two measurements with the same number of counted hits."""
     result = Comparison(figures(before.values()), figures(now.values()))
     for name, present in now.items():
         earlier = before.get(name)

@@ -38,7 +38,7 @@ _OVER: Mapping[Topic, str] = {
     "budget": "Requests do not wait for the quota now.",
 }
 _TOLD = "told"
-"""The name of a stored value: the topics of a mirror that were told and are not over."""
+"""The name of a stored value: the topics of a mirror that were reported and are not over."""
 
 Conditions = Mapping[Topic, str | None]
 """Topic -> why it is true at present, None if it is not. A topic that is missing stays as it was."""
@@ -59,14 +59,14 @@ class Lookout:
         """Send notices until cancelled. Raises ConfigError if `urls` cannot be used."""
         to_apprise = apprise([url.get_secret_value() for url in section.urls])
         async with webhook(section.webhook.get_secret_value()) as to_webhook:
-            # Both are open before `look` counts anything as told.
+            # Both outboxes are open before `look` counts a condition as reported.
             self.webhook.open(to_webhook)
             self.apprise.open(to_apprise)
             self._has_listeners = to_webhook is not None or to_apprise is not None
             await asyncio.gather(self.webhook.run(), self.apprise.run())
 
     def look(self, workers: Mapping[str, MirrorWorker], gate: Gate, problems: int) -> None:
-        """Take the present states, once a second. problems: people are told of more problems than this.
+        """Take the present states, once a second. problems: a mirror with more problems is reported.
 
         Without a receiver, no condition counts as reported.
         """
@@ -101,7 +101,7 @@ class Lookout:
 def notices_of(mirror: str | None, told: set[Topic], conditions: Conditions, now: float) -> list[Notice]:
     """Return the notices that follow from the present conditions of a mirror. now: seconds since the epoch.
 
-    told: the topics that were told and are not over. It is brought up to date, so that no state is told twice.
+    told: the topics that were reported and are not over. This function updates it, so that no state is reported twice.
     """
     notices = []
     for topic, why in conditions.items():
@@ -145,7 +145,7 @@ def of_problems(mirror: Mirror, most: int) -> Conditions:
         each = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items(), key=lambda pair: -pair[1]))
         conditions["problems"] = f"{counted(count, 'item')}: {each}; {remedy}"
     elif count <= most // 2:
-        # Between the two numbers everything stays as it was told.
+        # With a count between half of `most` and `most`, the reported condition neither begins nor ends.
         conditions["problems"] = None
     consent = f"{remedy}; if they should be this mirror's: syncd reconcile --takeover -m {mirror.name}"
     held = f"{counted(foreign, 'entry')} {'is' if foreign == 1 else 'are'} not overwritten or deleted"

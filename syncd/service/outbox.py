@@ -146,7 +146,7 @@ class Outbox:
 
 @asynccontextmanager
 async def webhook(url: str, http: httpx.AsyncBaseTransport | None = None) -> AsyncIterator[Send | None]:
-    """Yield what posts to a web address, None for "". http: for tests."""
+    """Yield the function that posts to a web address, None for "". http: for tests."""
     if not url:
         yield None
         return
@@ -174,7 +174,7 @@ async def _post(client: httpx.AsyncClient, url: str, body: bytes) -> str:
 
 
 def apprise(urls: Sequence[str]) -> Send | None:
-    """Return what sends to the addresses of apprise, None without any.
+    """Return the function that sends to the addresses of apprise, None without an address.
 
     Raises ConfigError if apprise is not installed, or does not know an address.
     """

@@ -140,7 +140,7 @@ class MirrorWorker:
     async def run_job(self, make: Callable[[], Awaitable[Report]], *, everything: bool = True) -> Report:
         """Let the loop make a pass that a person asked for, as soon as its present pass is over. Return its report.
 
-        everything: it is a full pass. Raises what `make` raises, and CancelledError if the loop ends before.
+        everything: it is a full pass. Raises the errors of `make`, and CancelledError if the loop ends before.
         """
         job = RequestedPass(make, everything, asyncio.get_running_loop().create_future())
         self._jobs.append(job)

@@ -174,7 +174,7 @@ class Obstacle(NamedTuple):
 
 
 def obstacle(state_dir: Path) -> Obstacle | None:
-    """Return what keeps this process from writing into a state directory, None if nothing is seen. Changes nothing."""
+    """Return the fault that prevents writing into a state directory, None if no fault is seen. Changes nothing."""
     place = next(folder for folder in (state_dir, *state_dir.parents) if os.path.lexists(folder))
     if not place.is_dir():
         return Obstacle(f"state_dir {state_dir}: {place} is no directory", "choose another state_dir", for_all=True)

@@ -1,4 +1,4 @@
-"""What a mirror tells people: its state, its last sign of life, and its past actions and passes."""
+"""The past actions and passes of a mirror, its present state, and the last signs of life of daemon and remote."""
 
 import json
 import os
@@ -27,7 +27,7 @@ KEEP_S = 30 * 24 * 3600.0
 DETAIL = 500
 """Maximum characters of an error, which can contain any answer of the remote."""
 PROBLEM = "problem"
-"""The action of a row that tells a new problem of a file."""
+"""The action of a row that describes a new problem of a file."""
 _COLUMNS = "at, key, action, reason, outcome, detail, pass"
 _INSERT = (
     "INSERT INTO history SELECT ?1, ?2, coalesce(max(number), 0) + 1, ?3, ?4, ?5, ?6, ?7, ?8"
@@ -87,7 +87,7 @@ class History(MirrorRows):
             return
         self._run(_INSERT, action.key, now, action.kind, action.reason, outcome, detail[:DETAIL], number)
         if not first:
-            # The row of a first upload goes with a later one.
+            # After a first upload, the next action on the key deletes the older rows.
             self._run(_PRUNE_KEY, action.key, ACTIONS_PER_KEY)
 
     def found(self, problems: Iterable[Problem], now: float, number: int) -> None:

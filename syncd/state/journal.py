@@ -1,4 +1,4 @@
-"""The journal: records of our entries with their index status, refused content, and problems."""
+"""The journal: records of our entries with their index status, requests to index again, problems, refused content."""
 
 import sqlite3
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence

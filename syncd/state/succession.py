@@ -56,7 +56,7 @@ def rebuild_description(directory: Path, mirror: str) -> dict[str, Any] | None:
     try:
         found = _value(directory, mirror, REBUILD)
     except SyncdError:
-        # Whoever opens the file to write says why.
+        # The process that opens the file to write reports the fault.
         return None
     return found if isinstance(found, dict) else None
 
@@ -84,7 +84,7 @@ def succeed(db: sqlite3.Connection, state_dir: Path, mirror: str, binding: Bindi
     directory, now = rebuild_directory(state_dir, mirror), list(binding)
     aside = directory.with_name(f"{directory.name}.done")
     if not keep:
-        # A rebuild that has taken over. What cannot be removed is tried again at the next start.
+        # These are the files of a rebuild that has taken over. If one cannot be removed, the next start tries again.
         shutil.rmtree(aside, ignore_errors=True)
     if not os.path.exists(directory / FILE_NAME):  # noqa: PTH110 - without permission this returns False
         return False

@@ -350,7 +350,7 @@ class Applier:
         return due
 
     def _is_of_other_file(self, delete: Delete) -> bool:
-        """Return whether another file has its content in the entry by now, under the name of a file in another form."""
+        """Return whether the entry now holds another file, whose entry has the same name because of its form."""
         records = (self._mirror.journal.get(key) for key in neighbours(delete.key))
         return any(record is not None and record.ref == delete.ref for record in records)
 

@@ -1,4 +1,4 @@
-"""Decides after the puts of a pass which of its deletes may go now, counts lost contents, and records the deletes.
+"""Decides after the puts of a pass which of its deletes have to wait, and counts the deletes that lose a content.
 
 - A delete loses nothing if an entry that stays has its content: the file was moved, or has a copy.
 - A delete waits while an upload that did not succeed may be of its content, so that a search finds the old entry. The

@@ -309,10 +309,10 @@ class Ordered(Indexed, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a probe learned.
+    """The findings of a probe.
 
-    requests: its number of requests. removed: the throw-away items of earlier probes that it deleted. notes: what it
-    could not learn, and why. seconds: its duration.
+    requests: its number of requests. removed: the throw-away items of earlier probes that it deleted. notes: the
+    reasons why answers are still unknown. seconds: its duration.
     """
 
     answers: ProbeAnswers

@@ -284,7 +284,7 @@ def is_from_page(headers: Mapping[str, str], token: str) -> bool:
 
 
 class Probes:
-    """The routes.
+    """The routes for programs.
 
     is_open: for the address of `web.metrics_listen`. Its answers hold no reasons, which may quote names of files.
     """

@@ -1,4 +1,4 @@
-"""What the page shows of the past beside the log: a day of minutes, and the last errors.
+"""The past that the page shows beside the log: the counts of each minute of a day, and the last errors.
 
 All of it survives a reload of the config. The counts of the minutes also survive a restart, in the state file.
 """

@@ -1,4 +1,4 @@
-"""What the HTTP servers of syncd have in common: their sockets, their limits, and the change of an address."""
+"""The common parts of the HTTP servers of syncd: their sockets, their limits, and the change of an address."""
 
 import asyncio
 import contextlib

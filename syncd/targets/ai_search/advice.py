@@ -162,7 +162,7 @@ _WRANGLER = (
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A setting of the config that the instance has otherwise. found: None if the service does not show it."""
+    """A setting whose value differs from the config. found: its value in the instance, None if it is not shown."""
 
     name: str
     wanted: Any

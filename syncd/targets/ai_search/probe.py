@@ -53,7 +53,7 @@ def is_old(item: StoredItem, now: float) -> bool:
 
 @dataclass(slots=True)
 class _Sight:
-    """What a probe has seen of its items.
+    """The observations of a probe about its items.
 
     spare: requests beyond FIXED that are left. sent: name -> latest content. pairs: checksums and their contents.
     """

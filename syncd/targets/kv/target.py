@@ -104,7 +104,7 @@ class ValueReader:
             except NotFound:
                 continue
             if entry is None or (name == entry.key == present != key and self._is_ours(entry)):
-                # The second case: the value of a file whose own name this is.
+                # In the second case, the value belongs to another file, whose key is this name.
                 continue
             if name == present or entry.key == key:
                 return entry._replace(key=key)
