@@ -33,8 +33,9 @@ def part_of(  # noqa: PLR0913 - the parameters of the tool
     """Return a part of a file, at most MOST_BYTES. It never ends within a character.
 
     content: as the mirror sends it, so a document is Markdown. line: the first of `lines` lines, from 1 on; None: the
-    part has `limit` bytes from `offset` on. All bytes are those of the text in UTF-8. In the result, `next_offset` is
-    the place of the next part, None at the end, `size` that of the whole text, and `line` the number of the first line.
+    part has `limit` bytes from `offset` on. Offsets and sizes count the bytes of the text in UTF-8. In the result,
+    `next_offset` is the offset of the next part, None at the end; `size` is the size of the whole text; `line` is the
+    number of the first line.
     Raises ConfigError if the file is no text.
     """
     try:
@@ -75,7 +76,7 @@ def _readable(config: Config, name: str, path: str, tree: Tree) -> Item:
 
 
 def _bytes_of(data: bytes, offset: int, limit: int) -> tuple[int, int]:
-    """Return the start of a part, which is that of a character, and its end."""
+    """Return the start of a part, which is the start of a character, and the end of the part."""
     start = _character_start(data, min(offset, len(data)))
     return start, min(start + min(limit, MOST_BYTES), len(data))
 

@@ -173,7 +173,10 @@ def understanding() -> Iterator[None]:
 
 
 def _may_ask(peer: socket.socket) -> bool:
-    """Return whether the other end belongs to the daemon's user or to root. Where that is unknown, the mode decides."""
+    """Return whether the other end belongs to the daemon's user or to root.
+
+    A system without SO_PEERCRED does not tell the user. There, the mode 0600 of the socket keeps other users out.
+    """
     if not hasattr(socket, "SO_PEERCRED"):
         return True
     size = struct.calcsize("3i")

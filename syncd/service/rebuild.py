@@ -321,7 +321,7 @@ def check_edit(rebuild: Rebuild, config: Config) -> None:
 
 
 def former_section(session: Session, name: str) -> tuple[MirrorConfig, str] | None:
-    """Return the mirror's section with its former target, and the location of that; None if there is none."""
+    """Return the mirror's section with its former target, and the location of that target; None without one."""
     kept = Meta(session.db, name).get(REBUILD)
     if not isinstance(kept, dict):
         return None
@@ -333,7 +333,7 @@ def former_section(session: Session, name: str) -> tuple[MirrorConfig, str] | No
 
 @asynccontextmanager
 async def open_old(session: Session, name: str) -> AsyncIterator[Mirror]:
-    """Yield a mirror of an empty folder with the old target, whose stale entries are all entries of the mirror there.
+    """Yield a mirror of an empty folder with the old target. So all entries of the mirror there are stale.
 
     Raises ConfigError if there is no old target, or if it is in use.
     """

@@ -1,6 +1,6 @@
 """Make the target match the folder: observe, plan, brake, apply, record.
 
-The daemon and the one-shot command call this same function. The scope says where to look.
+The daemon and the one-shot commands call `reconcile`. Its scope names the keys to look at.
 """
 
 import asyncio
@@ -400,7 +400,7 @@ def _logged(mirror: Mirror, scope: Scope, options: PassOptions, result: Result) 
         yield
     except (SyncdError, asyncio.CancelledError) as error:
         if not options.dry_run and not isinstance(error, (StateHalt, StateDamaged)):
-            # If the state file cannot be written, the next use of it tells the error.
+            # If the state file cannot be written, its next use raises the error.
             with suppress(StateHalt), writable():
                 detail = str(error) if isinstance(error, SyncdError) else "interrupted"
                 store("refused" if isinstance(error, Brake) else "stopped", detail)

@@ -1,4 +1,4 @@
-"""From an observed key to a decision: asks the decision table, and the target where the table has a question.
+"""Turns observed keys into decisions: asks the decision table, and the target if the table has a question.
 
 A question is whether an entry is still there, which content it has, or which writer put it.
 """

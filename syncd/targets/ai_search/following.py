@@ -34,7 +34,7 @@ LOGS = 20
 class IndexFollower:
     """Reads and repairs the index status of items of one instance.
 
-    shards: the number of mirrors that share the work. The uploads of one mirror lie that thin in the listing.
+    shards: the number of mirrors that share the work. On average, one in `shards` rows of a listing is of this mirror.
     """
 
     def __init__(self, api: AISearch, items: ItemReader, shards: int) -> None:

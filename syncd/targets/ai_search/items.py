@@ -101,8 +101,8 @@ def seconds_of(time: str | None) -> float | None:
 class CurrentAnswers:
     """The answers of the last `syncd check --probe`, as of the last `refresh`.
 
-    learned: where they are stored, None for a target without stored answers. An answer that turns out to be wrong is
-    dropped, and the target works as without it.
+    learned: the stored answers, None for a target without them. An answer that turns out to be wrong is dropped, and
+    the target works without it.
     """
 
     def __init__(self, learned: StoredAnswers | None) -> None:
@@ -116,7 +116,7 @@ class CurrentAnswers:
             self.current = self._learned.get()
 
     def drop(self, answer: str, why: str) -> None:
-        """Go on without an answer that turned out to be wrong, and store this."""
+        """Go on without an answer that turned out to be wrong, and store that it is dropped."""
         if self._learned is not None:
             self._learned.drop(answer, why)
         self.current = self.current.without(answer)
