@@ -221,12 +221,12 @@ def _explain(agent: Agent, given: ExplainParameters) -> ExplainResult:
 
 def _status(agent: Agent, given: StatusParameters) -> StatusResult:
     config = agent.config(given.mirror)
-    told = snapshot(config, given.problems)
+    status = snapshot(config, given.problems)
     return StatusResult(
-        daemon_running=told["daemon"]["running"],
+        daemon_running=status["daemon"]["running"],
         mirrors={
             name: MirrorState.model_validate({**mirror, "can_search": config.mirrors[name].target.type != "kv"})
-            for name, mirror in told["mirrors"].items()
+            for name, mirror in status["mirrors"].items()
         },
     )
 

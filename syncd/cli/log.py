@@ -100,8 +100,8 @@ def _row(entry: "LogLine") -> tuple[str, ...]:
             outcome = f"{what.outcome}: {shown(what.detail)}"
             outcome += f" ({what.times} times since {utc_time(what.began)})" if what.times > 1 else f"; {summary(what)}"
         return (utc_time(what.ended), entry.mirror, "pass", scope, "", outcome)
-    told = f"{what.outcome}: {shown(what.detail)}" if what.detail else what.outcome
-    return (utc_time(what.at), entry.mirror, what.action, shown(what.key), what.reason, told)
+    outcome = f"{what.outcome}: {shown(what.detail)}" if what.detail else what.outcome
+    return (utc_time(what.at), entry.mirror, what.action, shown(what.key), what.reason, outcome)
 
 
 def _for_all(mirrors: Sequence[str], since: float | None, kinds: Sequence[str]) -> str:

@@ -284,16 +284,16 @@ def _answer(source: BinaryIO, kind: bytes, size: int) -> tuple[bytes, bytes]:
     try:
         made = _markdown(kind, source.read(size))
     except ImportError as error:
-        return b"R", _told(error)
+        return b"R", _error_text(error)
     except MemoryError:
         # Part of the page can be unread, so the next bytes of the input are no header.
         os._exit(LIMIT_CODE)
     except BaseException as error:  # noqa: BLE001 - any exception of the parser, also a panic of Rust, is a fault of the file
-        return b"E", _told(error)
+        return b"E", _error_text(error)
     return (b"M", made) if len(made) <= ANSWER_BYTES else (b"L", b"text")
 
 
-def _told(error: BaseException) -> bytes:
+def _error_text(error: BaseException) -> bytes:
     # The text of some errors begins with the name of their type.
     name = type(error).__name__
     text = f"{name}: {str(error).removeprefix(f'{name}: ')}"

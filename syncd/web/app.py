@@ -179,33 +179,33 @@ class WebApp:
                 return JSONResponse({"error": "this is no JSON object; load the page again"}, 400)
             if request.method == "POST":
                 _log.info("web.action", mirror=name, action=request.url.path.rpartition("/")[2], **given)
-            status, told = await answer(runtime, name, given or dict(request.query_params))
-            return JSONResponse(safe(told), status)
+            status, body = await answer(runtime, name, given or dict(request.query_params))
+            return JSONResponse(safe(body), status)
 
         return endpoint
 
-    async def _show_plan(self, _runtime: Runtime, name: str, _given: Mapping[str, str]) -> "Told":
+    async def _show_plan(self, _runtime: Runtime, name: str, _given: Mapping[str, str]) -> "StatusAndJson":
         job = self.feed.jobs.of(name)
         return (200, job.plan) if job and job.plan else (404, {"error": "no plan was made; ask for it again"})
 
-    async def _make_plan(self, runtime: Runtime, name: str, _given: Mapping[str, str]) -> "Told":
+    async def _make_plan(self, runtime: Runtime, name: str, _given: Mapping[str, str]) -> "StatusAndJson":
         return _ACCEPTED if self.feed.jobs.preview(runtime, name) else _BUSY
 
-    async def _approve(self, runtime: Runtime, name: str, given: Mapping[str, str]) -> "Told":
+    async def _approve(self, runtime: Runtime, name: str, given: Mapping[str, str]) -> "StatusAndJson":
         if not given.get("plan"):
             return 400, {"error": "name the plan that is approved"}
         return _ACCEPTED if self.feed.jobs.approve(runtime, name, given["plan"]) else _BUSY
 
 
-Told = tuple[int, dict[str, Any]]
+StatusAndJson = tuple[int, dict[str, Any]]
 """The HTTP status and the JSON object of an answer."""
-MirrorAnswer = Callable[[Runtime, str, Mapping[str, str]], Awaitable[Told]]
+MirrorAnswer = Callable[[Runtime, str, Mapping[str, str]], Awaitable[StatusAndJson]]
 """Answers for one mirror. The last parameter: the values of the request."""
-_ACCEPTED: Told = 202, {}
-_BUSY: Told = 409, {"error": "something that was asked for before is still under way; wait for its end"}
+_ACCEPTED: StatusAndJson = 202, {}
+_BUSY: StatusAndJson = 409, {"error": "something that was asked for before is still under way; wait for its end"}
 
 
-async def _problems(runtime: Runtime, name: str, given: Mapping[str, str]) -> Told:
+async def _problems(runtime: Runtime, name: str, given: Mapping[str, str]) -> StatusAndJson:
     config, kind, text = runtime.session.config, given.get("kind", ""), given.get("q", "")
     offset, limit = _number(given.get("offset"), 0), _number(given.get("limit"), PAGE)
     return 200, await asyncio.to_thread(find_problems, config, name, kind, text, offset, limit)
@@ -215,20 +215,20 @@ def _number(text: str | None, otherwise: int) -> int:
     return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 12 else otherwise
 
 
-async def _explain(runtime: Runtime, name: str, given: Mapping[str, str]) -> Told:
+async def _explain(runtime: Runtime, name: str, given: Mapping[str, str]) -> StatusAndJson:
     config = runtime.session.config
     file = Found(name, given.get("key", "").removeprefix(config.mirrors[name].key_prefix), "file")
     facts = await asyncio.to_thread(lambda: list(explain(config, file, build_tree(config.mirrors[name]))))
     return 200, {"facts": [[fact, value] for fact, value in facts]}
 
 
-async def _reconcile_now(runtime: Runtime, name: str, _given: Mapping[str, str]) -> Told:
+async def _reconcile_now(runtime: Runtime, name: str, _given: Mapping[str, str]) -> StatusAndJson:
     worker = runtime.workers[name]
     worker.request_full()
     return _ACCEPTED
 
 
-async def _retry(runtime: Runtime, name: str, given: Mapping[str, str]) -> Told:
+async def _retry(runtime: Runtime, name: str, given: Mapping[str, str]) -> StatusAndJson:
     """Make the problem of one key, the problems of one kind, or all of them due."""
     worker = runtime.workers[name]
     journal, keys = worker.mirror.journal, None
