@@ -16,8 +16,8 @@ from syncd.service.log_stream import LogStream, is_terminal, shows_colours
 
 if TYPE_CHECKING:
     from syncd.cloudflare.gate import Gate
-    from syncd.queries.forecast import Pace
     from syncd.sync.mirror import Result
+    from syncd.sync.mirror_status import Pace
 
 PLAIN_INTERVAL_S = 5.0
 """Seconds between two progress lines when stderr is no terminal."""
@@ -229,7 +229,7 @@ class ProgressDisplay:
     async def _refresh(self) -> None:
         import asyncio
 
-        from syncd.queries.forecast import span
+        from syncd.core.plain_text import span
 
         while True:
             await asyncio.sleep(_WAIT_LOOK_S)
@@ -238,7 +238,7 @@ class ProgressDisplay:
                 self._bar.show(f"{self._name}: {step}", done, total, f", waiting {span(wait_s)} for the rate limits")
 
     def _left(self, result: "Result") -> str:
-        from syncd.queries.forecast import span
+        from syncd.core.plain_text import span
 
         left_s = self._pace.look(result) if self._pace else None
         return f", about {span(left_s)} left" if left_s else ""

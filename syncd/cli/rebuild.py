@@ -180,8 +180,8 @@ def _questions(session: "Session", name: str, queries: Path | None) -> "list[Que
 async def _fill(
     options: GlobalOptions, session: "Session", rebuild: "Rebuild", questions: "list[Question]", *, force: bool
 ) -> _Filled:
-    from syncd.queries.forecast import Pace
     from syncd.service.rebuild import check_settings, fill, first_side, open_second, side_of, worse
+    from syncd.sync.mirror_status import Pace
 
     gate, counters = session.transport.gate, session.transport.counters
     reports: list[Report] = []

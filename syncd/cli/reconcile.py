@@ -196,8 +196,8 @@ async def make_reports(
     reports: gets the growing report of each mirror. carry_out: runs the work of one mirror, at once or in its loop.
     """
     from syncd.cli.output import ProgressDisplay
-    from syncd.queries.forecast import Pace
     from syncd.sync import once
+    from syncd.sync.mirror_status import Pace
 
     gate, counters = session.transport.gate, session.transport.counters
     for name, mirror in session.mirrors.items():

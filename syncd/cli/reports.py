@@ -90,7 +90,7 @@ def _plan_rows(report: "Report") -> Iterator[_Row]:
 
 
 def _print_end_of_plan(session: "Session", mirror: "Mirror", report: "Report", title: str) -> None:
-    from syncd.queries.forecast import span
+    from syncd.core.plain_text import span
 
     _print_capacity(report)
     for result in report.results:

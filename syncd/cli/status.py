@@ -97,7 +97,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _daemon_line(status: dict[str, Any]) -> str:
-    from syncd.queries.forecast import span
+    from syncd.core.plain_text import span
 
     daemon, seen, command = status["daemon"], status["last_seen"], status["command"]
     if daemon["running"]:
@@ -113,7 +113,7 @@ def _daemon_line(status: dict[str, Any]) -> str:
 
 def _remaining(mirror: dict[str, Any]) -> str:
     """Return how much the current pass still has to do."""
-    from syncd.queries.forecast import span
+    from syncd.core.plain_text import span
 
     if not mirror.get("remaining"):
         return ""
@@ -148,7 +148,7 @@ def _mirror_lines(name: str, mirror: dict[str, Any], most: int | None) -> Iterat
 
 def _next_try(mirror: dict[str, Any]) -> str:
     """Return when a degraded mirror tries again."""
-    from syncd.queries.forecast import span
+    from syncd.core.plain_text import span
 
     if not mirror.get("next_try"):
         return ""
@@ -257,7 +257,7 @@ def _table(mirrors: dict[str, Any], columns: int) -> list[str]:
 
 
 def _row(name: str, mirror: dict[str, Any]) -> list[str]:
-    from syncd.queries.forecast import span
+    from syncd.core.plain_text import span
 
     items, index, state = mirror["items"], mirror["index"], mirror["state"]
     eta_s, last = mirror.get("eta_s"), mirror["last_reconcile"]

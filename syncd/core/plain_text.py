@@ -137,6 +137,23 @@ def truncated(text: str, length: int, max_bytes: int | None = None) -> str:
 
 # -- times, sizes and counts
 
+_UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
+
+
+def span(seconds: float) -> str:
+    """Return a length of time for people: "7 s", "6 min", "3 h 20 min", "2 d 4 h"."""
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    # The time is rounded to the smallest unit that is printed, so that 59 min 40 s becomes 1 h.
+    small = 3600 if whole >= 86400 else 60
+    whole = round(whole / small) * small
+    place = next(place for place, (unit, _) in enumerate(_UNITS) if whole >= unit)
+    (unit, name), (below, below_name) = _UNITS[place], (*_UNITS, (1.0, "s"))[place + 1]
+    rest = int(whole % unit // below)
+    more = f" {rest} {below_name}" if rest and below_name != "s" else ""
+    return f"{int(whole // unit)} {name}{more}"
+
 
 def utc_time(moment: float, timespec: str = "seconds") -> str:
     """Return a time in UTC, such as "2026-11-22T10:00:00Z". moment: seconds since the epoch."""

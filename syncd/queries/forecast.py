@@ -1,4 +1,4 @@
-"""Forecasts: the rest of the current pass, the requests of the next pass, and the use of the plan's ceilings.
+"""Forecasts: the requests of the next pass, and the use of the ceilings of the plan.
 
 The plan of an account is unknown, and Cloudflare raises the ceilings for single accounts on request. So a
 ceiling that may be exceeded is a remark, not an error.
@@ -11,75 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from syncd.core.errors import SyncdError
 from syncd.core.names import Forms
-from syncd.core.plain_text import counted
+from syncd.core.plain_text import counted, span
 
 if TYPE_CHECKING:
-    from syncd.sync.mirror import Mirror, Result
+    from syncd.sync.mirror import Mirror
     from syncd.targets.base import Target, Usage
-
-_UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
-
-
-def span(seconds: float) -> str:
-    """Return a length of time for people: "7 s", "6 min", "3 h 20 min", "2 d 4 h"."""
-    whole = max(1, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    # The time is rounded to the smallest unit that is printed, so that 59 min 40 s becomes 1 h.
-    small = 3600 if whole >= 86400 else 60
-    whole = round(whole / small) * small
-    place = next(place for place, (unit, _) in enumerate(_UNITS) if whole >= unit)
-    (unit, name), (below, below_name) = _UNITS[place], (*_UNITS, (1.0, "s"))[place + 1]
-    rest = int(whole % unit // below)
-    more = f" {rest} {below_name}" if rest and below_name != "s" else ""
-    return f"{int(whole // unit)} {name}{more}"
-
-
-# -- the current pass
-
-
-def left_s(left: int, done: int, elapsed_s: float, floor_s: float) -> float | None:
-    """Return the seconds that the remaining actions take, None while that is unknown.
-
-    done: actions made in the last elapsed_s seconds. floor_s: the shortest time that the rate limit allows. The larger
-    estimate counts: the speed of one bulk request says little about the next one, and the rate limit says little about
-    large files.
-    """
-    if left <= 0:
-        return 0.0
-    if done <= 0:
-        return floor_s or None
-    return max(left * elapsed_s / done, floor_s)
-
-
-class Pace:
-    """Estimates the remaining time of one pass after another.
-
-    requests: returns the number of requests that puts and deletes take. seconds_for: returns how long a number of
-    requests takes by the rate limits. clock: counts seconds, but stands still while requests wait for the rate limits.
-    """
-
-    def __init__(
-        self, requests: Callable[[int, int], int], seconds_for: Callable[[int], float], clock: Callable[[], float]
-    ) -> None:
-        self._clock = clock
-        self._requests = requests
-        self._seconds_for = seconds_for
-        self._result: Result | None = None
-        self._since = 0.0
-
-    def look(self, result: "Result") -> float | None:
-        """Return the seconds that a pass still takes, None until it has changed the remote."""
-        now = self._clock()
-        done = result.done["put"] + result.done["delete"] + result.done["failed"]
-        if result is not self._result or not done:
-            self._result, self._since = result, now
-        if not done:
-            return None
-        deletes = max(0, result.tables.plan.counts["delete"] - result.done["delete"])
-        left = max(0, result.tables.plan.counts["put"] + result.tables.plan.counts["delete"] - done)
-        puts = max(0, left - deletes)
-        return left_s(left, done, now - self._since, self._seconds_for(self._requests(puts, min(deletes, left))))
 
 
 # -- the next pass

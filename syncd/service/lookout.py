@@ -11,8 +11,7 @@ from syncd.config.schema import Notify
 from syncd.core.errors import StateHalt
 from syncd.core.keys import shown
 from syncd.core.model import HARMLESS
-from syncd.core.plain_text import counted, printable
-from syncd.queries.forecast import span
+from syncd.core.plain_text import counted, printable, span
 from syncd.service.outbox import Notice, Outbox, Topic, apprise, webhook
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import Meta

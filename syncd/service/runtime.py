@@ -12,9 +12,9 @@ import structlog
 from syncd.cloudflare.connection import find_fault
 from syncd.core.errors import ConfigError, StateBusy, StateDamaged, StateGone, StateHalt
 from syncd.core.keys import normal, shown
+from syncd.core.plain_text import span
 from syncd.core.rules import IGNORE_FILE
 from syncd.local.walk import Tree
-from syncd.queries.forecast import span
 from syncd.service.build import Session
 from syncd.service.idle_look import LIMIT_S, IdleLook
 from syncd.service.lookout import DEGRADED_LONG_S, Lookout

@@ -18,14 +18,13 @@ from syncd.core.errors import Brake, PlanChanged, Retry, StateDamaged, StateHalt
 from syncd.core.keys import normal
 from syncd.core.model import Hint
 from syncd.core.requests import reporting_to
-from syncd.queries.forecast import Pace
 from syncd.service.error_policy import ErrorPolicy
 from syncd.state.db import directory_of
 from syncd.state.directory import FILE_NAME, writable
 from syncd.state.queue import Dirty
 from syncd.sync.index import IndexFollowup
 from syncd.sync.mirror import Hooks, Mirror, PassOptions, Result, Scope
-from syncd.sync.mirror_status import MirrorStatus
+from syncd.sync.mirror_status import MirrorStatus, Pace
 from syncd.sync.observe import ScopeTooLarge
 from syncd.sync.once import Report
 from syncd.sync.reconcile import reconcile

@@ -1,9 +1,12 @@
-"""The state of a mirror that people see: the state of its passes, or the trouble of its present requests."""
+"""The state of a mirror that people see: the state of its passes, or the trouble of its present requests.
+
+Also: the remaining time of the pass under way.
+"""
 
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -144,3 +147,50 @@ class MirrorStatus:
     def _epoch(self, at: float | None) -> float | None:
         """Convert a time of the steady clock to seconds since the epoch."""
         return None if at is None else round(self._mirror.now() + at - self._clock())
+
+
+# -- the remaining time
+
+
+def left_s(left: int, done: int, elapsed_s: float, floor_s: float) -> float | None:
+    """Return the seconds that the remaining actions take, None while that is unknown.
+
+    done: actions made in the last elapsed_s seconds. floor_s: the shortest time that the rate limit allows. The larger
+    estimate counts: the speed of one bulk request says little about the next one, and the rate limit says little about
+    large files.
+    """
+    if left <= 0:
+        return 0.0
+    if done <= 0:
+        return floor_s or None
+    return max(left * elapsed_s / done, floor_s)
+
+
+class Pace:
+    """Estimates the remaining time of one pass after another.
+
+    requests: returns the number of requests that puts and deletes take. seconds_for: returns how long a number of
+    requests takes by the rate limits. clock: counts seconds, but stands still while requests wait for the rate limits.
+    """
+
+    def __init__(
+        self, requests: Callable[[int, int], int], seconds_for: Callable[[int], float], clock: Callable[[], float]
+    ) -> None:
+        self._clock = clock
+        self._requests = requests
+        self._seconds_for = seconds_for
+        self._result: Result | None = None
+        self._since = 0.0
+
+    def look(self, result: Result) -> float | None:
+        """Return the seconds that a pass still takes, None until it has changed the remote."""
+        now = self._clock()
+        done = result.done["put"] + result.done["delete"] + result.done["failed"]
+        if result is not self._result or not done:
+            self._result, self._since = result, now
+        if not done:
+            return None
+        deletes = max(0, result.tables.plan.counts["delete"] - result.done["delete"])
+        left = max(0, result.tables.plan.counts["put"] + result.tables.plan.counts["delete"] - done)
+        puts = max(0, left - deletes)
+        return left_s(left, done, now - self._since, self._seconds_for(self._requests(puts, min(deletes, left))))

@@ -30,7 +30,7 @@ ARROWS = {
     "sync": {"core", "local", "state", "targets"},
     "queries": {"core", "local", "state", "targets", "sync", "config"},
     "config": {"core"},
-    "service": {"core", "local", "watch", "state", "text", "cloudflare", "targets", "sync", "queries", "config"},
+    "service": {"core", "local", "watch", "state", "text", "cloudflare", "targets", "sync", "config"},
     "web": {"core", "state", "queries", "service", "config"},
     "agents": {"core", "state", "text", "cloudflare", "queries", "service", "config", "web"},
     "emulator": set(),

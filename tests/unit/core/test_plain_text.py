@@ -3,7 +3,7 @@ from typing import NoReturn
 import pytest
 
 from syncd.core import plain_text
-from syncd.core.plain_text import decode
+from syncd.core.plain_text import decode, span
 
 TEXT = "priv\u00e9/\nsecret.md\n"
 
@@ -114,3 +114,22 @@ def test_a_short_secret_has_no_form_and_a_repeated_one_is_kept_once() -> None:
 )
 def test_a_noun_agrees_with_its_number(number: int, noun: str, text: str) -> None:
     assert plain_text.counted(number, noun) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.0, "1 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min"),
+        (89.0, "1 min"),
+        (359.0, "6 min"),
+        (3569.0, "59 min"),
+        (3580.0, "1 h"),
+        (12000.0, "3 h 20 min"),
+        (86399.0, "1 d"),
+        (187200.0, "2 d 4 h"),
+    ],
+)
+def test_a_length_of_time_is_shown_in_at_most_two_units(seconds: float, shown: str) -> None:
+    assert span(seconds) == shown

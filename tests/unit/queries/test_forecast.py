@@ -1,83 +1,13 @@
-"""How long so many requests take, what is left of a pass, and the lines about the ceilings of the plans."""
+"""The requests and the time of the next pass, and the lines about the ceilings of the plans."""
 
 import pytest
 
 from syncd.cli.survey import survey
 from syncd.core.names import WHOLE
-from syncd.queries.forecast import FolderSurvey, Growth, Pace, describe, describe_usage, left_s, span, usage_object
-from syncd.state.pass_tables import PassTables
-from syncd.sync.mirror import Result
+from syncd.queries.forecast import FolderSurvey, Growth, describe, describe_usage, usage_object
 from syncd.targets.base import Usage
 from tests.harness import Core
 from tests.memory_target import MemoryTarget
-
-
-@pytest.mark.parametrize(
-    ("left", "done", "elapsed_s", "floor_s", "wanted"),
-    [
-        (0, 5, 10.0, 3.0, 0.0),
-        (-1, 5, 10.0, 3.0, 0.0),
-        (100, 0, 10.0, 30.0, 30.0),
-        (100, 0, 10.0, 0.0, None),
-        (100, 50, 10.0, 5.0, 20.0),
-        (100, 50, 10.0, 30.0, 30.0),
-    ],
-)
-def test_what_is_left_takes_as_long_as_the_slower_of_rate_and_limit(
-    left: int, done: int, elapsed_s: float, floor_s: float, wanted: float | None
-) -> None:
-    assert left_s(left, done, elapsed_s, floor_s) == wanted
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [
-        (0.0, "1 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min"),
-        (89.0, "1 min"),
-        (359.0, "6 min"),
-        (3569.0, "59 min"),
-        (3580.0, "1 h"),
-        (12000.0, "3 h 20 min"),
-        (86399.0, "1 d"),
-        (187200.0, "2 d 4 h"),
-    ],
-)
-def test_a_length_of_time_is_told_in_at_most_two_units(seconds: float, said: str) -> None:
-    assert span(seconds) == said
-
-
-def result(core: Core, put: int, delete: int = 0, adopt: int = 0) -> Result:
-    made = Result(PassTables(core.mirror.db, 1), 1, dry_run=False)
-    made.tables.plan.counts.update({"put": put, "delete": delete, "adopt": adopt})
-    return made
-
-
-def test_the_pace_begins_when_the_remote_is_changed_and_anew_with_each_pass(core: Core) -> None:
-    now = 0.0
-    pace = Pace(lambda puts, deletes: puts + deletes, lambda requests: requests / 10.0, lambda: now)
-    seen = result(core, put=90, delete=10, adopt=1000)
-    now = 0.0
-    assert pace.look(seen) is None
-    seen.done["adopt"] = 1000
-    now = 100.0
-    assert pace.look(seen) is None
-    seen.done["put"] = 20
-    now = 110.0
-    assert pace.look(seen) == 40.0
-    seen.done["put"], seen.done["failed"] = 85, 5
-    now = 111.0
-    assert pace.look(seen) == pytest.approx(10 * 11 / 90)
-    seen.done["delete"] = 10
-    now = 112.0
-    assert pace.look(seen) == 0.0
-    other = result(core, put=10)
-    now = 200.0
-    assert pace.look(other) is None
-    other.done["put"] = 5
-    now = 200.1
-    assert pace.look(other) == 0.5, "no faster than the limit"
 
 
 def counted(files: int, unsent: int, *, known: int = 0, found: int = 0, complete: bool = True) -> str:
