@@ -16,7 +16,7 @@ from syncd.cli import completion
 from syncd.cli.completion import file_path
 from syncd.core.errors import ConfigError
 from syncd.service import signals
-from syncd.service.log_stream import LogFormat
+from syncd.service.streams import LogFormat
 
 if TYPE_CHECKING:
     import sqlite3

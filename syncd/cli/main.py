@@ -1,19 +1,17 @@
-"""The `syncd` program: signal handling, standard streams and exit codes.
+"""The `syncd` program: signal handling, the run of one command line, and exit codes.
 
 This module imports nothing heavy, so that signal handlers are in place before the imports of a command begin.
 """
 
 import errno
-import io
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from syncd.core.errors import EXIT_BUG, EXIT_CONFIG, EXIT_HALT, EXIT_INTERRUPTED, SyncdError
 from syncd.service import signals
-from syncd.service.log_stream import LogStream
+from syncd.service.streams import discard_stdout, prepare_streams
 
 if TYPE_CHECKING:
     from click import UsageError
@@ -26,8 +24,6 @@ _COMPLETE = "_SYNCD_COMPLETE"
 """The variable by which a shell asks for completion; see README.md."""
 _EXIT_PIPE = 141
 """128 + SIGPIPE, as shells report it: the reader closed stdout."""
-_LOG_PATIENCE_S = 1.0
-"""How long a service waits for a log reader that does not read. Other commands wait for it until a signal comes."""
 
 _REMEDIES = {
     errno.ENOSPC: "make room on its disk",
@@ -45,7 +41,7 @@ _REMEDIES = {
 def main() -> None:
     """Run the program and exit with its exit code."""
     is_service = _command_name(sys.argv[1:]) in _SERVICES
-    prepare_streams(is_service=is_service)
+    prepare_streams(signals.received, is_service=is_service)
     signals.install(_print_error)
     if is_service:
         signals.end_cleanly_on_sigterm()
@@ -85,10 +81,10 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, Abort):
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        _discard_stdout()
+        discard_stdout()
         return _EXIT_PIPE
     except (OSError, MemoryError) as error:
-        _discard_stdout()
+        discard_stdout()
         # Objects left half made, such as an event loop without its descriptors, would print their own errors.
         sys.unraisablehook = lambda _: None
         _print_error(_machine_error(error))
@@ -164,50 +160,3 @@ def _print_error(text: str) -> None:
     from syncd.core.plain_text import printable
 
     print(f"syncd: {printable(text)}", file=sys.stderr)  # noqa: T201
-
-
-# -- standard streams
-
-
-class _TolerantWriter(io.TextIOWrapper):
-    """A stream for messages that ignores write errors: a full disk under the log must not end the command."""
-
-    def write(self, text: str) -> int:
-        """Write the text; do nothing if it cannot be written."""
-        with suppress(OSError, ValueError):
-            return super().write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Flush the stream; do nothing if it cannot be flushed."""
-        with suppress(OSError, ValueError):
-            super().flush()
-
-
-def prepare_streams(*, is_service: bool = False) -> None:
-    """Make stdin, stdout and stderr usable even if the caller closed them or their encoding lacks a character.
-
-    is_service: do not wait for a log reader that does not read.
-    """
-    for descriptor, mode in ((0, os.O_WRONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            # Otherwise the next file that is opened would take this number. Reading such a stdin raises an error.
-            os.open(os.devnull, mode)
-    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - open as long as the process lives
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    if isinstance(sys.stderr, io.TextIOWrapper):
-        encoding = sys.stderr.encoding
-        raw = LogStream(sys.stderr.fileno(), _LOG_PATIENCE_S if is_service else None, signals.received)
-        sys.stderr.detach()
-        sys.stderr = _TolerantWriter(io.BufferedWriter(raw), encoding, errors="backslashreplace", line_buffering=True)
-
-
-def _discard_stdout() -> None:
-    """Send unwritten output to the null device: the interpreter would try to write it again at exit and complain."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import click
 
 from syncd.core.plain_text import counted, printable, redact_text
-from syncd.service.log_stream import LogStream, is_terminal, shows_colours
+from syncd.service.streams import LogStream, is_terminal, shows_colours
 
 if TYPE_CHECKING:
     from syncd.cloudflare.gate import Gate

@@ -14,7 +14,7 @@ from syncd.cli.daemon import check_alive, let_daemon_look
 from syncd.cli.output import cut, print_frame, print_json, print_line, print_styled, shard_suffix, table_lines, width
 from syncd.core.errors import EXIT_OK
 from syncd.core.plain_text import printable
-from syncd.service.log_stream import is_terminal
+from syncd.service.streams import is_terminal
 
 _REFRESH_S = 1.0
 _PROBLEMS_SHOWN = 20

@@ -16,7 +16,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from syncd.core.plain_text import indented, printable, redact
-from syncd.service.log_stream import LogFormat, LogStream, shows_colours
+from syncd.service.streams import LogFormat, LogStream, shows_colours
 
 PRIORITIES = {"critical": 2, "exception": 3, "error": 3, "warning": 4, "info": 6, "debug": 7}
 """The priorities of syslog(3). sd-daemon(3) describes this prefix of a line."""

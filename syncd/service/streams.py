@@ -1,18 +1,69 @@
-"""The stream under stderr: a log that cannot be written neither ends nor delays the program."""
+"""The standard streams. They are usable for every caller, and a log that cannot be written does not end the program.
+
+This module imports nothing heavy, so that signal handlers are in place before the imports of a command begin.
+"""
 
 import io
 import os
 import select
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal, TextIO
 
 LogFormat = Literal["auto", "console", "json"]
 """The format of the log on stderr; auto: console on a terminal, JSON otherwise."""
+PATIENCE_S = 1.0
+"""How long a service waits for a log reader that does not read. Other commands wait for it until a signal comes."""
 CHECK_EVERY_S = 0.1
 """While the stream waits for a slow reader, it checks this often whether it should stop."""
 CHUNK = select.PIPE_BUF
 """A pipe that accepts anything accepts this many bytes at once."""
+
+
+class _TolerantWriter(io.TextIOWrapper):
+    """A stream for messages that ignores write errors: a full disk under the log must not end the command."""
+
+    def write(self, text: str) -> int:
+        """Write the text; do nothing if it cannot be written."""
+        with suppress(OSError, ValueError):
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream; do nothing if it cannot be flushed."""
+        with suppress(OSError, ValueError):
+            super().flush()
+
+
+def prepare_streams(give_up: Callable[[], object], *, is_service: bool = False) -> None:
+    """Make stdin, stdout and stderr usable even if the caller closed them or their encoding lacks a character.
+
+    give_up: see LogStream. is_service: do not wait for a log reader that does not read.
+    """
+    for descriptor, mode in ((0, os.O_WRONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # Otherwise the next file that is opened would take this number. Reading such a stdin raises an error.
+            os.open(os.devnull, mode)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - open as long as the process lives
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        encoding = sys.stderr.encoding
+        raw = LogStream(sys.stderr.fileno(), PATIENCE_S if is_service else None, give_up)
+        sys.stderr.detach()
+        sys.stderr = _TolerantWriter(io.BufferedWriter(raw), encoding, errors="backslashreplace", line_buffering=True)
+
+
+def discard_stdout() -> None:
+    """Send unwritten output to the null device: the interpreter would try to write it again at exit and complain."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def is_terminal(stream: TextIO) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from syncd.cli.output import ProgressLine, print_note
-from syncd.service.log_stream import LogStream
+from syncd.service.streams import LogStream
 
 FULL = b"x" * 4096
 
