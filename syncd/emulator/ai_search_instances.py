@@ -66,7 +66,7 @@ async def _create_namespace(call: Call) -> Response:
     if len(known) >= MAX_NAMESPACES:
         raise ApiError(403, 7062, "max_namespaces_reached")
     row = (call.path["account_id"], name, description, call.backend.clock())
-    call.backend.store.run("INSERT INTO ai_namespaces VALUES (?, ?, ?, ?)", row)
+    call.backend.store.execute("INSERT INTO ai_namespaces VALUES (?, ?, ?, ?)", row)
     return ok(_namespace(call, name), status=201)
 
 
@@ -78,7 +78,7 @@ async def _update_namespace(call: Call) -> Response:
     name = _changeable_namespace(call)
     description = validate(_NamespaceFields, await call.body()).description
     sql = "UPDATE ai_namespaces SET description = ? WHERE account = ? AND name = ?"
-    call.backend.store.run(sql, (description, call.path["account_id"], name))
+    call.backend.store.execute(sql, (description, call.path["account_id"], name))
     return ok(_namespace(call, name))
 
 
@@ -88,7 +88,7 @@ async def _delete_namespace(call: Call) -> Response:
     if call.backend.store.one("SELECT 1 FROM ai_instances WHERE account = ? AND namespace = ?", place):
         raise ApiError(400, 7066, "namespace_not_empty")
     shown = _namespace(call, name)
-    call.backend.store.run("DELETE FROM ai_namespaces WHERE account = ? AND name = ?", place)
+    call.backend.store.execute("DELETE FROM ai_namespaces WHERE account = ? AND name = ?", place)
     return ok(shown)
 
 
@@ -139,7 +139,7 @@ async def _create_instance(call: Call) -> Response:
         raise ApiError(403, 7013, "max_instances_reached")
     now = call.backend.clock()
     sql = "INSERT INTO ai_instances (account, namespace, id, config, created_at, modified_at) VALUES (?, ?, ?, ?, ?, ?)"
-    call.backend.store.run(sql, (account, namespace, name, json.dumps(config), now, now))
+    call.backend.store.execute(sql, (account, namespace, name, json.dumps(config), now, now))
     created = find_instance(call.backend, (account, namespace, name))
     return ok(created and _render(call, created), status=201)
 
@@ -153,7 +153,7 @@ async def _update_instance(call: Call) -> Response:
     config = updated_settings(instance.config, await call.body(), permanent=call.backend.options.permanent)
     sql = "UPDATE ai_instances SET config = ?, modified_at = ? WHERE number = ?"
     with call.backend.store.transaction():
-        call.backend.store.run(sql, (json.dumps(config), call.backend.clock(), instance.number))
+        call.backend.store.execute(sql, (json.dumps(config), call.backend.clock(), instance.number))
         if needs_reindexing(instance.config, config):
             reindex_all(call.backend, instance_of(call))
     return ok(_render(call, instance_of(call)))

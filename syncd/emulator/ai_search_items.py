@@ -48,10 +48,7 @@ async def _list(call: Call) -> Response:
     conditions, values = _conditions(call, instance)
     where = f"FROM ai_items WHERE {' AND '.join(conditions)}"
     store = call.backend.store
-    counting = f"SELECT count(*) {where}"
-    cacheable = ":at" not in counting and "ai_filter" not in counting
-    used = {name: value for name, value in values.items() if f":{name}" in counting}
-    total = store.cached_value(counting, used) if cacheable else store.value(counting, values)
+    total = store.value(f"SELECT count(*) {where}", values)
     sql = f"SELECT {COLUMNS} {where} ORDER BY {order} LIMIT :limit OFFSET :offset"
     rows = store.all(sql, values | {"limit": per_page, "offset": (page - 1) * per_page})
     return page_of([render_item(call, instance, ItemRow(*row), values["at"]) for row in rows], page, per_page, total)
@@ -99,7 +96,7 @@ def define_filter(call: Call, expression: Any) -> None:
         accepts = compile_filter(expression)
     except ValueError as reason:
         raise _bad_filter(str(reason)) from reason
-    call.backend.store.function("ai_filter", 1, lambda metadata: accepts(json.loads(metadata)))
+    call.backend.store.create_function("ai_filter", 1, lambda metadata: accepts(json.loads(metadata)))
 
 
 def _bad_filter(reason: str) -> ApiError:

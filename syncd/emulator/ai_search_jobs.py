@@ -48,7 +48,7 @@ async def _create_job(call: Call) -> Response:
     job_id = secrets.token_hex(16)
     sql = "INSERT INTO ai_jobs (id, instance, description, started_at, ended_at, end_reason) VALUES (?, ?, ?, ?, ?, ?)"
     ended = now + call.backend.options.index_delay
-    store.run(sql, (job_id, instance.number, job.description, now, ended, "completed"))
+    store.execute(sql, (job_id, instance.number, job.description, now, ended, "completed"))
     return ok(_render_job(call, _job(call, job_id)), status=201)
 
 
@@ -69,7 +69,7 @@ async def _cancel_job(call: Call) -> Response:
     if job["ended_at"] <= now:
         raise ApiError(400, 7046, "job_cannot_be_cancelled")
     sql = "UPDATE ai_jobs SET ended_at = ?, end_reason = 'cancelled' WHERE id = ?"
-    call.backend.store.run(sql, (now, job["id"]))
+    call.backend.store.execute(sql, (now, job["id"]))
     return ok(_render_job(call, _job(call, job["id"])))
 
 
@@ -120,7 +120,7 @@ async def _create_token(call: Call) -> Response:
     now = call.backend.clock()
     token_id = secrets.token_hex(16)
     row = (token_id, call.path["account_id"], fields.name, fields.cf_api_id, fields.legacy, now, now)
-    call.backend.store.run("INSERT INTO ai_tokens VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    call.backend.store.execute("INSERT INTO ai_tokens VALUES (?, ?, ?, ?, ?, ?, ?)", row)
     return ok(_token(call, token_id), status=201)
 
 
@@ -139,7 +139,7 @@ async def _update_token(call: Call) -> Response:
     fields = validate(_TokenFields, await call.body())
     sql = "UPDATE ai_tokens SET name = ?, cf_api_id = ?, legacy = ?, modified_at = ? WHERE id = ?"
     values = (fields.name, fields.cf_api_id, fields.legacy, call.backend.clock(), before["id"])
-    call.backend.store.run(sql, values)
+    call.backend.store.execute(sql, values)
     return ok(_token(call, before["id"]))
 
 
@@ -148,7 +148,7 @@ async def _delete_token(call: Call) -> Response:
     rows = call.backend.store.all("SELECT * FROM ai_instances WHERE account = ?", (call.path["account_id"],))
     if any(as_instance(row).config.get("token_id") == token["id"] for row in rows):
         raise ApiError(409, 7076, "token_in_use_by_instances")
-    call.backend.store.run("DELETE FROM ai_tokens WHERE id = ?", (token["id"],))
+    call.backend.store.execute("DELETE FROM ai_tokens WHERE id = ?", (token["id"],))
     return ok(token)
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from syncd.emulator.ai_search_files import INDEXING_ERRORS
 from syncd.emulator.ai_search_index import (
     SYSTEM_FIELDS,
     IndexedChunk,
@@ -129,7 +128,7 @@ def find_instance(backend: Backend, place: tuple[str, str, str]) -> InstanceRow 
 def pause_instance(backend: Backend, instance: InstanceRow) -> None:
     """Pause an instance after an error that concerns all of it."""
     config = json.dumps(instance.config | {"paused": True})
-    backend.store.run("UPDATE ai_instances SET config = ? WHERE number = ?", (config, instance.number))
+    backend.store.execute("UPDATE ai_instances SET config = ? WHERE number = ?", (config, instance.number))
 
 
 def as_instance(row: sqlite3.Row) -> InstanceRow:
@@ -205,16 +204,16 @@ def queue_item(backend: Backend, item: ItemRow, now: float) -> ItemRow:
     delay = options.slow_index_delay if matches(options.slow_index, item.key) else options.index_delay
     queued = replace(item, queued_at=now, started_at=now + delay / 2, done_at=now + delay, gone_at=None)
     _retire_item(backend, item.id, now)
-    backend.store.run(_INSERT, [*(getattr(queued, name) for name in _FIELDS), now])
+    backend.store.execute(_INSERT, [*(getattr(queued, name) for name in _FIELDS), now])
     _write_logs(backend, queued)
     return queued
 
 
 def store_content(backend: Backend, item: ItemRow, data: bytes, chunks: Iterable[IndexedChunk]) -> None:
     """Replace the bytes and the chunks of the item."""
-    backend.store.run("REPLACE INTO ai_contents VALUES (?, ?)", (item.id, data))
-    backend.store.run("DELETE FROM ai_chunks WHERE item = ?", (item.id,))
-    backend.store.many(
+    backend.store.execute("REPLACE INTO ai_contents VALUES (?, ?)", (item.id, data))
+    backend.store.execute("DELETE FROM ai_chunks WHERE item = ?", (item.id,))
+    backend.store.executemany(
         "INSERT INTO ai_chunks (item, position, start_byte, end_byte, text) VALUES (?, ?, ?, ?, ?)",
         [(item.id, position, *chunk) for position, chunk in enumerate(chunks)],
     )
@@ -249,7 +248,7 @@ def remove_item(backend: Backend, item_id: str) -> None:
 def remove_item_later(backend: Backend, item: ItemRow) -> None:
     """Remove the item after the delay of the options. A second call does not prolong the delay."""
     sql = "UPDATE ai_items SET gone_at = ? WHERE valid_to IS NULL AND id = ? AND gone_at IS NULL"
-    backend.store.run(sql, (backend.clock() + backend.options.delete_delay, item.id))
+    backend.store.execute(sql, (backend.clock() + backend.options.delete_delay, item.id))
 
 
 def _remove_deleted(backend: Backend, instance: InstanceRow) -> None:
@@ -265,8 +264,8 @@ def remove_instance(backend: Backend, instance: InstanceRow) -> None:
         for row in backend.store.all("SELECT DISTINCT id FROM ai_items WHERE instance = ?", (instance.number,)):
             _remove_content(backend, row["id"])
         for table in ("ai_items", "ai_jobs"):
-            backend.store.run(f"DELETE FROM {table} WHERE instance = ?", (instance.number,))  # noqa: S608 - constants
-        backend.store.run("DELETE FROM ai_instances WHERE number = ?", (instance.number,))
+            backend.store.execute(f"DELETE FROM {table} WHERE instance = ?", (instance.number,))  # noqa: S608 - constants
+        backend.store.execute("DELETE FROM ai_instances WHERE number = ?", (instance.number,))
 
 
 def instance_statistics(backend: Backend, instance: InstanceRow) -> dict[str, Any]:
@@ -300,7 +299,7 @@ def instance_status(backend: Backend, instance: InstanceRow) -> str:
     The documentation names the three values without defining them.
     """
     sql = "SELECT max(done_at) FROM ai_items WHERE valid_to IS NULL AND instance = :instance"
-    last = backend.store.cached_value(sql, {"instance": instance.number})
+    last = backend.store.value(sql, {"instance": instance.number})
     if last is None:
         return "waiting"
     return "indexing" if last > backend.clock() else "active"
@@ -309,27 +308,28 @@ def instance_status(backend: Backend, instance: InstanceRow) -> str:
 def _retire_item(backend: Backend, item_id: str, now: float) -> None:
     lag = backend.options.list_lag
     if lag:
-        backend.store.run("UPDATE ai_items SET valid_to = ? WHERE valid_to IS NULL AND id = ?", (now, item_id))
-        backend.store.run("DELETE FROM ai_items WHERE valid_to IS NOT NULL AND valid_to <= ?", (now - lag,))
+        backend.store.execute("UPDATE ai_items SET valid_to = ? WHERE valid_to IS NULL AND id = ?", (now, item_id))
+        backend.store.execute("DELETE FROM ai_items WHERE valid_to IS NOT NULL AND valid_to <= ?", (now - lag,))
     else:
-        backend.store.run("DELETE FROM ai_items WHERE valid_to IS NULL AND id = ?", (item_id,))
+        backend.store.execute("DELETE FROM ai_items WHERE valid_to IS NULL AND id = ?", (item_id,))
 
 
 def _remove_content(backend: Backend, item_id: str) -> None:
     for table in ("ai_contents", "ai_chunks", "ai_logs"):
-        backend.store.run(f"DELETE FROM {table} WHERE item = ?", (item_id,))  # noqa: S608 - constant names
+        backend.store.execute(f"DELETE FROM {table} WHERE item = ?", (item_id,))  # noqa: S608 - constant names
 
 
 def _write_logs(backend: Backend, item: ItemRow) -> None:
     # An indexing that is still under way ends here; its remaining lines must not appear.
-    backend.store.run("DELETE FROM ai_logs WHERE item = ? AND at > ?", (item.id, item.queued_at))
+    backend.store.execute("DELETE FROM ai_logs WHERE item = ? AND at > ?", (item.id, item.queued_at))
     milliseconds = round((item.done_at - item.queued_at) * 1000)
     end: tuple[Any, ...] = ("completed", "Indexing completed", item.chunks, milliseconds, None)
     if item.error == SKIPPED:
         end = ("skipped", "The file was skipped", None, milliseconds, None)
     elif item.error is not None:
-        end = ("error", INDEXING_ERRORS[item.error], None, milliseconds, item.error)
-    backend.store.many(
+        # The messages of the service are not documented.
+        end = ("error", f"Indexing failed: {item.error}", None, milliseconds, item.error)
+    backend.store.executemany(
         "INSERT INTO ai_logs (item, at, action, message, chunks, milliseconds, error) VALUES (?, ?, ?, ?, ?, ?, ?)",
         [
             (item.id, item.queued_at, "queued", "Waiting to be indexed", None, None, None),

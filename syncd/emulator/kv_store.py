@@ -127,7 +127,7 @@ def write_pairs(backend: Backend, namespace: int, pairs: Collection[KVPair]) -> 
         _check_interval(backend, namespace, pairs, now)
     remove_keys(backend, namespace, [pair.key for pair in pairs])
     sql = "INSERT INTO kv_entries (namespace, valid_from, key, metadata, expiration, data) VALUES (?, ?, ?, ?, ?, ?)"
-    backend.store.many(sql, ((namespace, now, *pair) for pair in pairs))
+    backend.store.executemany(sql, ((namespace, now, *pair) for pair in pairs))
 
 
 def remove_keys(backend: Backend, namespace: int, keys: Iterable[bytes]) -> None:
@@ -137,12 +137,12 @@ def remove_keys(backend: Backend, namespace: int, keys: Iterable[bytes]) -> None
     """
     now, lag = backend.clock(), backend.options.list_lag
     change = "UPDATE kv_entries SET valid_to = :at, data = NULL" if lag else "DELETE FROM kv_entries"
-    backend.store.many(
+    backend.store.executemany(
         f"{change} WHERE namespace = :namespace AND key = :key AND valid_to IS NULL",
         ({"namespace": namespace, "key": key, "at": now} for key in keys),
     )
     for column in ("valid_to", "expiration"):
-        backend.store.run(f"DELETE FROM kv_entries WHERE {column} <= ?", (now - lag,))  # noqa: S608 - constant names
+        backend.store.execute(f"DELETE FROM kv_entries WHERE {column} <= ?", (now - lag,))  # noqa: S608 - constant names
 
 
 def failing_keys(backend: Backend, namespace: int, keys: Iterable[bytes]) -> set[bytes]:
@@ -259,7 +259,7 @@ async def _create(call: Call) -> Response:
     if call.backend.store.value(counting, (call.path["account_id"],)) >= MAX_KV_NAMESPACES:
         raise refused(f"An account has at most {MAX_KV_NAMESPACES} namespaces")
     row = (call.path["account_id"], secrets.token_hex(16), title, jurisdiction)
-    call.backend.store.run("INSERT INTO kv_namespaces (account, id, title, jurisdiction) VALUES (?, ?, ?, ?)", row)
+    call.backend.store.execute("INSERT INTO kv_namespaces (account, id, title, jurisdiction) VALUES (?, ?, ?, ?)", row)
     return ok(_find_by_title(call, title))
 
 
@@ -273,7 +273,7 @@ async def _rename(call: Call) -> Response:
     existing = _find_by_title(call, title)
     if existing is not None and existing["id"] != call.path["namespace_id"].lower():
         raise _TITLE_TAKEN
-    call.backend.store.run("UPDATE kv_namespaces SET title = ? WHERE number = ?", (title, namespace))
+    call.backend.store.execute("UPDATE kv_namespaces SET title = ? WHERE number = ?", (title, namespace))
     return ok(_namespace(call, namespace))
 
 
@@ -281,8 +281,8 @@ async def _delete(call: Call) -> Response:
     namespace = namespace_of(call)
     with call.backend.store.transaction():
         for table in ("kv_entries", "kv_attempts"):
-            call.backend.store.run(f"DELETE FROM {table} WHERE namespace = ?", (namespace,))  # noqa: S608 - constants
-        call.backend.store.run("DELETE FROM kv_namespaces WHERE number = ?", (namespace,))
+            call.backend.store.execute(f"DELETE FROM {table} WHERE namespace = ?", (namespace,))  # noqa: S608 - constants
+        call.backend.store.execute("DELETE FROM kv_namespaces WHERE number = ?", (namespace,))
     return ok({})
 
 

@@ -2,27 +2,17 @@
 
 import math
 import re
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from types import FrameType
 from typing import Literal
-
-import structlog
 
 from syncd.emulator.ai_search_files import INDEXING_ERRORS
 from syncd.emulator.quota import read_quota
 
-log = structlog.get_logger()
-
 FormNames = Literal["backslash", "percent"]
 
-MAX_SEARCH_S = 1.0
-"""Time limit of one search with a regular expression. Some expressions take years on some keys."""
+_SLOW_EXPRESSION = re.compile(r"\)[*+{]|(?:[*+{].*){4}", re.DOTALL)
+"""An expression that repeats a group, or that has more than three repeats. Such a search can take years for one key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,45 +139,10 @@ def _check_expression(name: str, expression: str) -> None:
         re.compile(expression)
     except re.error as reason:
         raise ValueError(f"{name} is not a regular expression: {reason}") from reason
+    if _SLOW_EXPRESSION.search(expression):
+        raise ValueError(f"{name} may have three repeats (*, +, {{}}) and may not repeat a group; simplify it")
 
 
 def matches(expression: str | None, key: str) -> bool:
-    """Return whether the regular expression of an option is found in the key. None is never found.
-
-    A search that exceeds MAX_SEARCH_S counts as not found and is logged.
-    """
-    if expression is None:
-        return False
-    try:
-        with _time_limit(MAX_SEARCH_S):
-            return _compiled(expression).search(key) is not None
-    except TimeoutError:
-        log.warning(
-            "emulator.expression_slow", expression=expression, key=key, remedy="write it without nested repeats"
-        )
-        return False
-
-
-@lru_cache(maxsize=8)
-def _compiled(text: str) -> re.Pattern[str]:
-    return re.compile(text)
-
-
-@contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError after `seconds`. Only the main thread can set a signal handler, so others have no limit."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def expire(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, expire)
-    timer_before = signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, *timer_before)
-        signal.signal(signal.SIGALRM, before)
+    """Return whether the regular expression of an option is found in the key. None is never found."""
+    return expression is not None and re.search(expression, key) is not None

@@ -25,71 +25,42 @@ PRAGMA busy_timeout = 5000;
 """
 
 
-class EmulatorStore:
+class EmulatorStore(sqlite3.Connection):
     """An open database. One thread may open it and another may use it, but only one at a time."""
 
     def __init__(self, path: Path | None, schemas: Iterable[str]) -> None:
         """Open or create the file at `path` (None: in memory) and run the schemas, which must be repeatable."""
-        name = ":memory:" if path is None else str(path)
-        self._connection = sqlite3.connect(name, isolation_level=None, check_same_thread=False)
-        self._connection.row_factory = sqlite3.Row
+        super().__init__(":memory:" if path is None else str(path), isolation_level=None, check_same_thread=False)
+        self.row_factory = sqlite3.Row
         try:
-            self._connection.executescript(_PRAGMAS + "".join(schemas))
+            self.executescript(_PRAGMAS + "".join(schemas))
         except BaseException:
-            self._connection.close()
+            self.close()
             raise
-        self.function = self._connection.create_function
-        self._cached: dict[tuple[Any, ...], Any] = {}
-        self._cached_at_change = self._connection.total_changes
 
     def all(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
         """Return every row of the query."""
-        return self._connection.execute(sql, parameters).fetchall()
+        return self.execute(sql, parameters).fetchall()
 
     def one(self, sql: str, parameters: Parameters = ()) -> sqlite3.Row | None:
         """Return the first row of the query, or None."""
-        row: sqlite3.Row | None = self._connection.execute(sql, parameters).fetchone()
+        row: sqlite3.Row | None = self.execute(sql, parameters).fetchone()
         return row
 
     def value(self, sql: str, parameters: Parameters = ()) -> Any:
         """Return the first column of the first row. The query must always have a row."""
-        return self._connection.execute(sql, parameters).fetchone()[0]
-
-    def cached_value(self, sql: str, parameters: Mapping[str, Any]) -> Any:
-        """Return the same as value(), from memory until the next write. Use it for counts, which read every row.
-
-        The result must follow from the data and the parameters alone: the query must not depend on the time.
-        """
-        if self._cached_at_change != self._connection.total_changes:
-            self._cached.clear()
-            self._cached_at_change = self._connection.total_changes
-        query = (sql, *sorted(parameters.items()))
-        if query not in self._cached:
-            self._cached[query] = self.value(sql, parameters)
-        return self._cached[query]
-
-    def run(self, sql: str, parameters: Parameters = ()) -> int:
-        """Run a statement and return the number of rows that it changed."""
-        return self._connection.execute(sql, parameters).rowcount
-
-    def many(self, sql: str, rows: Iterable[Parameters]) -> None:
-        """Run a statement once for each row of parameters."""
-        self._connection.executemany(sql, rows)
+        return self.execute(sql, parameters).fetchone()[0]
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit at the end of the block; roll back on any exception."""
-        self._connection.execute("BEGIN IMMEDIATE")
+        self.execute("BEGIN IMMEDIATE")
         try:
             yield
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            self.execute("ROLLBACK")
             raise
-        self._connection.execute("COMMIT")
-
-    def close(self) -> None:
-        """Close the database. A second call does nothing."""
-        self._connection.close()
+        self.execute("COMMIT")
 
 
 @dataclass(frozen=True)

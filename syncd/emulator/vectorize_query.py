@@ -102,7 +102,7 @@ def _define_filter(call: Call, expression: Any) -> None:
         accepts = None if expression is None else compile_property_filter(expression)
     except ValueError as reason:
         raise unparsable(f"filter: {reason}") from None
-    call.backend.store.function("vz_filter", 1, lambda indexed: accepts is None or accepts(json.loads(indexed)))
+    call.backend.store.create_function("vz_filter", 1, lambda indexed: accepts is None or accepts(json.loads(indexed)))
 
 
 def _nearest(backend: Backend, index: IndexRow, vector: Floats, wanted: _Request, top_k: int) -> list[_ScoredVector]:

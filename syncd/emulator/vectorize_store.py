@@ -139,10 +139,10 @@ def change_index(backend: Backend, index: IndexRow, kind: MutationKind, rows: li
         last = store.value("SELECT max(due) FROM vz_mutations WHERE of_index = ?", (index.number,))
         due = max(now + backend.options.mutation_lag, last or 0)
         for sql in _STATEMENTS[kind]:
-            store.many(sql, ({"index": index.number, "due": due, **row} for row in rows))
-        store.run("INSERT INTO vz_mutations (of_index, id, due) VALUES (?, ?, ?)", (index.number, identifier, due))
+            store.executemany(sql, ({"index": index.number, "due": due, **row} for row in rows))
+        store.execute("INSERT INTO vz_mutations (of_index, id, due) VALUES (?, ?, ?)", (index.number, identifier, due))
         for table in ("vz_vectors", "vz_properties"):
-            store.run(f"DELETE FROM {table} WHERE valid_to <= ?", (now - VECTOR_CURSOR_LIFE,))  # noqa: S608 - constants
+            store.execute(f"DELETE FROM {table} WHERE valid_to <= ?", (now - VECTOR_CURSOR_LIFE,))  # noqa: S608 - constants
     return ok({"mutationId": identifier})
 
 
@@ -177,8 +177,8 @@ async def _create(call: Call) -> Response:
     if store.one("SELECT 1 FROM vz_indexes WHERE account = ? AND name = ? AND deleted_at IS NULL", (account, name)):
         raise refused(3002, f'vectorize.index.duplicate_name - Index name "{name}"')
     with store.transaction():
-        store.run("DELETE FROM vz_indexes WHERE account = ? AND name = ?", (account, name))
-        store.run(
+        store.execute("DELETE FROM vz_indexes WHERE account = ? AND name = ?", (account, name))
+        store.execute(
             "INSERT INTO vz_indexes (account, name, description, dimensions, metric, preset, created_at)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
             (account, name, new.description, dimensions, metric, new.config.preset, call.backend.clock()),
@@ -199,8 +199,8 @@ async def _delete(call: Call) -> Response:
     index, store = find_index(call), call.backend.store
     with store.transaction():
         for table in ("vz_vectors", "vz_properties", "vz_mutations"):
-            store.run(f"DELETE FROM {table} WHERE of_index = ?", (index.number,))  # noqa: S608 - constant names
-        store.run("UPDATE vz_indexes SET deleted_at = ? WHERE number = ?", (call.backend.clock(), index.number))
+            store.execute(f"DELETE FROM {table} WHERE of_index = ?", (index.number,))  # noqa: S608 - constant names
+        store.execute("UPDATE vz_indexes SET deleted_at = ? WHERE number = ?", (call.backend.clock(), index.number))
     return ok(None)
 
 

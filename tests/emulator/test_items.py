@@ -149,7 +149,7 @@ async def test_a_pdf_that_cannot_be_indexed_is_locked_and_its_log_says_so() -> N
         assert item["error"] == "file_is_password_locked"
         last = (await api.result("GET", f"{ITEMS}/{item['id']}/logs"))[0]
         assert last["errorType"] == "file_is_password_locked"
-        assert last["message"] == "The document is encrypted and no password was given"
+        assert last["message"] == "Indexing failed: file_is_password_locked"
 
 
 async def test_the_indexing_of_some_keys_takes_longer() -> None:
@@ -412,7 +412,7 @@ async def test_an_interrupted_indexing_leaves_no_end_in_the_logs() -> None:
         lines = await api.result("GET", f"{ITEMS}/{item_id}/logs")
         assert [line["action"] for line in lines] == ["error", "running", "queued", "running", "queued"]
         assert lines[0]["errorType"] == "unable_to_convert_to_markdown"
-        assert lines[0]["message"] == "The converter returned no result for this file"
+        assert lines[0]["message"] == "Indexing failed: unable_to_convert_to_markdown"
 
 
 @pytest.mark.parametrize("params", [{"limit": 0}, {"limit": 101}, {"cursor": "x"}])

@@ -230,7 +230,7 @@ async def test_a_bulk_of_too_many_items_for_the_option_times_out_in_html() -> No
 async def test_a_failed_bulk_write_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     async with kv_emulator(unsuccessful=0.5) as kv:
         store = kv.api.app.backend.store
-        many = store.many
+        many = store.executemany
 
         def broken(sql: str, rows: Any) -> None:
             if "INSERT INTO kv_entries" in sql:
@@ -239,7 +239,7 @@ async def test_a_failed_bulk_write_changes_nothing(monkeypatch: pytest.MonkeyPat
 
         await kv.put("a", b"old")
         with monkeypatch.context() as patch:
-            patch.setattr(store, "many", broken)
+            patch.setattr(store, "executemany", broken)
             assert await kv.write_refused([pair("a"), pair("b")]) == (500, 7001)
         assert await kv.value("a") == b"old"
         assert store.value("SELECT count(*) FROM kv_attempts") == 0

@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 import pytest
 
-from syncd.emulator import options
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import run, serve
 from tests.emulator.harness import ACCOUNT, ITEMS, ROOT, form
@@ -89,6 +88,10 @@ def test_a_port_in_use_is_an_os_error() -> None:
         {"bulk_max_bytes": -1},
         {"bulk_fail_over": -1},
         {"mutation_lag": -0.1},
+        {"fail_index": "(a+)+$"},
+        {"skip_index": "(?:a|b){2,}"},
+        {"slow_index": "a*b+c{2}d*"},
+        {"index_error": ["(a*)*=over_size"]},
     ],
 )
 def test_an_option_out_of_range_is_named(values: dict[str, Any]) -> None:
@@ -148,20 +151,9 @@ def test_emulate_stops_at_sigterm_without_a_message() -> None:
         assert process.returncode == 0
 
 
-def test_run_limits_the_time_of_an_expression_that_backtracks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(options, "MAX_SEARCH_S", 0.05)
-    uploads = []
-
-    def upload(url: str) -> None:
-        create_docs(url)
-        uploads.append(httpx.post(f"{url}{ITEMS}", headers=AUTH, **form("a" * 100 + "b.md"), verify=False).status_code)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    alarm = signal.getsignal(signal.SIGALRM)
-    wanted = EmulatorOptions(fail_index="(a+)+$")
-    assert _run_with_client(wanted, upload) == signal.SIGTERM
-    assert uploads == [201]
-    assert signal.getsignal(signal.SIGALRM) is alarm
+@pytest.mark.parametrize("expression", ["a*b+c{2}", "^(docs/)?.*\\.(md|txt)$"])
+def test_an_expression_of_three_repeats_and_an_optional_group_are_accepted(expression: str) -> None:
+    assert EmulatorOptions(fail_index=expression).fail_index == expression
 
 
 def _run_with_client(wanted: EmulatorOptions, client: Callable[[str], None]) -> int:

@@ -64,7 +64,7 @@ class Day:
             if key.startswith("never"):
                 # Every indexing of these items fails temporarily, like the first one.
                 store = self.harness.wire.inner.app.backend.store  # type: ignore[attr-defined]
-                store.run("DELETE FROM ai_logs WHERE item = ?", (request.url.path.rpartition("/")[2],))
+                store.execute("DELETE FROM ai_logs WHERE item = ?", (request.url.path.rpartition("/")[2],))
             return await carry()
 
         async def other(request: httpx.Request, carry: Forward) -> httpx.Response:

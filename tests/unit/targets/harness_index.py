@@ -50,7 +50,7 @@ def _store(harness: Harness, number: int, at: float, source: str = BUILTIN) -> s
 def restate(harness: Harness, ref: str, **columns: float | str | None) -> None:
     """Set columns of an item in the table of the emulator, such as its times."""
     terms = ", ".join(f"{name} = :{name}" for name in columns)
-    backend(harness).store.run(f"UPDATE ai_items SET {terms} WHERE id = :ref", {**columns, "ref": ref})
+    backend(harness).store.execute(f"UPDATE ai_items SET {terms} WHERE id = :ref", {**columns, "ref": ref})
 
 
 def done(harness: Harness, refs: list[str], error: str | None = None) -> None:

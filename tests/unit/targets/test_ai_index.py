@@ -64,8 +64,8 @@ async def test_an_item_that_cannot_be_indexed_is_a_problem_and_not_sent_again(tm
         await index.fetch_reasons(fixture.mirror)
         assert [line.rpartition("/")[2] for line in h.wire.diary] == ["logs", "logs"]
         messages = [problem.message for problem in fixture.mirror.journal.problems.all()]
-        assert "the service says: The converter returned no result for this file; save it in" in messages[0]
-        assert "the service says: No text was found in the file; add text" in messages[1]
+        assert "the service says: Indexing failed: unable_to_convert_to_markdown; save it in" in messages[0]
+        assert "the service says: Indexing failed: file_content_empty; add text" in messages[1]
         changing = fixture.changing
         result = await fixture.full()
         assert not is_clean(result)
