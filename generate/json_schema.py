@@ -21,6 +21,7 @@ from syncd.config.schema import Config
 from syncd.config.target_sections import FIELD_NAME
 from syncd.core import requests
 from syncd.core.model import FIELD_SOURCES, FRONT_FIELD
+from syncd.core.names import Shard
 
 _NUMBER = r"[0-9]{1,15}(\.[0-9]{1,6})?"
 _UNITS = "|".join(unit for unit in values.SECONDS if unit)
@@ -30,15 +31,15 @@ _FORMS: dict[Any, JsonSchemaValue] = {
 }
 """The texts that a setting takes in place of a number."""
 _PATTERNS: dict[Any, str] = {
-    values.quota: r"^([0-9]{1,9}\s*/\s*[0-9]{1,6}(\.[0-9]{1,3})?\s*[smh]?)?$",
-    values.shard: "^([0-9]+/[0-9]+)?$",
+    requests.parse_quota: r"^([0-9]{1,9}\s*/\s*[0-9]{1,6}(\.[0-9]{1,3})?\s*[smh]?)?$",
+    Shard.parse: "^([0-9]+/[0-9]+)?$",
     requests.check_base_url: "^[Hh][Tt][Tt][Pp][Ss]?://",
-    values.check_listen: "^(.+:[0-9]{1,5})?$",
-    values.check_metrics_listen: "^(.+:[0-9]{1,5})?$",
+    values.listen_address: "^(.+:[0-9]{1,5})?$",
+    values.metrics_address: "^(.+:[0-9]{1,5})?$",
     values.check_webhook: "^([Hh][Tt][Tt][Pp][Ss]?://.+)?$",
     values.check_apprise_url: "^[a-zA-Z0-9]+://",
 }
-"""The pattern of a text that a validator checks."""
+"""The pattern of a text that a validator checks, or that a function of `values.text_for` understands."""
 _KEYWORDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum"}
 """Limits on the result of a validator, which pydantic names otherwise."""
 _MAX_DELETE: JsonSchemaValue = {
@@ -64,6 +65,8 @@ class _Generator(GenerateJsonSchema):
         """Add the pattern of a text that a validator checks."""
         inner = super().function_after_schema(schema)
         function = schema["function"]["function"]
+        if getattr(function, "__qualname__", "").startswith("text_for."):
+            function = inspect.getclosurevars(function).nonlocals["parse"]
         if function in _PATTERNS:
             return inner | {"pattern": _PATTERNS[function]}
         if function is check_cache_ttl:

@@ -23,6 +23,7 @@ from syncd.core.errors import (
     SyncdError,
     TargetMissing,
     Unreachable,
+    most_serious,
 )
 from syncd.core.keys import shown_path
 from syncd.core.plain_text import LEAST_SECRET, counted
@@ -86,16 +87,14 @@ def check(
         return probe_targets(options, mirrors, as_json=as_json)
     findings: list[Finding] = []
 
-    async def collect() -> int:
-        code = EXIT_OK
+    async def collect() -> None:
         async for finding in _check(options, mirrors):
             findings.append(finding)
             if not as_json:
                 _print(finding)
-            code = code or finding.code
-        return code
 
-    code = run_async(collect())
+    run_async(collect())
+    code = most_serious(finding.code for finding in findings)
     if as_json:
         print_json({"checks": [finding.as_json() for finding in findings], "exit_code": code})
     return code
@@ -375,7 +374,3 @@ def _check_daemon(config: "Config") -> Finding:
         of = f", for {times.count(None)} of {len(times)} mirrors" if len(times) > 1 else ""
         return Finding("last reconcile", "warn", f"never{of}; daemon {daemon}", "syncd reconcile")
     return Finding("last reconcile", "ok", f"{min(times)}; daemon {daemon}")
-
-
-if TYPE_CHECKING:
-    from syncd.config.schema import Config

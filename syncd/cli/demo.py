@@ -11,8 +11,8 @@ import click
 
 from syncd.cli.completion import directory_path, file_path
 from syncd.cli.context import Duration, GlobalOptions, command, run_async
-from syncd.cli.output import print_line, print_now, progress
-from syncd.core.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
+from syncd.cli.output import print_line, progress
+from syncd.core.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, most_serious
 from syncd.core.keys import shown_path
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def emulate(port: int, store: Path | None, permission_status: Literal["403", "40
     try:
         status: Literal[403, 401] = 403 if permission_status == "403" else 401
         options = EmulatorOptions(store=store, permission_status=status, **behaviour)
-        return EXIT_INTERRUPTED if run(options, port, ready=print_now) == signal.SIGINT else EXIT_OK
+        return EXIT_INTERRUPTED if run(options, port, ready=print_line) == signal.SIGINT else EXIT_OK
     except ValueError as error:
         raise ConfigError(f"emulate: {error}") from None
     except OSError as error:
@@ -186,7 +186,7 @@ def demo(options: GlobalOptions, path: Path | None, *, watch: bool) -> int:
             from syncd.cli.run import make_page
             from syncd.service.daemon import serve as serve_mirrors
 
-            print_now(f"watching  {shown_path(root)}: edit, rename or delete a file there; Ctrl-C ends")
+            print_line(f"watching  {shown_path(root)}: edit, rename or delete a file there; Ctrl-C ends")
             options.set_up_logging("INFO")
             code = serve_mirrors(lambda: config, make_page)
         return code
@@ -227,17 +227,17 @@ async def _show(config: "Config", query: str | None) -> int:
     request = ReconcileRequest(PassOptions(), NO_GRANTS, _INDEXED_S, as_json=False)
     async with open_session(config) as session:
         mirror = session.mirrors["demo"]
-        worst = EXIT_OK
+        codes = set()
         for _ in range(2):
             reports: dict[str, Report] = {}
             with progress() as bar:
                 await make_reports(session, request, reports, bar)
             print_reports(session, reports)
-            worst = max(worst, reports["demo"].exit_code)
+            codes.add(reports["demo"].exit_code)
         question = query or _query_from(mirror.tree)
         print_line(f'search    "{question}"')
         print_hits([asdict(hit) for hit in await searchable(mirror.target).search(question, 3)], question)
-        return worst
+        return most_serious(codes)
 
 
 def _query_from(tree: "Tree") -> str:

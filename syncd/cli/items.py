@@ -22,7 +22,7 @@ from syncd.cli.context import (
     shard_field,
 )
 from syncd.cli.output import print_json, print_line, print_note, print_styled, print_table
-from syncd.core.errors import EXIT_OK, ConfigError
+from syncd.core.errors import EXIT_OK, ConfigError, most_serious
 from syncd.core.plain_text import counted, printable
 
 if TYPE_CHECKING:
@@ -251,13 +251,13 @@ async def _retry(config: "Config", names: Sequence[str], keys: Sequence[str] | N
     if holder(config.state_dir) is not None:
         # The other process finds the due items by itself.
         return EXIT_OK
-    code = EXIT_OK
+    codes = set()
     async with open_session(config, names) as session:
         for name, mirror in session.mirrors.items():
             report = await once.serve_due(mirror)
             print_retried(name, mirror, report)
-            code = max(code, report.exit_code)
-    return code
+            codes.add(report.exit_code)
+    return most_serious(codes)
 
 
 def print_retried(name: str, mirror: "Mirror", report: "Report") -> None:

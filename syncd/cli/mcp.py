@@ -11,7 +11,7 @@ import click
 
 from syncd.cli.completion import file_path
 from syncd.cli.context import GlobalOptions, chosen_mirrors, command, mirror_option, run_async
-from syncd.cli.output import print_note, print_now
+from syncd.cli.output import print_line, print_note
 from syncd.core.errors import EXIT_OK, ConfigError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _over_http(listen: str, token_file: Path | None) -> "Callable[[Agent], Await
     async def serve_http(agent: "Agent") -> None:
         from syncd.agents.http import serve
 
-        await serve(agent, listen, address, token, print_now)
+        await serve(agent, listen, address, token, print_line)
 
     return serve_http
 

@@ -39,12 +39,7 @@ def print_json(data: Any) -> None:
 
 
 def print_line(text: str) -> None:
-    """Print one line of the answer, with control characters and secrets escaped."""
-    print(printable(text))  # noqa: T201
-
-
-def print_now(text: str) -> None:
-    """Print one line of a command that goes on for long. A script that reads it through a pipe gets it at once."""
+    """Print one line of the answer, with control characters and secrets escaped. A reader of a pipe gets it at once."""
     print(printable(text), flush=True)  # noqa: T201
 
 

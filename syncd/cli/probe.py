@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from syncd.cli.context import GlobalOptions, change_state, run_async
 from syncd.cli.output import print_json, print_line, print_note, print_table
-from syncd.core.errors import EXIT_OK, SyncdError
+from syncd.core.errors import EXIT_OK, SyncdError, most_serious
 from syncd.core.plain_text import counted, utc_time
 from syncd.core.probe_answers import ProbeAnswers
 from syncd.service import signals
@@ -75,7 +75,7 @@ async def _probe_all(config: "Config", names: Sequence[str], *, as_json: bool) -
     # Each request is tried once, so that their number is known.
     once = config.model_copy(update={"cloudflare": config.cloudflare.model_copy(update={"retry_for": 0.0})})
     shown: dict[str, Any] = {}
-    code = EXIT_OK
+    codes = {EXIT_OK}
     # A new state decides the owner marks. By its mark, a later pass recognises an item that a killed probe left.
     await change_state(config, lambda _: None)
     async with open_session(once, names, read_only=True) as session:
@@ -85,7 +85,8 @@ async def _probe_all(config: "Config", names: Sequence[str], *, as_json: bool) -
             except SyncdError as error:
                 print_note(f"{name}: nothing was learned: {error}")
                 shown[name] = {"error": str(error)}
-                code = max(code, error.exit_code)
+                codes.add(error.exit_code)
+    code = most_serious(codes)
     if as_json:
         print_json({"mirrors": shown, "exit_code": code})
     return code

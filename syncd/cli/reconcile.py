@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from syncd.cli import completion
-from syncd.cli.context import Command, Duration, GlobalOptions, as_json_option, command, mirrors_argument, run_async
+from syncd.cli.context import (
+    Command,
+    Duration,
+    GlobalOptions,
+    as_json_option,
+    command,
+    mirrors_argument,
+    run_async,
+    shard_field,
+)
 from syncd.cli.reports import capacity_object, done, forecast, planned, print_reports
 from syncd.core.errors import ConfigError, most_serious
 from syncd.core.keys import shown
@@ -175,9 +184,7 @@ async def _reconcile(options: GlobalOptions, names: Sequence[str], request: Reco
         signals.describe_with(lambda: _interruption(reports, len(session.mirrors), dry_run=dry_run))
         with progress(quiet=options.quiet) as bar:
             await make_reports(session, request, reports, bar)
-        code = most_serious(report.exit_code for report in reports.values())
-        print_result(session, request, reports, code)
-    return code
+        return print_result(session, request, reports)
 
 
 async def _at_once(_: str, work: Callable[[], "Awaitable[Report]"]) -> None:
@@ -221,12 +228,14 @@ async def make_reports(
         await carry_out(name, work)
 
 
-def print_result(session: "Session", request: ReconcileRequest, reports: "dict[str, Report]", code: int) -> None:
-    """Print the reports, for people or as JSON."""
+def print_result(session: "Session", request: ReconcileRequest, reports: "dict[str, Report]") -> int:
+    """Print the reports, for people or as JSON. Return the exit code."""
+    code = most_serious(report.exit_code for report in reports.values())
     if request.as_json:
         write_json(session, reports, code)
     else:
         print_reports(session, reports)
+    return code
 
 
 def _interruption(reports: "dict[str, Report]", mirrors: int, *, dry_run: bool) -> str:
@@ -234,14 +243,14 @@ def _interruption(reports: "dict[str, Report]", mirrors: int, *, dry_run: bool) 
     if dry_run:
         return "reconcile: nothing was changed"
     results = [result for report in reports.values() for result in report.results]
-    finished = {kind: sum(result.done[kind] for result in results) for kind in ("put", "delete")}
+    uploaded, deleted = (sum(result.done[kind] for result in results) for kind in ("put", "delete"))
     left = sum(max(0, result.remaining) for result in results)
-    if not left and not sum(finished.values()):
+    if not (left or uploaded or deleted):
         return "reconcile: nothing was changed; the comparison was not finished"
-    deleted = f", {finished['delete']} deleted" if finished["delete"] else ""
+    deletes = f", {deleted} deleted" if deleted else ""
     # The plan of a mirror is complete only when everything was compared.
     scope = "" if len(reports) == mirrors and results else " of the compared part"
-    return f"reconcile: {finished['put']} uploaded{deleted}, {left} left{scope}; the next pass goes on there"
+    return f"reconcile: {uploaded} uploaded{deletes}, {left} left{scope}; the next pass goes on there"
 
 
 # -- the result for scripts
@@ -261,8 +270,7 @@ def _write_mirror(session: "Session", mirror: "Mirror", report: "Report") -> Non
     dry_run = any(result.dry_run for result in report.results)
     complete = bool(report.results) and not report.error and all(result.complete for result in report.results)
     head: dict[str, Any] = {"dry_run": dry_run, "complete": complete, "plan": planned(report)}
-    if shard := session.config.mirrors[mirror.name].shard:
-        head["shard"] = shard
+    head |= shard_field(session.config, mirror.name)
     if report.error:
         head["error"] = shown(str(report.error))
     refusals = [result.refusal for result in report.results if result.refusal]

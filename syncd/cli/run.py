@@ -1,8 +1,8 @@
 """run: the daemon, and the requests of other commands that it carries out."""
 
 import io
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -79,13 +79,8 @@ async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], ch
         for name, report in reports.items():
             channel.show(f"{name}: waiting until all is searchable", 0, 0)
             await wait_for_followup(mirrors[name], report, wait_s, runtime.workers[name].status)
-    code = most_serious(report.exit_code for report in reports.values())
-    output, errors = io.StringIO(), io.StringIO()
-    # This block awaits nothing, so no other task prints in the meantime.
-    with redirect_stdout(output), redirect_stderr(errors):
-        print_result(mine, asked, reports, code)
-    channel.out(output.getvalue())
-    channel.err(errors.getvalue())
+    with _sent_to(channel):
+        code = print_result(mine, asked, reports)
     for report in reports.values():
         report.drop_tables()
     return code
@@ -99,18 +94,16 @@ async def retry_in_daemon(runtime: "Runtime", request: Mapping[str, Any], channe
 
     with understanding():
         names = request["mirrors"]
-    code = EXIT_OK
     _check_mirrors(runtime.session.config, names)
+    codes = set()
     for name in names:
         worker = runtime.workers[name]
         report = await worker.run_job(partial(serve_due, worker.mirror), everything=False)
-        errors = io.StringIO()
-        with redirect_stderr(errors):
+        with _sent_to(channel):
             print_retried(name, worker.mirror, report)
-        channel.err(errors.getvalue())
         report.drop_tables()
-        code = max(code, report.exit_code)
-    return code
+        codes.add(report.exit_code)
+    return most_serious(codes)
 
 
 async def look_in_daemon(runtime: "Runtime", _request: Mapping[str, Any], _channel: "Channel") -> int:
@@ -118,6 +111,16 @@ async def look_in_daemon(runtime: "Runtime", _request: Mapping[str, Any], _chann
     runtime.idle_look.note_reader()
     await runtime.idle_look.look()
     return EXIT_OK
+
+
+@contextmanager
+def _sent_to(channel: "Channel") -> Iterator[None]:
+    """Send everything that the block prints. It must not await, so that no other task prints in the meantime."""
+    output, errors = io.StringIO(), io.StringIO()
+    with redirect_stdout(output), redirect_stderr(errors):
+        yield
+    channel.out(output.getvalue())
+    channel.err(errors.getvalue())
 
 
 def _check_mirrors(config: "Config", names: Sequence[str]) -> None:

@@ -127,9 +127,7 @@ def _problem_lines(problems: list[dict[str, str]], most: int | None, rest: str) 
         return
     yield "  problems"
     rows = [[printable(problem[part]) for part in ("kind", "key", "message")] for problem in problems[:most]]
-    kind_width, key_width = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))
-    for kind, key, message in rows:
-        yield f"    {kind:{kind_width}}  {key:{key_width}}  {message}"
+    yield from (f"    {line}" for line in table_lines(("", "", ""), rows, ()))
     if len(problems) > len(rows):
         yield f"    … and {len(problems) - len(rows)} more: {rest}"
 
@@ -216,7 +214,7 @@ def _print_changes(snapshot: Callable[[], dict[str, Any]]) -> NoReturn:
             line = f"{name} {mirror['state']}{_remaining(mirror)}: {counts}"
             if printed.get(name) != line:
                 printed[name] = line
-                print(printable(line), flush=True)  # noqa: T201
+                print_line(line)
         time.sleep(_REFRESH_S)
 
 

@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple, get_args, get_origin
@@ -204,12 +204,11 @@ def variable_faults(environ: Mapping[str, str]) -> list[str]:
     Raises ConfigFaults if a variable lies under a key that has a value, since such variables cannot be merged.
     """
     known = known_keys()
-    sections = _sections(known)
     names = _variables(environ)
     faults, under = [], []
     for variable, name in names.items():
         section = name.partition("__")[0]
-        if section in sections:
+        if section in Config.model_fields:
             # state_dir is the one key outside a section.
             if any(name.startswith(f"{other}__") for other in (*names.values(), "state_dir")):
                 under.append(f"environment: {variable} lies under a key that has a value; unset one of them")
@@ -217,17 +216,18 @@ def variable_faults(environ: Mapping[str, str]) -> list[str]:
         near = None if "__" in variable else _nearest(section, known)
         if near is None and "__" not in variable:
             continue
-        meant = f"did you mean {PREFIX}{near.upper()}?" if near else _meant(name, sections)
+        meant = f"did you mean {PREFIX}{near.upper()}?" if near else _meant(name)
         faults.append(f"environment variable {variable} names no config key; {meant}")
     if under:
         raise ConfigFaults([*faults, *under])
     return faults
 
 
-def _meant(name: str, sections: Collection[str]) -> str:
+def _meant(name: str) -> str:
     """Return the remedy for a variable whose section is unknown."""
     import difflib
 
+    sections = Config.model_fields
     section, _, rest = name.partition("__")
     if close := difflib.get_close_matches(section, sections, n=1):
         return f"did you mean {PREFIX}{close[0].upper()}__{rest.upper()}?"
@@ -236,13 +236,8 @@ def _meant(name: str, sections: Collection[str]) -> str:
 
 def ignored_variables(environ: Mapping[str, str]) -> list[str]:
     """Return the SYNCD_* variables that resemble no key, such as Kubernetes sets for a service named syncd."""
-    sections = _sections(known_keys())
     names = _variables(environ).items()
-    return [variable for variable, name in names if "__" not in variable and name not in sections]
-
-
-def _sections(known: frozenset[str]) -> set[str]:
-    return {key.partition("__")[0] for key in known}
+    return [variable for variable, name in names if "__" not in variable and name not in Config.model_fields]
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:

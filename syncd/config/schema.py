@@ -38,11 +38,6 @@ PERMISSIONS = {
     "vectorize": "Account / Vectorize: Edit and Account / Workers AI: Read",
 }
 """The permissions that a token needs for each type of target."""
-REMOVED = {
-    "oversize": "it was removed; a file over max_file_size is reported as too_large",
-    "replace": "it was removed; changed files always replace their items in place",
-}
-"""Keys of earlier versions, and the remedy in place of a suggestion."""
 MOST_URLS = 20
 """Our own limit: each notice is sent to all of them at a time."""
 
@@ -373,12 +368,12 @@ def _deep(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 
 
 def unknown_key(section: str, key: str, known: Sequence[str]) -> str:
-    """Return the message for an unknown key, with the nearest known key."""
+    """Return the message for an unknown key, with its right table or the nearest known key."""
     import difflib
 
     close = difflib.get_close_matches(key, known, n=1)
     nearest = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-    remedy = _moved(section, key, known) or REMOVED.get(key) or nearest
+    remedy = _moved(section, key, known) or nearest
     return f"unknown key {f'{section}.' if section else ''}{key}; {remedy}"
 
 

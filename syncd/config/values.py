@@ -99,16 +99,15 @@ def max_delete(value: object) -> object:
     raise ValueError('should be a number of entries, such as 50, or a percentage, such as "25%"')
 
 
-def quota(value: str) -> str:
-    """Return the text of a quota. Raises ValueError."""
-    parse_quota(value)
-    return value
+def text_for(parse: Callable[[str], object]) -> AfterValidator:
+    """Return the validator of a text that `parse` understands, or that is empty. It raises ValueError."""
 
+    def check(value: str) -> str:
+        if value:
+            parse(value)
+        return value
 
-def shard(value: str) -> str:
-    """Return the text of a shard. Raises ValueError."""
-    Shard.parse(value)
-    return value
+    return AfterValidator(check)
 
 
 # -- addresses
@@ -142,20 +141,6 @@ def _loopback(host: str) -> str:
     return "127.0.0.1" if host == "localhost" else host
 
 
-def check_listen(value: str) -> str:
-    """Return a `web.listen`. Raises ValueError."""
-    if value:
-        listen_address(value)
-    return value
-
-
-def check_metrics_listen(value: str) -> str:
-    """Return a `web.metrics_listen`. Raises ValueError."""
-    if value:
-        metrics_address(value)
-    return value
-
-
 def check_webhook(value: SecretStr) -> SecretStr:
     """Return the address of a webhook. Raises ValueError."""
     text = value.get_secret_value()
@@ -183,15 +168,15 @@ def check_apprise_url(value: SecretStr) -> SecretStr:
 LocalPath = Annotated[Path, AfterValidator(local_path)]
 Patterns = Annotated[list[str], AfterValidator(patterns)]
 MaxDelete = Annotated[int | str, BeforeValidator(max_delete)]
-QuotaText = Annotated[str, AfterValidator(quota)]
-ShardText = Annotated[str, AfterValidator(shard)]
+QuotaText = Annotated[str, text_for(parse_quota)]
+ShardText = Annotated[str, text_for(Shard.parse)]
 Duration = Annotated[float, BeforeValidator(seconds), Field(allow_inf_nan=False)]
 """Seconds, as a number or a text such as "5m"."""
 Seconds = Annotated[Duration, Field(ge=0)]
 Size = Annotated[int, BeforeValidator(size), Field(ge=1)]
 """Bytes, as a number or a text such as "4MiB"."""
 AccountId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
-ListenAddress = Annotated[str, AfterValidator(check_listen)]
-MetricsAddress = Annotated[str, AfterValidator(check_metrics_listen)]
+ListenAddress = Annotated[str, text_for(listen_address)]
+MetricsAddress = Annotated[str, text_for(metrics_address)]
 Webhook = Annotated[SecretStr, AfterValidator(check_webhook)]
 AppriseUrl = Annotated[SecretStr, AfterValidator(check_apprise_url)]

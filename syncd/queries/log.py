@@ -17,14 +17,14 @@ KINDS = (*ACTIONS, "pass")
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line of the log. number: of the pass, which orders entries of the same time."""
+    """One line of the log: an action, a new problem or a pass."""
 
     mirror: str
     what: PastAction | PastPass
 
     @property
     def order(self) -> tuple[float, int, bool]:
-        """The place in the log: a pass stands behind its actions."""
+        """The place in the log. Of the same time, a pass stands behind its actions."""
         if isinstance(self.what, PastPass):
             return (self.what.ended, self.what.number, True)
         return (self.what.at, self.what.number, False)

@@ -191,6 +191,25 @@ def test_with_several_mirrors_the_most_serious_code_wins(workspace: Workspace) -
     assert workspace.syncd("reconcile", "docs").code == 1
 
 
+def test_retry_and_check_of_several_mirrors_end_with_the_most_serious_code(workspace: Workspace) -> None:
+    wiki = workspace.path / "wiki"
+    target = 'type = "ai-search"\ninstance = "wiki"\ncreate = true'
+    workspace.configure(more=f'[mirrors.wiki]\npath = "{wiki}"\n[mirrors.wiki.target]\n{target}')
+    wiki.mkdir()
+    files = workspace.docs / "big.md", wiki / "big.md"
+    for file in files:
+        file.write_text("x" * (10 * 1024 * 1024 + 1))
+    assert workspace.syncd("reconcile").code == 1
+    for file in files:
+        file.write_text("small")
+    wiki.rename(workspace.path / "gone")
+    workspace.server.close()
+    env = {"SYNCD_CLOUDFLARE__RETRY_FOR": "0.3"}
+    assert [workspace.syncd("retry", "-m", name, env=env).code for name in ("docs", "wiki")] == [5, 3]
+    for command in ("retry", "check"):
+        assert workspace.syncd(command, env=env).code == 3, command
+
+
 @pytest.mark.slow
 def test_check_says_within_ten_seconds_which_part_of_the_network_is_missing(tmp_path: Path) -> None:
     with open_workspace(tmp_path) as workspace, socket.create_server(("127.0.0.1", 0)) as silent:

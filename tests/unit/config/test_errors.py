@@ -76,8 +76,6 @@ UNKNOWN = {
     "cloudflare.token": "unknown key cloudflare.token; did you mean api_token?",
     "web.port": "unknown key web.port; known here: listen, metrics_listen",
     "mirrors.docs.exlude": "unknown key mirrors.docs.exlude; did you mean exclude?",
-    "mirrors.docs.target.replace": "unknown key mirrors.docs.target.replace; it was removed; changed files",
-    "mirrors.docs.oversize": "unknown key mirrors.docs.oversize; it was removed; a file over max_file_size is reported",
     "mirrors.docs.target.instnace": "unknown key mirrors.docs.target.instnace; did you mean instance?",
     "defaults.exlude": "unknown key defaults.exlude; did you mean exclude?",
     "defaults.target.instnace": "unknown key defaults.target.instnace; did you mean instance?",
