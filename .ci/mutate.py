@@ -49,7 +49,11 @@ def mutants_of(file: Path) -> Iterator[str]:
     """Yields the names of the mutants of a file, as mutmut numbers them."""
     module, mutations, *_ = create_mutations(str(file), file.read_text())
     by_function = group_by_top_level_node(mutations)
-    owners = [("", module), *((part.name.value, part.body) for part in module.body if isinstance(part, cst.ClassDef))]
+    classes = [part for part in module.body if isinstance(part, cst.ClassDef)]
+    owners: list[tuple[str, cst.Module | cst.BaseSuite]] = [
+        ("", module),
+        *((each.name.value, each.body) for each in classes),
+    ]
     for owner, block in owners:
         for function in block.body:
             if isinstance(function, cst.FunctionDef):
