@@ -56,8 +56,8 @@ class Retry(SyncdError):
     """A temporary failure of the remote.
 
     after_s: the seconds that the remote asks to wait, or None.
-    ambiguous: the remote may have executed the request (connection lost after sending, 5xx). A write must then be
-    looked up before it is sent again.
+    ambiguous: the remote may have executed the request (connection lost after sending, 5xx). The caller then looks up
+    the result of a write before it sends the write again.
     status: the HTTP status of the answer, None without an answer.
     scope: the requests that have to wait.
     """
@@ -174,7 +174,7 @@ class RootHalt(Halt):
 
 
 class StateHalt(Halt):
-    """The state file cannot be written, because its disk is full or fails. No data is lost. This may end by itself."""
+    """The state file cannot be written: its disk is full or fails. No data is lost. The fault may end by itself."""
 
 
 class StateBusy(StateHalt):
@@ -204,7 +204,7 @@ class Brake(SyncdError):
 
 
 class PlanChanged(SyncdError):
-    """The plan is not the one that a person approved. Nothing was applied. It says nothing about the mirror's state."""
+    """The plan is not the one that a person approved. Nothing was applied. The mirror may be in any state."""
 
     exit_code = EXIT_BRAKE
 
@@ -255,7 +255,7 @@ def retry_delay_s(
 
 
 def reraise_general(error: Exception) -> None:
-    """Raise an error again that does not belong to one file: an error of syncd, or of the state file."""
+    """Raise an error of syncd, or of the state file, again. Any other exception is unexpected and concerns one file."""
     import sqlite3
 
     if isinstance(error, (SyncdError, sqlite3.OperationalError)) or type(error) is sqlite3.DatabaseError:
@@ -263,9 +263,9 @@ def reraise_general(error: Exception) -> None:
 
 
 def file_error(error: Exception, key: str) -> SyncdError:
-    """Return the error of one file after any exception in the work on it. `unexpected_error` logs an unexpected one.
+    """Return the error of a file for an exception in the work on it. `unexpected_error` logs an unexpected one.
 
-    Raises Halt and Unreachable again, because they end the pass, and errors of the state file.
+    Raises Halt, Unreachable and errors of the state file again, because they end the pass.
     """
     if isinstance(error, (Halt, Unreachable)):
         raise error
@@ -273,9 +273,9 @@ def file_error(error: Exception, key: str) -> SyncdError:
 
 
 def unexpected_error(error: Exception, key: str) -> SyncdError:
-    """Log the traceback of an exception, and return the error of the file: it is retried later, the others continue.
+    """Log the traceback of an exception, and return an error for its file, which is retried later.
 
-    Raises errors of `reraise_general` again.
+    Raises the errors that `reraise_general` raises again.
     """
     import structlog
 

@@ -1,4 +1,4 @@
-"""The names of entries: the suffixes of forms, and the short names of long keys. Also: the shards of the keys.
+"""The names of entries: suffixes for files in another form, and short names for long keys. Also: the shards of keys.
 
 A file is sent as it is, converted to Markdown, or as text under a name with another ending. Its key never changes. Only
 the name of its entry, and thus its type, has the suffix of the form:
@@ -47,7 +47,8 @@ class Forms:
 
     convert, as_text: gitignore-style patterns, in which the last match decides. `convert` has priority.
     prefix: the key prefix of the mirror. converter: the name and version of the converter, such as kreuzberg-4.10.4.
-    renames: whether the target stores an entry under the name of `name`. Otherwise no two names can collide.
+    renames: whether the target stores an entry under the name that `name` returns. If not, the name of an entry is
+    its key, and no two entries have the same name.
     """
 
     convert: tuple[str, ...] = ()

@@ -213,9 +213,10 @@ def _agree(ours: object, theirs: object) -> bool:
 class BrakeInput:
     """The input of the brake.
 
-    deletes: planned. recent: done in the last hour without consent. known: entries of the mirror.
+    deletes: the number of planned deletes. recent: the number of deletes in the last hour without consent. known: the
+    number of entries of the mirror.
     max_delete: a count, or a percentage of `known` such as "25%".
-    fresh: no full pass has ended with this state yet, so that small plans do not pass by their size either.
+    fresh: whether no full pass has ended with this state file yet. Then a small plan does not pass by its size.
     """
 
     deletes: int
@@ -233,7 +234,7 @@ class BrakeInput:
 
     @property
     def floor(self) -> int:
-        """The number of deletes that pass whatever max_delete is, except for max_delete = 0."""
+        """The number of deletes that always pass. 0 if max_delete is 0, or if the mirror is fresh."""
         nothing = float(str(self.max_delete).rstrip("%")) == 0
         return 0 if self.fresh or nothing else BRAKE_FLOOR
 

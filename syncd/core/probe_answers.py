@@ -12,7 +12,7 @@ Existing = Literal["overwrite", "conflict", "beside"]
 ChecksumKind = Literal["md5", "sha1", "sha256", "zero", "opaque", "absent"]
 """The kind of the field `checksum` of an item. opaque: none of the digests. absent: items have no such field."""
 Offer = Literal["all", "marks", "none"]
-"""Which metadata an upload may carry: with the mirror's own fields, the marks of syncd alone, or none."""
+"""The metadata that an upload may carry: all of it, the marks of syncd without the mirror's own fields, or none."""
 Quoting = Literal["backslash", "percent"]
 """How a quote in the file name of an upload is written: as backslash and quote, or as %22."""
 
@@ -44,7 +44,7 @@ class ProbeAnswers:
 
     existing: the answer to an upload under a present name. id_kept: whether the replaced item keeps its id.
     checksum: the kind of the field `checksum` of an item.
-    metadata: which metadata the instance took. fields: the mirror's own fields that were offered.
+    metadata: the metadata that the instance accepts. fields: the mirror's own fields that the probe sent.
     metadata_listed: whether the listing shows the metadata of items.
     list_lag_s: seconds after which a listing showed an upload. delete_gone: whether a deleted item is gone at once.
     names: how a quote in a file name must be written.

@@ -45,11 +45,11 @@ def is_loopback(host: str) -> bool:
 REQUEST_S = 0.3
 """The assumed duration of one request to Cloudflare, in seconds, where no rate limit gives the requests per second."""
 EDIT_SHARE = 0.1
-"""Share of a quota that a full pass keeps for edits while no edit has been seen."""
+"""Smallest share of a quota that a full pass keeps for edits."""
 EDIT_SHARE_MAX = 0.3
 """Largest share of a quota that a full pass keeps for edits."""
 EDIT_FLOOR = 0.01
-"""Share of a quota that a full pass never uses, so that an edit does not wait for the next request to leave."""
+"""Share of a quota that a full pass never uses, so that an edit does not wait until a request leaves the window."""
 LAST_FLOOR = 0.03
 """Share of a quota that a full pass leaves to edits if all its requests fit into the window."""
 _QUOTA = re.compile(r"([0-9]{1,9})\s*/\s*([0-9]{1,6}(?:\.[0-9]{1,3})?)\s*(s|m|h)?")
@@ -89,15 +89,15 @@ def edit_rate(quota: Quota, recent_edits: int, over_s: float) -> float:
 def edit_reserve(quota: Quota, sent: Sequence[float], now: float, rate: float) -> float:
     """Return the number of requests that a full pass leaves unused, so that edits of `rate` per second never wait.
 
-    Until any moment of the next window, edits need `rate` times the seconds until then. The requests that leave the
-    window by then become free. The reserve covers the largest difference.
+    Up to each moment of the next window, edits need `rate` times the seconds up to it, and the requests that have left
+    the window are free again. The reserve is the largest difference of the two numbers, plus EDIT_FLOOR of the quota.
     """
     need = (rate * (at + quota.window_s - now) - gone for gone, at in enumerate(sent))
     return quota.requests * EDIT_FLOOR + max(0.0, max(need, default=0.0))
 
 
 def next_free_s(quota: Quota, sent: Sequence[float], now: float, keep: float = 0.0) -> float:
-    """Return the seconds until the window holds less than the quota without `keep` requests."""
+    """Return the seconds until one more request may be sent. keep: the requests of the quota that stay unused."""
     over = len(sent) - int(quota.requests - keep)
     if over < 0:
         return 0.0
@@ -202,7 +202,7 @@ class Contact:
         self.answered_at = self._wall()
         self._unreachable = None
         self.reset()
-        # A request that was sent before this answer may still be the next one to be answered.
+        # The remote answers, so each request under way gets at least SILENT_S more seconds.
         now = self._clock()
         self._silent_at = {request: max(at, now + SILENT_S) for request, at in self._silent_at.items()}
 
@@ -218,7 +218,10 @@ class Contact:
         self._failure, self._failing_since = None, math.inf
 
     def looked(self, fault: str | None, pause_s: float) -> None:
-        """Note whether a connection can be made while no request is under way. pause_s: seconds until the next look."""
+        """Note the result of an attempt to connect, made while no request is under way.
+
+        fault: why it failed, None if it did not. pause_s: seconds until the next attempt.
+        """
         self._unreachable = Trouble(fault, self._clock() + pause_s) if fault else None
 
     @contextmanager
@@ -232,7 +235,7 @@ class Contact:
             self._silent_at.pop(request, None)
 
     def trouble(self) -> Trouble | None:
-        """Return why requests do not succeed at present, or would not. None if they do, or if nothing is known."""
+        """Return why requests do not succeed, or would not succeed now. None: they succeed, or nothing is known."""
         now = self._clock()
         if failure := self._failure:
             long_pause = (failure.next_at or now) - now >= GRACE_S

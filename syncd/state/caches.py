@@ -33,7 +33,7 @@ class StatCache(MirrorRows):
     """The checksums of one mirror's files. Without it every file is read again."""
 
     def fill(self, items: Iterable[Item]) -> dict[str, Item]:
-        """Return key -> item with checksum, for the (sorted) items whose checksum is known."""
+        """Return key -> item with checksum, for the items whose checksum is known."""
         wanted = {item.key: item for item in items}
         if not wanted:
             return {}
@@ -168,9 +168,9 @@ log = structlog.get_logger()
 
 
 class StoredAnswers:
-    """The answers of one place. place: account and instance, with the base URL if it is not Cloudflare's own.
+    """The answers of `syncd check --probe` for one place. Another process may write them at any time.
 
-    Another process may write them at any time, as `syncd check --probe` does while the daemon runs.
+    place: the account and the instance, with the base URL if it is not Cloudflare's own.
     """
 
     def __init__(self, db: sqlite3.Connection, place: str, clock: Callable[[], float] = time.time) -> None:

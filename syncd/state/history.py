@@ -42,7 +42,7 @@ _PRUNE_KEY = (
 class PastAction(NamedTuple):
     """One action that ended, or a new problem. outcome: done, failed or found. detail: the reason or the error.
 
-    number: of the pass.
+    number: the number of the pass.
     """
 
     at: float
@@ -58,7 +58,7 @@ class PastPass(NamedTuple):
     """One pass that ended. keys: how many keys it looked at, None for all. outcome: done, refused or stopped.
 
     counts: finished actions by kind, "failed", "unchanged", "waiting" and "problems". times: how many passes in a row
-    stopped for the same reason; `began` is the begin of the first one.
+    stopped for the same reason; `began` is the start of the first one.
     """
 
     number: int
@@ -107,7 +107,7 @@ class History(MirrorRows):
         return [PastAction(*row) for row in rows][::-1]
 
     def since(self, moment: float, kinds: Collection[str], most: int) -> list[PastAction]:
-        """Return the last actions since a moment, newest first. kinds: of actions; "problem": also what failed."""
+        """Return the last actions of some kinds since a moment, newest first. "problem" includes failed actions."""
         if not kinds:
             return []
         rows = self._run(
@@ -134,10 +134,10 @@ class History(MirrorRows):
         return self._listed[kind] <= LISTED_PER_PASS
 
     def _is_known(self, problem: Problem) -> bool:
-        """Return whether the last row of the key tells this problem."""
+        """Return whether the last row of the key describes this problem."""
         last = self.of(problem.key, 1)
-        told = (problem.message[:DETAIL], f"{problem.kind}: {problem.message}"[:DETAIL])
-        return bool(last) and last[0].outcome != "done" and last[0].detail in told
+        texts = (problem.message[:DETAIL], f"{problem.kind}: {problem.message}"[:DETAIL])
+        return bool(last) and last[0].outcome != "done" and last[0].detail in texts
 
 
 class Passes(MirrorRows):

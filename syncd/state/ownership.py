@@ -1,9 +1,9 @@
 """Ownership: the owner, target, prefix and shard of a mirror, and the entries that belong to it.
 
-Claims and superseded entries are entries of ours that no record describes. A claim tells our writes from those of
-another writer. Every put is claimed by its key before it is sent, so neither a SIGKILL nor a lost answer makes its
-entry foreign. Further claims are earlier versions of an entry, which a listing that lags may still show, and entries
-with our mark that a listing showed before the journal knew all of ours.
+Claims and superseded entries are entries of ours that no record describes. A claim distinguishes our writes from
+the writes of others. Every put is claimed by its key before it is sent, so neither a SIGKILL nor a lost answer makes
+its entry foreign. Further claims are earlier versions of an entry, which a listing that lags may still show, and
+entries with our mark that a listing showed before the journal was complete.
 
 A superseded entry has to be deleted. Its row lets a pass over single keys repeat a delete that had to wait. Without the
 row, only the listing of the next full pass would show the entry.
@@ -59,7 +59,7 @@ _SETTLED = """
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A whole listing that a pass has processed. started: the age of the state file then, see `Age`.
+    """A listing that a pass has read to its end. started: the start of the pass, as an `Age`.
 
     whole: whether no row can be missing. lag_s: seconds for which a listing may not show our own writes.
     """
@@ -227,7 +227,7 @@ def known_or_derived(name: str, folder: Path, meta: Meta, state_dir: Path) -> st
 def remember(owner: str, folder: Path, meta: Meta) -> None:
     """Store the derived owner of a folder.
 
-    The owner then survives a change of the machine id, such as that of a new container.
+    The owner then survives a change of the machine id, for example in a new container.
     """
     kept = {**_kept(meta), from_os(str(folder)): (owner, _inode(folder))}
     if kept != _kept(meta):

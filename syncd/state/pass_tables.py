@@ -1,6 +1,6 @@
 """Temporary tables of one pass: its observation and its plan, and the query for changed keys.
 
-Both can be too long for memory.
+The observation and the plan can be too large for the memory.
 """
 
 import marshal
@@ -69,8 +69,8 @@ _IN_STEP = f"""
     AND NOT EXISTS (SELECT 1 FROM absence WHERE absence.mirror = :mirror AND absence.key = local.key)
 """
 
-# Keys without a file, and files that are not in step. A key with two entries has one that is not in step. Every part
-# has the order of its keys from a primary key, so SQLite merges the parts without sorting.
+# Keys without a file, and files that are not in step. A key with two entries has one that is not in step. SQLite reads
+# each part in the order of a primary key, so it merges the parts without sorting.
 _CHANGED = f"""
     SELECT key FROM temp.remote WHERE pass = :pass AND {_WITHIN}
     UNION SELECT key FROM record WHERE :listed AND mirror = :mirror AND {_WITHIN}
@@ -159,8 +159,9 @@ class KeyRow(NamedTuple):
 class Summary(NamedTuple):
     """Numbers of listed entries.
 
-    known: with the recorded ref. right: known, and written in this pass or as recorded. fresh: known, and written in
-    this pass. deleted: not known, with a tombstone. ours: not known, without a tombstone, and possibly ours.
+    known: entries with the recorded ref. right: known entries with the recorded values, or written in this pass. fresh:
+    known entries that were written in this pass. deleted: other entries with a tombstone. ours: other entries without a
+    tombstone that may belong to the mirror.
     """
 
     known: int

@@ -36,8 +36,8 @@ log = structlog.get_logger()
 class SpentRequests:
     """The times of the requests in the present window, in seconds since the machine started.
 
-    directory: the state directory; None, or a directory that cannot be written, keeps the times in this process only.
-    So does a locked file or a full disk, for as long as it lasts.
+    directory: the state directory. If it is None or cannot be written, only this process knows the times. The same is
+    true while the file is locked or the disk is full.
     While the machine is up, changes of the wall clock have no effect. After a reboot the wall clock translates the
     times, and a time in the future counts as now.
     """
@@ -148,7 +148,7 @@ def _opened(directory: Path) -> sqlite3.Connection | None:
             if isinstance(error, sqlite3.OperationalError):
                 raise
             for file in companions(path):
-                # The log of a damaged file would be applied to the new one.
+                # SQLite would apply the write-ahead log of the damaged file to the new one.
                 file.unlink(missing_ok=True)
             return _connected(path)
     except (sqlite3.Error, OSError) as error:

@@ -188,8 +188,8 @@ class Outcomes:
         self._result.done["failed"] += 1
         self._result.tables.plan.set_outcome(self._seqs[action], action.kind, "failed")
         self._mirror.on_action(ActionEvent(action.kind, action.key, action.reason, "failed"))
-        told = f"{problem.kind}: {problem.message}"
-        self._mirror.history.add(action, self._mirror.now(), "failed", self._result.pass_id, told)
+        text = f"{problem.kind}: {problem.message}"
+        self._mirror.history.add(action, self._mirror.now(), "failed", self._result.pass_id, text)
         if action.kind in _FAILED:
             why = {"reason": action.reason, "kind": problem.kind, "error": problem.message}
             log.warning(_FAILED[action.kind], mirror=self._mirror.name, key=shown(action.key), **why, **fields)
@@ -208,8 +208,9 @@ class Outcomes:
 
 
 def claim_previous(mirror: Mirror, key: str, held: Stored | Adopt | None) -> None:
-    """Claim the entry that was recorded until now, because a listing may still show it. held: the new facts.
+    """Claim the entry that was recorded until now, because a listing may still show it.
 
+    held: the entry to record now, None for none.
     The claim of an unfinished put ends, because its outcome is known.
     """
     before = mirror.journal.get(key)
@@ -323,7 +324,7 @@ class Applier:
                 delete.key, delete.ref, now, consented=delete in consented, age=mirror.age()
             )
             if copy := copies.pop(delete.key, None):
-                # Not earlier: a delete without an answer is planned again, and then needs the copy.
+                # A delete without an answer is planned again and needs the copy then, so the copy is used up only here.
                 mirror.absences.use_copy(copy)
             mirror.keep_age()
             return why

@@ -21,7 +21,7 @@ from syncd.targets.base import Indexed
 log = structlog.get_logger()
 
 POLLED = 20_000
-"""Maximum number of records in one poll, some ten megabytes. The other records take turns, poll by poll."""
+"""Maximum number of records in one poll, about ten megabytes. The other records take turns, poll by poll."""
 NEWEST = 1_000
 """Number of newest records that every poll includes, so that an edit does not wait behind a first upload."""
 BLOCK = 500
@@ -224,7 +224,7 @@ def _report_stuck(mirror: Mirror) -> None:
 
 
 def halt_if_full(mirror: Mirror) -> None:
-    """Raise Halt if the error of an entry says that the instance is full, without a request to index it again."""
+    """Raise Halt if an entry has the error of a full instance, and no person wants the entry indexed again."""
     if error := mirror.journal.index.full():
         raise Halt(full_message(error))
 

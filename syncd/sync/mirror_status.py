@@ -25,7 +25,8 @@ LOOK_EVERY_S = 1.0
 class MirrorStatus:
     """The current state of a mirror, which is also stored in the state file.
 
-    While requests fail, or get no answer, the mirror is shown as degraded, and as before when one succeeds (`look`).
+    While requests fail, or get no answer, `look` shows the mirror as degraded. When a request succeeds, it shows the
+    state of the passes again.
     A halt of an earlier process is shown until a pass of this process replaces it. Times of the steady clock are those
     of the event loop.
 
@@ -85,7 +86,7 @@ class MirrorStatus:
             self.set("syncing")
 
     def update_pass(self, result: Result, left_s: float | None = None, *, hidden: bool = False) -> None:
-        """Show the rest of the pass every PROGRESS_EVERY_S seconds, unless an error is still shown (hidden)."""
+        """Show the remaining work every PROGRESS_EVERY_S seconds, unless an error is still shown (hidden)."""
         self._remaining = max(0, result.remaining)
         if self._clock() >= self._next_report_at and not hidden:
             self._next_report_at = self._clock() + PROGRESS_EVERY_S

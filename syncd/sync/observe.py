@@ -88,7 +88,7 @@ def places(mirror: Mirror, rows: Sequence[Dirty]) -> Places:
     left = [row for row in rows if not covered(row.key)]
     folders = [row.key.removeprefix(prefix) for row in left if row.subtree]
     keys = [row.key for row in left if row.key != prefix and shard.holds(row.key)]
-    # The file decides whether another file of the same name can be sent.
+    # Files whose entries would have the same name are not sent, so a change of one file concerns the others.
     rivals = (rival for key in keys for rival in mirror.target.limits.forms.rivals(key))
     keys = list(dict.fromkeys([*keys, *(rival for rival in rivals if shard.holds(rival) and not covered(rival))]))
     return Places([folder and folder + "/" for folder in folders], keys)
@@ -192,7 +192,7 @@ async def _fill_from_folder(mirror: Mirror, tables: PassTables, where: Places) -
     """Fill the local table; yield the problems of names that cannot be keys."""
 
     def has_key(problem: Problem) -> bool:
-        # Neither the root nor an invalid name has one. The text in its problem may equal the key of another file.
+        # Neither the root nor an invalid name has a key. The text in its problem may equal the key of another file.
         return problem.kind != "invalid_key" and problem.key != mirror.policy.prefix
 
     for folder in where.folders:

@@ -94,7 +94,7 @@ async def _make_pass(current: Pass) -> Result:
 
 
 async def _plan(current: Pass) -> None:
-    """Plan a pass. If a full pass believed the journal and too much is unknown, it lists the target and plans anew."""
+    """Plan a pass. A full pass without a listing that meets too many unknown keys lists the target and plans anew."""
     mirror, scope, options, result = current.mirror, current.scope, current.options, current.result
     if scope.everything:
         await audit.fill_remote(current, listing=options.full or options.list_all or options.delete_excluded)
