@@ -74,8 +74,7 @@ def list_items(options: GlobalOptions, mirrors: tuple[str, ...], *, folder: str,
     config = options.load()
     name = one_mirror(config, mirrors)
     begin = _keys_begin(config, name, folder)
-    listed = run_async(_remote_rows(config, name)) if remote else local_rows(config, name)
-    rows = [row for row in listed if row["key"].startswith(begin)]
+    rows = run_async(_remote_rows(config, name, begin)) if remote else list(local_rows(config, name, begin))
     if as_json:
         print_json({"mirror": name, **shard_field(config, name), "items": rows})
         return EXIT_OK
@@ -86,7 +85,8 @@ def list_items(options: GlobalOptions, mirrors: tuple[str, ...], *, folder: str,
     return EXIT_OK
 
 
-async def _remote_rows(config: "Config", name: str) -> list[dict[str, Any]]:
+async def _remote_rows(config: "Config", name: str, begin: str) -> list[dict[str, Any]]:
+    """Return a row for each entry of the target whose key begins with `begin`, by key."""
     from syncd.cloudflare.decoding import tame
     from syncd.service.build import open_session
     from syncd.sync.observe import shard_entries
@@ -96,6 +96,7 @@ async def _remote_rows(config: "Config", name: str) -> list[dict[str, Any]]:
             {"key": e.key, "size": e.size, "owner": e.owner, "index": e.status, "ref": e.ref, "checksum": e.checksum}
             | ({} if e.metadata is None else {"metadata": tame(dict(e.metadata))})
             async for e in shard_entries(session.mirrors[name])
+            if e.key.startswith(begin)
         ]
     return sorted(rows, key=lambda row: str(row["key"]))
 

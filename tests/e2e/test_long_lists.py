@@ -54,3 +54,19 @@ def test_the_rest_of_the_problems_is_one_command_away(tmp_path: Path) -> None:
             seen = workspace.syncd(command)
             assert seen.out.count("empty-") == 20
             assert rest(workspace, seen).out.count("empty-") == 25
+
+
+def test_a_list_shows_files_with_and_without_an_entry_by_key(tmp_path: Path) -> None:
+    with open_workspace(tmp_path) as workspace:
+        workspace.write("a/1.md")
+        workspace.write("a/2.md", "")
+        workspace.write("a/3.md")
+        workspace.write("ab.md")
+        assert workspace.syncd("reconcile").code == 0
+        for arguments, keys in (
+            ((), ["a/1.md", "a/2.md", "a/3.md", "ab.md"]),
+            (("--folder", "a"), ["a/1.md", "a/2.md", "a/3.md"]),
+        ):
+            rows = workspace.syncd("ls", *arguments, "--json").json()["items"]
+            assert [row["key"] for row in rows] == keys
+            assert [row["state"] for row in rows[:3]] == ["synced", "rejected: empty", "synced"]
