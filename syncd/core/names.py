@@ -72,8 +72,7 @@ class Forms:
 
     def name(self, key: str) -> str:
         """Return the name of the entry of a file. The ending of the name tells the type of the content."""
-        form = self.of(key)
-        return key + SUFFIXES[form] if form else key
+        return entry_name(key, self.of(key))
 
     def checksum(self, key: str, sha256: str) -> str:
         """Return the checksum of a file. sha256: of its bytes on the disk."""
@@ -109,6 +108,11 @@ class Forms:
 
 
 NO_FORMS = Forms()
+
+
+def entry_name(key: str, form: Form | None) -> str:
+    """Return the name of the entry of a file in this form, None for the file as it is."""
+    return key + SUFFIXES[form] if form else key
 
 
 def keys_of(name: str) -> Iterator[str]:

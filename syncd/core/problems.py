@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from syncd.core.model import IndexStatus, Problem, Record
-from syncd.core.names import MAX_SOURCE, NO_FORMS, Forms, can_convert
+from syncd.core.names import MAX_SOURCE, NO_FORMS, Form, Forms, can_convert, entry_name
 from syncd.core.plain_text import over_limit, shown_size
 
 KV_KEY_BYTES = 512
@@ -61,14 +61,14 @@ class Limits:
     def refuse(self, key: str, size: int) -> Problem | None:
         """Return the problem of a file with this key and size in bytes. None: the target takes the file."""
         form = self.forms.of(key)
-        name = self.forms.name(key)
+        name = entry_name(key, form)
         if over := self._too_long(name):
             return Problem(key, "key_too_long", over)
         if form == "convert" and not can_convert(key):
             return Problem(key, "unsupported_type", _NOT_CONVERTIBLE)
         if not (self.extensions is None or _has_extension(name, self.extensions)):
             return Problem(key, "unsupported_type", _NOT_INDEXED + (_CONVERTIBLE if can_convert(key) else ""))
-        if size > self.size_limit(key):
+        if size > self._size_limit(form, name):
             return Problem(
                 key, "too_large", _source_too_large(size) if form == "convert" else self._too_large(name, size)
             )
@@ -88,7 +88,11 @@ class Limits:
 
         For a file to convert, these limits concern the text, and the file may be larger.
         """
-        return MAX_SOURCE if self.forms.of(key) == "convert" else self._most(self.forms.name(key))
+        form = self.forms.of(key)
+        return self._size_limit(form, entry_name(key, form))
+
+    def _size_limit(self, form: Form | None, name: str) -> int:
+        return MAX_SOURCE if form == "convert" else self._most(name)
 
     def _most(self, name: str) -> int:
         """Return the largest size in bytes of an entry with this name."""

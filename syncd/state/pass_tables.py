@@ -216,9 +216,8 @@ class RemoteTable(_Table):
     hidden = 0
     recorded = 0
 
-    def add(self, entries: Iterable[Entry]) -> None:
+    def add(self, entries: Sequence[Entry]) -> None:
         """Add entries in any order. An entry with the key and ref of an earlier one replaces it."""
-        entries = list(entries)
         if not entries:
             return
         columns = dict(zip(_ENTRY_COLUMNS, zip(*entries, strict=True), strict=False))

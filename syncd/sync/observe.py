@@ -139,7 +139,7 @@ async def fill_from_listing(current: Pass) -> None:
         refs = [entry.ref for entry in batch] if any_deleted else []
         # A delete from a clock that was ahead has an unknown time, and must not hide an entry for days.
         deleted = tombstones.deleted_between(refs, started - lag_s, started + lag_s)
-        tables.remote.add(entry for entry in batch if entry.ref not in deleted)
+        tables.remote.add([entry for entry in batch if entry.ref not in deleted])
         tables.remote.hidden += len(deleted)
         batch.clear()
         current.tick()

@@ -168,7 +168,7 @@ MUTANTS = (
     Mutant(
         "a listing is believed right after our own delete",
         "syncd/sync/observe.py",
-        "tables.remote.add(entry for entry in batch if entry.ref not in deleted)",
+        "tables.remote.add([entry for entry in batch if entry.ref not in deleted])",
         "tables.remote.add(batch)",
         ("tests/unit/sync/test_remote_changes.py", "tests/unit/targets"),
     ),

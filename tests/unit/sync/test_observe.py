@@ -48,7 +48,7 @@ def merged(prefix: str, block: int, local: set[str], records: set[str], entries:
             for key in records:
                 mirror.journal.put(record(prefix + key))
             tables = PassTables(db, 1)
-            tables.remote.add(Entry(prefix + key, f"r-{prefix}{key}") for key in entries)
+            tables.remote.add([Entry(prefix + key, f"r-{prefix}{key}") for key in entries])
             return asyncio.run(gather(mirror, tables))
 
 
