@@ -5,6 +5,7 @@ All mirrors share one observer because Linux permits 128 inotify instances for e
 
 import contextlib
 import errno
+import math
 import os
 import sys
 import threading
@@ -132,9 +133,9 @@ class _Watch(NamedTuple):
 class KernelWatch:
     """Attaches roots to the observer. All methods are thread-safe, and all but `alive` block.
 
-    rest_s: minimum seconds between two rebuilds. patience_s: seconds without an answer to a
-    probe after which the threads count as stuck. The class has more than twelve methods, because one lock guards the
-    observer together with the roots that are attached to it.
+    rest_s: minimum seconds between two rebuilds. patience_s: seconds without an answer to a probe after which the
+    threads count as stuck. The class has more than twelve methods, because one lock guards the observer together with
+    the roots that are attached to it.
     """
 
     def __init__(self, *, rest_s: float, patience_s: float) -> None:
@@ -146,19 +147,15 @@ class KernelWatch:
         self._observer: BaseObserver | None = None
         self._pulse: _Pulse | None = None
         self._busy_since: float | None = None
-        self._overflowed = threading.Event()
-        self._stopped = threading.Event()
-        self._rebuilder = threading.Thread(target=self._rebuild_loop, name="watch-rebuild", daemon=True)
+        self._overflowed = False
+        self._rebuild_at = -math.inf
+        self._stopped = False
         self.overflows = 0
-
-    def start(self) -> None:
-        """Start the thread that rebuilds. The first root starts the observer."""
-        self._rebuilder.start()
 
     def attach(self, handler: RootHandler) -> None:
         """Watch the root of a handler and everything below it. Raises OSError if the kernel refuses."""
         with self._lock, self._busy():
-            if self._stopped.is_set():
+            if self._stopped:
                 raise OSError(errno.ECANCELED, "the watcher was stopped")
             if self._observer is None:
                 self._observer = self._new_observer()
@@ -190,14 +187,24 @@ class KernelWatch:
             emitter = self._emitter(handler.root)
             return emitter is not None and bool(getattr(emitter, "holds_root", emitter.is_alive()))
 
+    def rebuild_after_loss(self) -> None:
+        """Replace an observer that has lost events, unless the last rebuild was a short time ago."""
+        with self._lock:
+            started = time.monotonic()
+            if not self._overflowed or self._stopped or started < self._rebuild_at:
+                return
+            self._overflowed = False
+            with self._busy():
+                self._rebuild()
+            ended = time.monotonic()
+            self._rebuild_at = ended + max(self._rest_s, (ended - started) * _REST_FACTOR)
+
     def alive(self) -> bool:
         """Return whether the threads run and answered the last probe, and send the next probe."""
         now, observer, busy_since = time.monotonic(), self._observer, self._busy_since
-        if not self._rebuilder.is_alive():
-            return False
         if busy_since is not None:
             return now - busy_since < _BUSY_LIMIT_S
-        if observer is None or self._overflowed.is_set():
+        if observer is None or self._overflowed:
             return True
         if not _running(observer):
             return False
@@ -210,11 +217,8 @@ class KernelWatch:
 
     def stop(self) -> None:
         """Stop all threads."""
-        self._stopped.set()
-        self._overflowed.set()
-        if self._rebuilder.is_alive():
-            self._rebuilder.join()
         with self._lock:
+            self._stopped = True
             self._handlers.clear()
             self._drop_observer()
 
@@ -247,19 +251,6 @@ class KernelWatch:
         if watch is None or self._observer is None:
             return None
         return next((emitter for emitter in self._observer.emitters if emitter.watch == watch.observed), None)
-
-    def _rebuild_loop(self) -> None:
-        not_before = time.monotonic()
-        while not self._stopped.is_set():
-            self._overflowed.wait()
-            if self._stopped.wait(max(0.0, not_before - time.monotonic())):
-                return
-            started = time.monotonic()
-            with self._lock, self._busy():
-                self._overflowed.clear()
-                self._rebuild()
-            done = time.monotonic()
-            not_before = done + max(self._rest_s, (done - started) * _REST_FACTOR)
 
     def _rebuild(self) -> None:
         # The old watches are removed first, because old and new watches together may exceed the limit. The hint
@@ -304,10 +295,10 @@ class KernelWatch:
         return pulse
 
     def _on_overflow(self) -> None:
-        if not self._overflowed.is_set():
+        if not self._overflowed:
+            self._overflowed = True
             self.overflows += 1
             _log.warning("watch.overflow", count=self.overflows)
-            self._overflowed.set()
 
     def _on_refused(self, path: str) -> None:
         for handler in tuple(self._handlers):

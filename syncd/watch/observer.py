@@ -157,6 +157,8 @@ class Monitor(threading.Thread):
         return min(self._interval_s, max(0.0, self._next_poll - time.monotonic()))
 
     def _check(self) -> None:
+        if self._handler is not None:
+            self._kernel.rebuild_after_loss()
         identity = root_identity(self._root.path)
         lost = self._handler is not None and (self._refused.is_set() or not self._kernel.holds(self._handler))
         mounted = mounts_below(self._root.path) != self._mounts
@@ -268,7 +270,6 @@ class Watcher:
     async def start(self) -> None:
         """Start, and return when all watches are set. A full pass that starts afterwards misses no change."""
         self._started = True
-        self._kernel.start()
         for monitor in self._monitors.values():
             monitor.start()
         for monitor in self._monitors.values():

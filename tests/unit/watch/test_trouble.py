@@ -201,7 +201,7 @@ async def test_repeated_overflows_rebuild_only_so_often_and_events_flow_meanwhil
         await harness.quiet(0.01)
     # At most one at once and one per 0.2 s of rest.
     assert 2 <= harness.watcher.overflows <= 7
-    await harness.until(lambda: not harness.watcher._kernel._overflowed.is_set())
+    await harness.until(lambda: not harness.watcher._kernel._overflowed)
     await harness.quiet(0.3)
     assert EVERYTHING in harness.seen["m"]
     harness.seen.clear()
