@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.datastructures import Headers
@@ -11,37 +12,32 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from syncd.agents.server import make_server
 from syncd.agents.tools import Agent
-from syncd.web.listening import SignallessServer, bind, served_names, server_settings, throttle_accept_errors, url_of
+from syncd.config.values import listen_address
+from syncd.web.listening import App, HttpServer, served_names
 
 PATH = "/mcp"
 _REFUSAL = "send the token of this server: Authorization: Bearer TOKEN\n"
 
 
-async def serve(
-    agent: Agent, listen: str, address: tuple[str, int], token: str, on_ready: Callable[[str], object]
-) -> None:
-    """Serve until cancelled. address: host and port of `listen`. on_ready: called with the URL.
-
-    Raises ConfigError if the address is in use.
-    """
+async def serve(agent: Agent, listen: str, token: str, on_ready: Callable[[str], object]) -> None:
+    """Serve until cancelled. on_ready: called with the URL. Raises ConfigError if the address is in use."""
     server = make_server(agent)
-    listener = bind("--http", listen, address)
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(throttle_accept_errors(loop.time))
-    # No tool needs a session. Clients that end without a word would leave sessions open until none is left for others,
-    # and a session would not outlive a restart of the server.
-    app = server.streamable_http_app(
-        streamable_http_path=PATH, stateless_http=True, transport_security=_allowed(address[0])
-    )
-    web = SignallessServer(server_settings(TokenMiddleware(app, token)))
-    async with server.session_manager.run():
-        serving = asyncio.create_task(web.serve([listener]))
-        on_ready(url_of(listener, PATH))
-        try:
-            await asyncio.shield(serving)
-        finally:
-            web.should_exit = True
-            await serving
+
+    def make_app(host: str) -> App:
+        # No tool needs a session. Clients that end without a word would leave sessions open until none is left for
+        # others, and a session would not outlive a restart of the server.
+        app = server.streamable_http_app(
+            streamable_http_path=PATH, stateless_http=True, transport_security=_allowed(host)
+        )
+        return TokenMiddleware(app, token), None
+
+    web = HttpServer("--http", listen_address, make_app, PATH)
+    async with AsyncExitStack() as stack:
+        url = await web.open(listen)
+        await stack.enter_async_context(server.session_manager.run())
+        stack.push_async_callback(web.close)
+        on_ready(url)
+        await asyncio.Event().wait()
 
 
 def _allowed(host: str) -> TransportSecuritySettings:

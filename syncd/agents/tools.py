@@ -39,49 +39,16 @@ from syncd.queries.lookup import Found, find_all, folder_key
 from syncd.queries.reading import part_of, read_source
 from syncd.queries.search import freshness, search
 from syncd.queries.status import page, snapshot
-from syncd.service.build import build_tree, open_target, open_transport
+from syncd.service.build import build_tree, end_conversions, open_target, open_transport
 
 KEPT = 4
 """Converted documents that are kept, because an agent reads one in several parts (our own limit)."""
-_AT_A_TIME = 2
-
-
-class Documents:
-    """The documents that agents read, converted to Markdown as the mirror sends them.
-
-    Threads of its own wait for conversions, so that no other tool waits for them.
-    """
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="syncd-document")
-        self._kept: OrderedDict[tuple[str, str], Content] = OrderedDict()
-
-    async def converted(self, key: str, source: Content, limits: Limits) -> Content:
-        """Return a file as the mirror sends it. Raises Park or Retry if it cannot be converted."""
-        # Imported late, because few folders contain documents.
-        from syncd.text.converter import converted
-
-        mark = key, source.checksum
-        content = self._kept.get(mark)
-        if content is None:
-            loop = asyncio.get_running_loop()
-            content = await loop.run_in_executor(self._threads, converted, key, source, limits)
-        self._kept[mark] = content
-        self._kept.move_to_end(mark)
-        while len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
-        return content
-
-    def close(self) -> None:
-        """End all conversions."""
-        from syncd.text.converter import converter
-
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        converter.close()
+CONVERSIONS = 2
+"""Conversions at a time. They have threads of their own, so that no other tool waits for a thread."""
 
 
 class Agent:
-    """The resources of the tools: the config, and the connections to the API.
+    """The resources of the tools: the config, the connections to the API, and the last converted documents.
 
     load: returns the config, a new one if its file has changed. names: the mirrors that agents may see, all if it is
     empty.
@@ -93,11 +60,13 @@ class Agent:
         self._stack = AsyncExitStack()
         self._transport: tuple[Config, Transport] | None = None
         self._opening = asyncio.Lock()
-        self.documents = Documents()
+        self._kept: OrderedDict[tuple[str, str], Content] = OrderedDict()
+        self._threads = ThreadPoolExecutor(CONVERSIONS, thread_name_prefix="syncd-document")
+        self._stack.push_async_callback(end_conversions)
+        self._stack.callback(self._threads.shutdown, wait=False, cancel_futures=True)
 
     async def aclose(self) -> None:
         """Close the connections, and end conversions under way."""
-        self.documents.close()
         await self._stack.aclose()
 
     def config(self, wanted: str | None = None) -> Config:
@@ -123,6 +92,22 @@ class Agent:
             if self._transport is None or self._transport[0].cloudflare != config.cloudflare:
                 self._transport = config, await self._stack.enter_async_context(open_transport(config))
             return self._transport[1]
+
+    async def converted(self, key: str, source: Content, limits: Limits) -> Content:
+        """Return a file as the mirror sends it, in Markdown. Raises Park or Retry if it cannot be converted."""
+        # Imported late, because few folders contain documents.
+        from syncd.text.converter import converted
+
+        mark = key, source.checksum
+        content = self._kept.get(mark)
+        if content is None:
+            loop = asyncio.get_running_loop()
+            content = await loop.run_in_executor(self._threads, converted, key, source, limits)
+        self._kept[mark] = content
+        self._kept.move_to_end(mark)
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return content
 
 
 def _only(config: Config) -> str:
@@ -167,7 +152,7 @@ async def _read(agent: Agent, given: ReadParameters) -> ReadResult:
     tree = build_tree(config.mirrors[file.mirror])
     item, source = await asyncio.to_thread(read_source, config, file.mirror, file.path, tree)
     converted = tree.limits.forms.of(item.key) == "convert"
-    content = await agent.documents.converted(item.key, source, tree.limits) if converted else source
+    content = await agent.converted(item.key, source, tree.limits) if converted else source
     part = await asyncio.to_thread(
         part_of, item, content, tree, offset=given.offset, limit=given.limit, line=given.line, lines=given.lines
     )

@@ -81,7 +81,7 @@ def _over_http(listen: str, token_file: Path | None) -> "Callable[[Agent], Await
     from syncd.config.values import listen_address
 
     try:
-        address = listen_address(listen)
+        listen_address(listen)
     except ValueError as error:
         raise ConfigError(f"--http {listen}: {error}") from None
     token = _token(token_file)
@@ -89,7 +89,7 @@ def _over_http(listen: str, token_file: Path | None) -> "Callable[[Agent], Await
     async def serve_http(agent: "Agent") -> None:
         from syncd.agents.http import serve
 
-        await serve(agent, listen, address, token, print_line)
+        await serve(agent, listen, token, print_line)
 
     return serve_http
 

@@ -110,7 +110,7 @@ async def open_session(
         held = None if read_only else stack.enter_context(lock(config.state_dir, daemon=daemon))
         db = await when_free(lambda: open_to_write(config.state_dir, None if read_only else on_damage))
         stack.callback(db.close)
-        stack.push_async_callback(_end_conversions)
+        stack.push_async_callback(end_conversions)
         stack.enter_context(detect_damage(db, config.state_dir / FILE_NAME))
         config = _with_owners(config, db)
         transport = await stack.enter_async_context(open_transport(config))
@@ -141,7 +141,7 @@ async def open_target(transport: Transport, config: Config, name: str) -> AsyncI
         yield build_target(transport, db, name, _with_owner(config, name, db), NO_GRANTS)
 
 
-async def _end_conversions() -> None:
+async def end_conversions() -> None:
     """End the processes that convert files, so that no thread waits for them."""
     if loaded := sys.modules.get("syncd.text.converter"):
         await asyncio.to_thread(loaded.converter.close)

@@ -31,7 +31,7 @@ from syncd.service.build import build_tree
 from syncd.service.runtime import Runtime
 from syncd.state.queue import retry_problems
 from syncd.web.history import RecentHistory
-from syncd.web.listening import App, Place, served_names, throttle_accept_errors
+from syncd.web.listening import App, HttpServer, served_names
 from syncd.web.metrics import Metrics
 from syncd.web.problems import PAGE, find_problems
 from syncd.web.view import EventFeed, EventStream, StatusCache, safe
@@ -66,17 +66,18 @@ class WebServer:
     def __init__(self) -> None:
         self._history = RecentHistory(time.time)
         self._status = StatusCache()
-        self._page = Place("web.listen", listen_address, self._make_page, "/")
-        self._metrics = Place("web.metrics_listen", metrics_address, self._make_metrics, "/metrics")
+        self._page = HttpServer("web.listen", listen_address, self._make_page, "/")
+        self._metrics = HttpServer("web.metrics_listen", metrics_address, self._make_metrics, "/metrics")
 
     async def open(self, web: Web) -> None:
         """Serve at these addresses from now on, or nowhere for "".
 
         Raises ConfigError if one is in use. The server then stays at its former address.
         """
-        asyncio.get_running_loop().set_exception_handler(throttle_accept_errors(time.monotonic))
-        await self._page.open(web.listen)
-        await self._metrics.open(web.metrics_listen)
+        if url := await self._page.open(web.listen):
+            _log.info("web.ready", url=url)
+        if url := await self._metrics.open(web.metrics_listen):
+            _log.info("metrics.ready", url=url)
 
     async def run(self, runtime: Runtime) -> None:
         """Show the state of these objects until cancelled."""

@@ -37,12 +37,6 @@ def served_names(host: str) -> list[str]:
     return ["localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host]
 
 
-def url_of(listener: socket.socket, path: str) -> str:
-    """Return the URL of a path at a listening socket."""
-    host, port = listener.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}{path}"
-
-
 class SignallessServer(uvicorn.Server):
     """A server that leaves the signals of the process to the program."""
 
@@ -114,7 +108,7 @@ def throttle_accept_errors(
     return handle
 
 
-def server_settings(app: ASGIApp) -> uvicorn.Config:
+def _server_settings(app: ASGIApp) -> uvicorn.Config:
     """Return the settings of a server: its limits, and no log of its own."""
     return uvicorn.Config(
         app,
@@ -134,7 +128,7 @@ def server_settings(app: ASGIApp) -> uvicorn.Config:
     )
 
 
-def bind(key: str, listen: str, address: tuple[str, int]) -> socket.socket:
+def _bind(key: str, listen: str, address: tuple[str, int]) -> socket.socket:
     """Return a listening socket. key: the setting or option with the address. Raises ConfigError if it is in use."""
     host, port = address
     # asyncio sets TCP_NODELAY only on sockets with this protocol number. Without it every answer takes 40 ms.
@@ -155,10 +149,11 @@ App = tuple[ASGIApp, Callable[[], Awaitable[None]] | None]
 """An application, and the function that ends its streams and jobs, if it has any."""
 
 
-class Place:
-    """One address at which an application is served.
+class HttpServer:
+    """Serves an application at one address, which may change.
 
-    key: the key of the config. parse: returns (host, port). make: returns the application for a host.
+    key: the setting or option with the address. parse: returns (host, port). make: returns the application for a host.
+    path: the path in the URL.
     """
 
     def __init__(
@@ -173,20 +168,25 @@ class Place:
         self._server: SignallessServer | None = None
         self._serving: asyncio.Task[None] | None = None
 
-    async def open(self, listen: str) -> None:
-        """Serve at this address from now on, or nowhere for "". Raises ConfigError if it is in use."""
+    async def open(self, listen: str) -> str:
+        """Serve at this address from now on, or nowhere for "". Return the URL, "" if the address is not new.
+
+        Raises ConfigError if the address is in use.
+        """
         if listen == self._listen:
-            return
-        listener = bind(self._key, listen, self._parse(listen)) if listen else None
+            return ""
+        listener = _bind(self._key, listen, self._parse(listen)) if listen else None
         await self.close()
         if listener is None:
-            return
+            return ""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(throttle_accept_errors(loop.time))
         self._listen = listen
         app, self._end_streams = self._make(self._parse(listen)[0])
-        self._server = SignallessServer(server_settings(app))
+        self._server = SignallessServer(_server_settings(app))
         self._serving = asyncio.create_task(self._server.serve([listener]))
-        event = "web.ready" if self._path == "/" else "metrics.ready"
-        _log.info(event, url=url_of(listener, self._path))
+        host, port = listener.getsockname()[:2]
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}{self._path}"
 
     async def close(self) -> None:
         """Stop serving, within two seconds."""
