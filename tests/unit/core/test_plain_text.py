@@ -1,3 +1,4 @@
+import base64
 from typing import NoReturn
 
 import pytest
@@ -133,3 +134,12 @@ def test_a_noun_agrees_with_its_number(number: int, noun: str, text: str) -> Non
 )
 def test_a_length_of_time_is_shown_in_at_most_two_units(seconds: float, shown: str) -> None:
     assert span(seconds) == shown
+
+
+@pytest.mark.parametrize("length", [8, 9, 10])
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_a_secret_is_found_at_any_place_of_base64(length: int, before: int) -> None:
+    secret = "s" * length
+    for neighbour in (b"\0", b"\xff"):
+        whole = base64.b64encode(neighbour * before + secret.encode() + neighbour * 3).decode()
+        assert any(form in whole for form in plain_text.encoded_forms(secret))

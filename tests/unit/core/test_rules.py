@@ -224,3 +224,21 @@ def test_an_ignore_file_does_not_judge_the_folder_it_lies_in() -> None:
 def test_a_line_that_is_no_pattern_is_named() -> None:
     with pytest.raises(ValueError, match="!"):
         IgnoreFile.parse("", "fine.md\n!\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "subtree", "observed"),
+    [
+        (f"docs/{NFD}.md", False, (f"docs/{NFC}.md", False)),
+        ("docs/", True, ("docs/", True)),
+        ("docs/.syncdignore", False, ("docs", True)),
+        (".syncdignore", False, ("", True)),
+        ("docs/line\nbreak", False, ("docs", True)),
+        ("docs/line\nbreak/more\nlines/a.md", False, ("docs", True)),
+        ("\udcff", False, ("", True)),
+    ],
+)
+def test_a_hint_for_a_name_without_a_key_or_for_an_ignore_file_observes_its_folder(
+    path: str, observed: tuple[str, bool], *, subtree: bool
+) -> None:
+    assert Rules().taken_as(path, subtree=subtree) == observed

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from syncd.core.model import Item
-from syncd.state.caches import YOUNG_NS, Embeddings, IndexChange, StatCache
+from syncd.core.probe_answers import NO_ANSWERS, VALID_S, ProbeAnswers
+from syncd.state.caches import YOUNG_NS, Embeddings, IndexChange, StatCache, StoredAnswers
 
 
 @pytest.fixture
@@ -134,3 +135,36 @@ def test_the_last_change_is_remembered_for_each_mirror(db: sqlite3.Connection) -
     assert (docs.last_change(), notes.last_change()) == (change, None)
     docs.changed(None)
     assert docs.last_change() is None
+
+
+# -- answers of `syncd check --probe`
+
+
+@pytest.fixture
+def answers(db: sqlite3.Connection) -> StoredAnswers:
+    return StoredAnswers(db, "account/docs", lambda: 1000.0)
+
+
+def test_answers_are_stored_with_their_time(db: sqlite3.Connection, answers: StoredAnswers) -> None:
+    assert (answers.get(), answers.at()) == (NO_ANSWERS, None)
+    learned = ProbeAnswers(existing="overwrite", list_lag_s=2.0)
+    answers.set(learned)
+    assert (answers.get(), answers.at()) == (learned, 1000.0)
+    assert StoredAnswers(db, "account/other").at() is None
+
+
+@pytest.mark.parametrize(("later_s", "counts"), [(-1.0, False), (VALID_S - 1, True), (VALID_S, False)])
+def test_answers_count_for_a_time(
+    db: sqlite3.Connection, answers: StoredAnswers, later_s: float, *, counts: bool
+) -> None:
+    answers.set(ProbeAnswers(id_kept=True))
+    later = StoredAnswers(db, "account/docs", lambda: 1000.0 + later_s)
+    assert (later.get() != NO_ANSWERS) == counts
+    assert later.at() == 1000.0
+
+
+def test_a_wrong_answer_is_dropped_and_the_others_stay(answers: StoredAnswers) -> None:
+    answers.set(ProbeAnswers(id_kept=True, checksum="md5"))
+    answers.drop("checksum", "an upload got another checksum")
+    answers.drop("names", "it was unknown before")
+    assert (answers.get(), answers.at()) == (ProbeAnswers(id_kept=True), 1000.0)

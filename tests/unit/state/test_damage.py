@@ -1,10 +1,12 @@
 """State files that are damaged, locked or not permitted: the error, the remedy and the new file."""
 
+import errno
 import os
 import pwd
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -179,6 +181,23 @@ def test_a_file_with_a_log_is_read_through_a_copy_where_nobody_can_write(tmp_pat
     with closing(reader):
         assert Meta(reader, "docs").get("x") == 1
     assert {each.name for each in crashed.iterdir()} == {FILE_NAME, f"{FILE_NAME}-wal"}
+
+
+@pytest.mark.usefixtures("_read_only")
+def test_without_a_place_for_the_copy_the_error_names_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / FILE_NAME).touch()
+    (tmp_path / f"{FILE_NAME}-wal").write_bytes(b"log")
+
+    def refuse(**_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(state_db, "TemporaryDirectory", refuse)
+    with pytest.raises(StateHalt) as caught:
+        open_state_to_read(tmp_path)
+    place = tmp_path / FILE_NAME
+    assert str(caught.value) == f"no place for a copy of {place} (No space left on device); name one in TMPDIR"
 
 
 # -- permissions

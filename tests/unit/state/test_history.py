@@ -20,7 +20,10 @@ from syncd.state.history import (
     MirrorState,
     Passes,
     PastPass,
+    Presence,
+    keep_presence,
     keep_state,
+    last_presence,
     stored_state,
 )
 from tests.harness import START, Core, in_step
@@ -275,3 +278,15 @@ def test_the_mirrors_of_a_state_file_have_logs_of_their_own(history: History, pa
     passes.add(STOPPED)
     assert History(history._db, "other").since(0.0, ["put"], -1) == []
     assert Passes(passes._db, "other").since(0.0, -1) == []
+
+
+# -- the last sign of life of a daemon
+
+
+def test_the_last_sign_of_life_is_stored(tmp_path: Path) -> None:
+    with closing(open_state(tmp_path)) as db:
+        assert last_presence(db) is None
+        keep_presence(db, 1000.04)
+        assert last_presence(db) == Presence(1000.0, ended=False)
+        keep_presence(db, 1001.0, ended=True)
+        assert last_presence(db) == Presence(1001.0, ended=True)

@@ -34,6 +34,18 @@ async def test_a_delete_of_a_clock_that_was_ahead_does_not_hide_the_entry_that_c
     assert core.target.texts() == {"b.md": "other"}
 
 
+@pytest.mark.parametrize("set_by_s", [-DAY_S, 0.0, DAY_S])
+async def test_a_delete_with_a_wrong_clock_counts_for_an_hour(core: Core, set_by_s: float) -> None:
+    await in_step(core, **{"a.md": "a", "b.md": "b"})
+    core.clock.now += set_by_s
+    core.remove("a.md")
+    await core.full()
+    deleted = core.mirror.journal.tombstones
+    assert deleted.recent_deletes(core.clock.age) == 1
+    assert deleted.recent_deletes(core.clock.age + 3599) == 1
+    assert deleted.recent_deletes(core.clock.age + 3601) == 0
+
+
 @pytest.mark.parametrize("set_by_s", [-DAY_S, -7200.0, 7200.0, DAY_S])
 async def test_a_clock_that_is_set_does_not_open_the_brake(core: Core, set_by_s: float) -> None:
     await in_step(core, **{f"{number:02}.md": str(number) for number in range(40)})

@@ -59,6 +59,16 @@ async def test_a_dry_run_knows_a_move_by_the_bytes(core: Core) -> None:
     assert "Nothing would be deleted" in refusal
 
 
+async def test_a_dry_run_knows_a_move_whose_copies_are_uploaded_but_not_recorded(core: Core) -> None:
+    await forty(core)
+    (core.root / "guides").rename(core.root / "handbook")
+    for number, text in enumerate(names("guides", 20).values()):
+        core.target.put_by("me", f"handbook/{number:02}", text)
+    core.forget_listing()
+    result = await core.full(dry_run=True)
+    assert (planned(result), result.refusal) == ({"adopt": 20, "delete": 20}, None)
+
+
 @pytest.mark.parametrize("everything", [False, True])
 async def test_a_folder_that_is_renamed_and_renamed_back_is_no_loss(core: Core, *, everything: bool) -> None:
     await forty(core)

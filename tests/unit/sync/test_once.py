@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, Halt, Retry
+from syncd.core.errors import EXIT_BRAKE, EXIT_OK, EXIT_PROBLEMS, Brake, Halt, Retry
 from syncd.core.problems import TRIES_S
 from syncd.state.history import stored_state
 from syncd.sync import once
@@ -118,7 +118,18 @@ async def test_an_error_is_reported_and_stored(core: Core, error: Halt | Retry, 
     await run(core.mirror, PassOptions(), ignore, report)
     assert (report.error, report.exit_code) == (error, error.exit_code)
     stored = stored_state(core.mirror.meta)
-    assert (stored["state"], stored["detail"]) == (state, str(error))
+    assert (stored["state"], stored["detail"], stored["since"]) == (state, str(error), core.clock.now)
+
+
+async def test_a_refusal_of_the_full_pass_is_reported_after_the_keys_that_waited(core: Core) -> None:
+    await in_step(core, **{name: name for name in "abcdefghijkl"})
+    core.use(max_delete="0%")
+    core.remove("a")
+    core.write("new", "new")
+    report = Report()
+    await run(core.mirror, PassOptions(), ignore, report)
+    assert (type(report.error), report.exit_code) == (Brake, EXIT_BRAKE)
+    assert {"a", "new"} <= core.target.texts().keys()
 
 
 async def test_an_interruption_stores_how_much_is_left(core: Core) -> None:
