@@ -86,9 +86,8 @@ def _value_of(call: Call) -> KVPair:
 
 def _key_of(call: Call) -> bytes:
     """Return the key at the end of the path, percent-decoded once; ApiError 400 or 414 if it is not valid."""
-    raw = call.request.scope.get("raw_path", call.request.scope["path"].encode()).split(b"?")[0]
     try:
-        return key_of(unquote_to_bytes(raw.rsplit(b"/", 1)[1]).decode())
+        return key_of(unquote_to_bytes(call.request.scope["raw_path"].rpartition(b"/")[2]).decode())
     except UnicodeDecodeError:
         raise refused("the key is not UTF-8") from None
 

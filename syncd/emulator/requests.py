@@ -206,22 +206,15 @@ class Routes:
     """The tables of all APIs together."""
 
     def __init__(self, endpoints: Iterable[Endpoint]) -> None:
-        self._by_depth: dict[int, list[tuple[Any, Endpoint]]] = {}
-        for endpoint in endpoints:
-            routes = self._by_depth.setdefault(endpoint.template.count("/"), [])
-            routes.append((compile_path(endpoint.template)[0], endpoint))
+        self._routes = [(compile_path(endpoint.template)[0], endpoint) for endpoint in endpoints]
 
     def find(self, method: str, raw_path: str) -> tuple[Endpoint, dict[str, str]]:
         """Return the endpoint of a percent-encoded path, and its decoded parameters; ApiError 404 or 405 if none."""
-        known_path = False
-        for pattern, endpoint in self._by_depth.get(raw_path.count("/"), []):
-            match = pattern.match(raw_path)
-            if match is None:
-                continue
-            known_path = True
+        matches = [(endpoint, match) for route, endpoint in self._routes if (match := route.match(raw_path))]
+        for endpoint, match in matches:
             if endpoint.method == method:
                 return endpoint, {name: unquote(value) for name, value in match.groupdict().items()}
-        if known_path:
+        if matches:
             raise ApiError(405, 10405, "Method not allowed for this path")
         raise ApiError(404, 7000, "No route for that URI")
 

@@ -5,15 +5,12 @@ import hmac
 import logging
 import math
 import re
-import signal
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
-from types import TracebackType
-from typing import Self
-from urllib.parse import urlsplit
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack, closing, suppress
+from types import FrameType
 
 import uvicorn
 from starlette.datastructures import Headers
@@ -46,7 +43,7 @@ TIMER_S = 0.001
 """Subtracted from the latency: asyncio wakes up to a millisecond late, and the network takes as long."""
 
 _SCHEMAS = [ai_search_store.SCHEMA, ai_search_jobs.SCHEMA, kv_store.SCHEMA, vectorize_store.SCHEMA]
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?", re.IGNORECASE)
 _ACCOUNT = re.compile(r"[0-9a-f]{32}")
 
 _log = logging.getLogger("syncd.emulator")
@@ -92,8 +89,7 @@ class Emulator:
 
     async def _answer(self, request: Request) -> Response:
         _check_local(request.headers)
-        # An ASGI server may omit raw_path. An encoded "/" then looks like a plain one.
-        path = request.scope.get("raw_path", request.scope["path"].encode()).split(b"?")[0].decode("latin-1")
+        path = request.scope["raw_path"].decode("latin-1")
         if not path.startswith(f"{BASE_PATH}/"):
             return self._answer_own(request.method, path)
         endpoint, values = self._route(request.method, path.removeprefix(BASE_PATH), request.headers)
@@ -135,18 +131,11 @@ def _check_local(headers: Headers) -> None:
     machine.
     """
     host = headers.get("host", "")
-    if _hostname(host) not in _LOOPBACK:
+    if _LOOPBACK.fullmatch(host) is None:
         raise ApiError(403, 10403, "This stand-in answers to loopback names only")
     origin = headers.get("origin")
     if origin is not None and origin != f"http://{host}":
         raise ApiError(403, 10403, "Requests from web pages are refused")
-
-
-def _hostname(host: str) -> str | None:
-    try:
-        return urlsplit(f"//{host}").hostname
-    except ValueError:
-        return None
 
 
 def _check_credentials(headers: Headers, token: str | None) -> None:
@@ -203,44 +192,30 @@ _ROUTES = Routes(
 )
 
 
-class Server:
+class Server(ExitStack):
     """A stand-in that serves in a thread. Use it in a `with` block, or call close().
 
     base_url: the URL that replaces https://api.cloudflare.com/client/v4 in a client. requests: its counters.
     """
 
     def __init__(self, app: Emulator, port: int) -> None:
-        self._app = app
+        super().__init__()
+        self.callback(app.backend.store.close)
         try:
-            self._socket = _listen(port)
+            listener = self.enter_context(_listen(port))
         except OSError:
-            app.backend.store.close()
+            self.close()
             raise
-        self.base_url = _base_url(self._socket)
+        self.base_url = _base_url(listener)
         self.requests = app.backend.requests
-        self._uvicorn = _uvicorn_server(app)
-        self._thread = threading.Thread(
-            target=self._uvicorn.run, args=([self._socket],), name="syncd-emulator", daemon=True
-        )
-        self._thread.start()
+        self._uvicorn = _PromptServer(app)
+        thread = threading.Thread(target=self._uvicorn.run, args=([listener],), name="syncd-emulator", daemon=True)
+        thread.start()
+        self.callback(thread.join)
+        self.callback(self._uvicorn.stop)
         # A stop requested before the start is complete would leave the socket open.
-        while not self._uvicorn.started and self._thread.is_alive():
-            self._thread.join(0.001)
-
-    def close(self) -> None:
-        """Stop serving and close the store. A second call does nothing."""
-        self._uvicorn.stop()
-        self._thread.join()
-        self._socket.close()
-        self._app.backend.store.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        while not self._uvicorn.started and thread.is_alive():
+            thread.join(0.001)
 
 
 def serve(options: EmulatorOptions, port: int = 0) -> Server:
@@ -257,34 +232,37 @@ def run(options: EmulatorOptions, port: int = 0, *, ready: Callable[[str], None]
     `ready` is called with the base URL as soon as the port accepts connections. Raises the errors of serve().
     """
     app = Emulator(options)
-    server = _uvicorn_server(app)
-    received: list[int] = []
-
-    def stop(number: int, _frame: object) -> None:
-        received.append(number)
-        server.stop()
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with _listen(port) as listener:
-            ready(_base_url(listener))
-            server.run([listener])
-        return received[0]
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        app.backend.store.close()
+    with closing(app.backend.store), _listen(port) as listener:
+        server = _PromptServer(app, lambda: ready(_base_url(listener)))
+        server.run([listener])
+    return server.signal
 
 
 class _PromptServer(uvicorn.Server):
-    """A server that leaves signals to its caller, and that stops at once.
+    """A server that stops at once.
 
-    Uvicorn would raise a signal a second time after its stop. It looks only every 0.1 s whether it should stop, and
-    waits as long for idle connections.
+    Uvicorn looks only every 0.1 s whether it should stop, and waits as long for idle connections. It would raise a
+    signal a second time after its stop.
+
+    ready: called as soon as the sockets accept connections. signal: the number of the signal that stopped the server.
     """
 
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
+    def __init__(self, app: Emulator, ready: Callable[[], None] = lambda: None) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="asyncio",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="critical",
+                access_log=False,
+                # Longer than clients keep a connection: the server never closes one that a client is about to reuse.
+                timeout_keep_alive=75,
+            )
+        )
+        self.signal = 0
+        self._ready = ready
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -294,12 +272,14 @@ class _PromptServer(uvicorn.Server):
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stopping.set)
 
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        del frame
+        self.signal = sig
+        self.stop()
 
     async def main_loop(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._ready()
         while not await self.on_tick(0):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), 1)
@@ -316,34 +296,16 @@ class _PromptServer(uvicorn.Server):
         await asyncio.gather(*self.server_state.tasks, return_exceptions=True)
 
 
-def _uvicorn_server(app: Emulator) -> _PromptServer:
-    config = uvicorn.Config(
-        app,
-        http="auto",
-        loop="asyncio",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level="critical",
-        access_log=False,
-        # Longer than clients keep a connection, so that the server never closes one that a client is about to reuse.
-        timeout_keep_alive=75,
-    )
-    return _PromptServer(config)
-
-
 def _base_url(listener: socket.socket) -> str:
     return f"http://{HOST}:{listener.getsockname()[1]}{BASE_PATH}"
 
 
 def _listen(port: int) -> socket.socket:
     # asyncio sets TCP_NODELAY only if the protocol is named; without TCP_NODELAY every answer takes 40 ms.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
+    with ExitStack() as failed:
+        listener = failed.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP))
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((HOST, port))
         listener.listen(128)
-    except OSError:
-        listener.close()
-        raise
+        failed.pop_all()
     return listener

@@ -4,9 +4,11 @@ A vector is made by hashing, so that texts with common words or common parts of 
 has no effect: a synonym is as far away as any other word.
 """
 
+import math
 import re
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,12 +76,10 @@ def _texts(model: EmbeddingModel, body: dict[str, Any]) -> list[str]:
     texts = body[names[0]]
     if isinstance(texts, str):
         texts = [texts]
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise _bad_input(f"Type mismatch of '/{names[0]}', expected a text or an array of texts")
+    if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
+        raise _bad_input(f"Type mismatch of '/{names[0]}', expected a text or an array of texts, not empty")
     if not 1 <= len(texts) <= model.texts:
         raise _bad_input(f"Length of '/{names[0]}' must be from 1 to {model.texts}")
-    if not all(texts):
-        raise _bad_input(f"Length of a text in '/{names[0]}' must be >= 1")
     return texts
 
 
@@ -116,7 +116,6 @@ def _bad_input(reason: str) -> ApiError:
     return ApiError(400, 5006, f"AiError: Bad input: Error: {reason}")
 
 
-Numbers = np.ndarray[Any, np.dtype[np.uint64]]
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
 
 _WORD = re.compile(r"\w+")
@@ -135,74 +134,50 @@ _WORD_PLACES = 4
 """Places of one word. With one place, a collision of two words would make short unrelated texts similar."""
 
 _GRAM_LENGTHS = (3, 4, 5)
-_SPACE = ord(" ")
 _DECIMALS = 8
-# The constants of splitmix64, a hash made of multiplications and shifts.
-_STEP, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_MIXER = 0x9E3779B97F4A7C15
+"""An odd factor. Checksums of similar texts differ in few bits; the upper bits of the product differ in many."""
 
 
 def embed(texts: list[str], dimensions: int, seed: str) -> list[list[float]]:
     """Return a vector of length 1 for each text, always the same. Vectors of different seeds are unrelated."""
-    salt = np.full(1, zlib.crc32(seed.encode()), np.uint64) * np.uint64(_STEP)
-    vectors = np.stack([_vector(text.lower(), dimensions, salt) for text in texts])
+    vectors = np.stack([_vector(text.lower(), dimensions, seed) for text in texts])
     rounded: list[list[float]] = np.round(vectors, _DECIMALS).tolist()
     return rounded
 
 
-def _vector(text: str, dimensions: int, salt: Numbers) -> Doubles:
+def _vector(text: str, dimensions: int, seed: str) -> Doubles:
     counts = Counter(_WORD.findall(text))
-    hashes = np.array([zlib.crc32(word.encode()) for word in counts], np.uint64)
-    repeats = np.array(list(counts.values()), np.float64)
-    damping = np.array([_STOP_WEIGHT if word in _STOPS else 1.0 for word in counts], np.float64)
-    weights = damping * (1 + np.log(repeats))
-    copies = np.concatenate([hashes + (number << 32) for number in range(_WORD_PLACES)])
-    words = _spread(copies, np.tile(weights, _WORD_PLACES), dimensions, salt)
-    grams = _grams([word for word in counts if word not in _STOPS])
-    parts = _spread(grams, np.ones(len(grams)), dimensions, salt)
-    total = _WORDS_SHARE * _unit(words) + _GRAMS_SHARE * _unit(parts)
-    if not total.any():
-        # The text has only punctuation, or its features cancel out: hash the text as a whole.
-        whole = np.array([zlib.crc32(text.encode(errors="replace"))], np.uint64)
-        total = _spread(whole, np.ones(1), dimensions, salt)
-    return _unit(total)
+    words = {
+        f"{place} {word}": (_STOP_WEIGHT if word in _STOPS else 1.0) * (1 + math.log(count))
+        for word, count in counts.items()
+        for place in range(_WORD_PLACES)
+    }
+    grams = dict.fromkeys((gram for word in counts if word not in _STOPS for gram in _grams(f" {word} ")), 1.0)
+    total = _WORDS_SHARE * _unit_sum(words, dimensions, seed) + _GRAMS_SHARE * _unit_sum(grams, dimensions, seed)
+    # Without words, or if the features cancel each other out, the text as a whole is the feature.
+    length = np.linalg.norm(total)
+    return total / length if length else _unit_sum({text: 1.0}, dimensions, seed)
 
 
-def _grams(words: list[str]) -> Numbers:
-    """Return a number for each distinct run of 3 to 5 characters of a word with a space before and after it."""
-    line = f" {'  '.join(words)} ".encode("utf-32-le")
-    letters = np.frombuffer(line, "<u4").astype(np.uint64)
-    runs = [_runs(letters, length) for length in _GRAM_LENGTHS if len(letters) >= length]
-    return np.unique(np.concatenate(runs)) if runs else np.zeros(0, np.uint64)
+def _grams(word: str) -> Iterator[str]:
+    """Yield each run of 3 to 5 characters."""
+    for length in _GRAM_LENGTHS:
+        yield from (word[start : start + length] for start in range(len(word) - length + 1))
 
 
-def _runs(letters: Numbers, length: int) -> Numbers:
-    count = len(letters) - length + 1
-    # The number starts with the length, so that a long run never equals a short one.
-    runs = np.full(count, length, np.uint64)
-    within = np.ones(count, bool)
-    for place in range(length):
-        column = letters[place : place + count]
-        runs = runs * np.uint64(0x100000001B3) + column
-        if 0 < place < length - 1:
-            within &= column != _SPACE
-    return runs[within]
+def _unit_sum(features: dict[str, float], dimensions: int, seed: str) -> Doubles:
+    """Add the weight of each feature at one place of a vector, with a sign, and scale the vector to length 1.
 
-
-def _spread(features: Numbers, weights: Doubles, dimensions: int, salt: Numbers) -> Doubles:
-    """Add each feature to one place of the vector, with a sign; the hash of the feature selects both."""
-    mixed = features * np.uint64(_STEP) + salt
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(_FIRST)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(_SECOND)
-    mixed ^= mixed >> np.uint64(31)
-    places = (mixed >> np.uint64(1)) % np.uint64(dimensions)
-    signs = np.where(mixed & np.uint64(1), 1.0, -1.0)
-    spread: Doubles = np.bincount(places.astype(np.intp), weights * signs, dimensions).astype(np.float64)
-    return spread
-
-
-def _unit(vector: Doubles) -> Doubles:
-    length = np.linalg.norm(vector)
-    return vector / length if length else vector
+    The hash of the feature selects place and sign. Without features, the vector is 0.
+    """
+    total = np.zeros(dimensions)
+    salt = zlib.crc32(seed.encode())
+    for feature, weight in features.items():
+        number = zlib.crc32(feature.encode(), salt) * _MIXER >> 32
+        total[(number >> 1) % dimensions] += weight if number & 1 else -weight
+    length = np.linalg.norm(total)
+    return total / length if length else total
 
 
 async def _refuse(call: Call) -> Response:
@@ -213,21 +188,9 @@ async def _refuse(call: Call) -> Response:
 
 
 _AI = "/accounts/{account_id}/ai"
-_REFUSED = (
-    ("GET", "/authors/search"),
-    ("GET", "/finetunes"),
-    ("POST", "/finetunes"),
-    ("GET", "/finetunes/public"),
-    ("POST", "/finetunes/{finetune_id}/finetune-assets"),
-    ("GET", "/models/search"),
-    ("GET", "/models/schema"),
-    ("GET", "/tasks/search"),
-    ("GET", "/tomarkdown/supported"),
-    ("POST", "/tomarkdown"),
-)
-"""All routes of Workers AI except the run of a model."""
 ENDPOINTS = [
     Endpoint("POST", f"{_AI}/run/{{model_name}}", _run),
     Endpoint("POST", f"{_AI}/run/{{scope}}/{{author}}/{{name}}", _run),
-    *(Endpoint(method, _AI + path, _refuse) for method, path in _REFUSED),
+    # All other routes of Workers AI: authors, finetunes, models, tasks and tomarkdown.
+    *(Endpoint(method, f"{_AI}/{{route:path}}", _refuse) for method in ("GET", "POST")),
 ]

@@ -93,8 +93,8 @@ class Shards:
 @pytest.fixture
 def diary(tmp_path: Path) -> Iterator[tuple[Workspace, Diary]]:
     with open_workspace(tmp_path) as workspace:
-        diary = Diary(workspace.server._app)
-        workspace.server._uvicorn.config.loaded_app = diary
+        config = workspace.server._uvicorn.config
+        config.loaded_app = diary = Diary(config.loaded_app)
         workspace.remote.create("docs")
         yield workspace, diary
 
