@@ -95,11 +95,6 @@ class BulkBody:
         """The keys, in the order in which they were added."""
         return tuple(self._pairs)
 
-    @property
-    def pairs(self) -> tuple[Pair, ...]:
-        """The pairs, in the order in which they were added."""
-        return tuple(self._pairs.values())
-
     def __len__(self) -> int:
         return len(self._pairs)
 

@@ -57,7 +57,7 @@ _ENDINGS = """
 BINARY_ENDINGS = frozenset(_ENDINGS.split())
 """File name endings of values that a bulk get would refuse. A wrong guess costs one request."""
 TURN = 4 * BULK_PAIRS
-"""Puts of one batch. With several bodies in a batch, unsuccessful keys of one go with the next without a wait."""
+"""Puts of one batch. With several bodies in a batch, one is read and encoded while another is under way."""
 LAG_S = 60.0
 """Seconds after which a write is visible everywhere, in most cases (KV: how KV works)."""
 NAMESPACES = 1000

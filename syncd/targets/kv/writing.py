@@ -2,20 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from syncd.cloudflare.kv import KVNamespace
 from syncd.cloudflare.kv_bodies import METADATA_LIMIT, VALUE_LIMIT, BulkBody, Pair, encode_pair
-from syncd.core.errors import Halt, NotFound, Park, Retry, SyncdError, Unreachable, file_error, unexpected_error
+from syncd.core.errors import NotFound, Park, Retry, SyncdError, file_error, unexpected_error
 from syncd.core.model import Content, Delete, Put, Stored
 from syncd.core.names import FULL_KEY_FIELD
 from syncd.targets.base import (
     Done,
-    Outcome,
     ReadContents,
     ReportOutcomes,
     WritePolicy,
@@ -51,22 +49,18 @@ KEY_REST_S = 1.0
 # -- requests
 
 
-class NotStored(Retry):
-    """The remote reports the key as unsuccessful."""
-
-
 async def send_bulk(
-    keys: Sequence[str], send: Callable[[Sequence[str]], Awaitable[Sequence[str]]], sleep: Sleep, tries: int = TRIES
+    keys: Sequence[str], send: Callable[[Sequence[str]], Awaitable[Sequence[str]]], sleep: Sleep
 ) -> dict[str, SyncdError]:
     """Send a bulk request for all keys, and return the error of each key that failed. Raises Halt and Unreachable.
 
-    send: sends one bulk request for the given keys. tries: the number of attempts for unsuccessful keys.
+    send: sends one bulk request for the given keys, and returns the unsuccessful ones.
     """
     failed: dict[str, SyncdError] = {}
 
     async def persist(part: Sequence[str]) -> Sequence[str]:
         """Send until the remote reports no key of the part as unsuccessful. Return the keys that it still reports."""
-        for attempt in range(tries):
+        for attempt in range(TRIES):
             if attempt:
                 await sleep(KEY_REST_S)
             unsuccessful = frozenset(await send(part))
@@ -79,7 +73,7 @@ async def send_bulk(
         if isinstance(answer, SyncdError):
             failed |= dict.fromkeys(part, answer)
         else:
-            failed |= {key: NotStored("the remote did not store it in all places") for key in answer}
+            failed |= {key: Retry("the remote did not store it in all places") for key in answer}
     return failed
 
 
@@ -101,93 +95,50 @@ class PendingWrite:
     ttl: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class PendingBody:
-    """A bulk body under construction, and the pending write of each name in it."""
-
-    body: BulkBody = field(default_factory=lambda: BulkBody(BULK_PAIRS, BULK_BYTES))
-    writes: dict[str, PendingWrite] = field(default_factory=dict)
-
-    def add(self, write: PendingWrite, pair: Pair) -> bool:
-        """Add a pair. Return False, without a change, if the body has no room or already contains the name."""
-        if not self.body.add(pair):
-            return False
-        self.writes[write.name] = write
-        return True
-
-    def add_all(self, other: "PendingBody") -> "PendingBody":
-        """Add the pairs of another body that fit, and return the others."""
-        rest = PendingBody()
-        for pair in other.body.pairs:
-            write = other.writes[pair.key]
-            if not self.add(write, pair):
-                rest.add(write, pair)
-        return rest
+SendBody = Callable[[BulkBody, Sequence[PendingWrite]], Coroutine[Any, Any, None]]
+"""Sends a body with these writes, and reports their outcomes."""
 
 
-SendBody = Callable[[PendingBody, int], Coroutine[Any, Any, PendingBody]]
-"""Sends a body with a number of tries (see send_bulk), reports the outcomes, and returns the writes to send again."""
+class BodySender:
+    """Sends one body while the next one is under construction. Both together hold at most BULK_BYTES.
 
-
-@asynccontextmanager
-async def body_pipeline(send: SendBody) -> AsyncIterator["BodyPipeline"]:
-    """Open a pipeline for pairs. At the end of the block it sends all pairs, unless the block raises.
-
-    Raises the errors of `send` at any place of the block. No request is under way after the block, even after an error.
+    group: runs the requests. At the end of its block no request is under way, even after an error.
     """
-    async with task_group() as group:
-        pipeline = BodyPipeline(send, group)
-        yield pipeline
-        await pipeline.finish()
-
-
-class BodyPipeline:
-    """Sends one body while the next one is under construction. Both together hold at most BULK_BYTES."""
 
     def __init__(self, send: SendBody, group: asyncio.TaskGroup) -> None:
         self._send = send
         self._group = group
-        self._next = PendingBody()
-        self._left = PendingBody()
-        """Writes to send again that do not fit into the next body, which is full."""
-        self._sent = PendingBody()
-        self._task: asyncio.Task[PendingBody] | None = None
+        self._body = _new_body()
+        self._writes: list[PendingWrite] = []
+        self._sending: asyncio.Task[None] | None = None
+        self._sent_bytes = 0
 
     async def add(self, write: PendingWrite, pair: Pair) -> None:
-        """Add one pair. Without room for it, wait for the body under way, then send the full one."""
-        tries = 1
-        while not self._has_added(write, pair):
-            if self._task:
-                await self.wait()
-            else:
-                self._start(tries)
-                # With one try only, a remote that stores nothing would return the same writes forever.
-                tries = TRIES
+        """Add a pair to the next body. If it has no room or already contains the name, start to send it before."""
+        if not self._body.add(pair):
+            await self.start()
+            self._body.add(pair)
+        self._writes.append(write)
+        if self._sent_bytes + self._body.size > BULK_BYTES:
+            await self.wait()
+
+    async def start(self) -> None:
+        """Wait for the body under way, and start to send the next one."""
+        await self.wait()
+        if self._writes:
+            self._sent_bytes = self._body.size
+            self._sending = self._group.create_task(self._send(self._body, self._writes))
+            self._body, self._writes = _new_body(), []
 
     async def wait(self) -> None:
         """Wait until no body is under way."""
-        if self._task:
-            left = await self._task
-            self._task, self._sent = None, PendingBody()
-            self._left = self._next.add_all(left)
+        if self._sending:
+            await self._sending
+        self._sending, self._sent_bytes = None, 0
 
-    async def finish(self) -> None:
-        """Send all remaining pairs and wait for their outcomes."""
-        await self.wait()
-        while self._next.writes:
-            self._start(TRIES)
-            await self.wait()
 
-    def _has_added(self, write: PendingWrite, pair: Pair) -> bool:
-        sent, size = self._sent, self._sent.body.size + self._next.body.size + pair.size
-        # Of two puts of one key under way, the later arrival would win, so they must not overlap.
-        if self._task and (write.name in sent.writes or size > BULK_BYTES):
-            return False
-        return self._next.add(write, pair)
-
-    def _start(self, tries: int) -> None:
-        self._sent, self._next, self._left = self._next, self._left, PendingBody()
-        self._task = self._group.create_task(self._send(self._sent, tries))
+def _new_body() -> BulkBody:
+    return BulkBody(BULK_PAIRS, BULK_BYTES)
 
 
 # -- the writer
@@ -223,14 +174,15 @@ class ValueWriter:
 
     async def write(self, puts: Sequence[Put], read: ReadContents, report: ReportOutcomes) -> None:
         """Write puts in bulk requests, one at a time. During a request, the next body is read and encoded."""
-        namespace = await self._namespace()
-        async with body_pipeline(partial(self._send, namespace, report)) as pipeline:
-            for group in in_groups(puts, lambda put: put.size, READ_FILES, READ_BYTES):
-                for put, content in zip(group, await read(group), strict=True):
+        async with task_group() as group:
+            sender = BodySender(partial(self._send, report), group)
+            for files in in_groups(puts, lambda put: put.size, READ_FILES, READ_BYTES):
+                for put, content in zip(files, await read(files), strict=True):
                     if isinstance(content, SyncdError):
                         report({put: content})
                     else:
-                        await self._put(pipeline, put, content, report)
+                        await self._put(sender, put, content, report)
+            await sender.start()
 
     async def remove(self, deletes: Sequence[Delete], report: ReportOutcomes) -> None:
         """Delete keys in bulk requests."""
@@ -245,14 +197,14 @@ class ValueWriter:
 
         Each RETIRED_VALUES values go in one bulk request, so that few of them are in memory.
         """
-        namespace = await self._namespace()
-        async with body_pipeline(partial(self._send, namespace, report)) as pipeline:
+        async with task_group() as group:
+            sender = BodySender(partial(self._send, report), group)
             for start in range(0, len(deletes), RETIRED_VALUES):
                 for action in deletes[start : start + RETIRED_VALUES]:
-                    await self._retire_one(pipeline, action, report)
-                await pipeline.finish()
+                    await self._retire_one(sender, action, report)
+                await sender.start()
 
-    async def _retire_one(self, pipeline: BodyPipeline, action: Delete, report: ReportOutcomes) -> None:
+    async def _retire_one(self, sender: BodySender, action: Delete, report: ReportOutcomes) -> None:
         namespace = await self._namespace()
         try:
             value = await namespace.read_value(action.ref)
@@ -263,63 +215,50 @@ class ValueWriter:
         else:
             marks = {OWNER: self._policy.owner, STALE: True}
             write = PendingWrite(action, action.ref, Done(), marks, self._policy.stale_ttl)
-            await self._add(pipeline, write, value, report)
+            await self._add(sender, write, value, report)
 
-    async def _put(self, pipeline: BodyPipeline, put: Put, content: Content, report: ReportOutcomes) -> None:
+    async def _put(self, sender: BodySender, put: Put, content: Content, report: ReportOutcomes) -> None:
         try:
             name, size = self._names.name(put.key), len(content.data)
             stored = Stored(name, content.checksum, size, marked=True, remote_size=size)
             metadata = await self._metadata(put, name, content)
-            write = PendingWrite(put, name, Done(stored), metadata, self._policy.expiration_ttl)
-            await self._add(pipeline, write, content.data, report)
         except Exception as error:  # noqa: BLE001 - file_error logs an unexpected one
             report({put: file_error(error, put.key)})
+        else:
+            write = PendingWrite(put, name, Done(stored), metadata, self._policy.expiration_ttl)
+            await self._add(sender, write, content.data, report)
 
-    async def _add(self, pipeline: BodyPipeline, write: PendingWrite, value: bytes, report: ReportOutcomes) -> None:
+    async def _add(self, sender: BodySender, write: PendingWrite, value: bytes, report: ReportOutcomes) -> None:
         """Add a value to a body. A value over BULK_VALUE gets a request of its own, while no body is under way."""
         if len(value) > BULK_VALUE:
-            await pipeline.wait()
+            await sender.wait()
             await self._send_alone(write, value, report)
-        else:
+            return
+        try:
             pair = encode_pair(write.name, value, metadata=write.marks, expiration_ttl=write.ttl)
-            await pipeline.add(write, pair)
+        except Exception as error:  # noqa: BLE001 - file_error logs an unexpected one
+            report({write.action: file_error(error, write.action.key)})
+        else:
+            await sender.add(write, pair)
 
     async def _send_alone(self, write: PendingWrite, value: bytes, report: ReportOutcomes) -> None:
         namespace = await self._namespace()
         await self._rest((write.name,))
         try:
             await namespace.write_value(write.name, value, write.marks, expiration_ttl=write.ttl)
-        except (Halt, Unreachable):
-            raise
-        except SyncdError as error:
-            report({write.action: error})
+        except Exception as error:  # noqa: BLE001 - file_error logs an unexpected one
+            report({write.action: file_error(error, write.action.key)})
         else:
             self._written[write.name] = self.clock()
             report({write.action: write.done})
 
-    async def _send(
-        self, namespace: KVNamespace, report: ReportOutcomes, pending: PendingBody, tries: int
-    ) -> PendingBody:
-        """Send a body and report the outcome of each key.
-
-        With one try, unsuccessful keys are returned in place of a report, so that the next body contains them.
-        """
-        body = pending.body
+    async def _send(self, report: ReportOutcomes, body: BulkBody, writes: Sequence[PendingWrite]) -> None:
+        namespace = await self._namespace()
         await self._rest(body.keys)
-        failed = await send_bulk(body.keys, lambda keys: namespace.bulk_write(body.only(keys)), self.sleep, tries)
-        now = self.clock()
-        left: dict[str, PendingWrite] = {}
-        outcomes: dict[Put | Delete, Outcome] = {}
+        failed = await send_bulk(body.keys, lambda keys: namespace.bulk_write(body.only(keys)), self.sleep)
         # No await from here on: a cancellation could lose outcomes.
-        for name, write in pending.writes.items():
-            self._written[name] = now
-            error = failed.get(name)
-            if tries == 1 and isinstance(error, NotStored):
-                left[name] = write
-            else:
-                outcomes[write.action] = error or write.done
-        report(outcomes)
-        return PendingBody(body.only(left), left)
+        self._written |= dict.fromkeys(body.keys, self.clock())
+        report({write.action: failed.get(write.name) or write.done for write in writes})
 
     async def _rest(self, names: Sequence[str]) -> None:
         """Wait until the last write to each name is KEY_REST_S ago."""

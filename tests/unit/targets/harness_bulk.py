@@ -1,6 +1,7 @@
 """A KV writer without a pass: a remote with answers that the test chooses, and puts with invented files."""
 
 import asyncio
+import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from syncd.cloudflare.kv_bodies import BulkBody
+from syncd.cloudflare.request import compact_json
 from syncd.core.errors import Halt, SyncdError
 from syncd.core.model import Content, Delete, Put
 from syncd.targets.base import Done, Outcome
@@ -43,7 +45,8 @@ class Remote:
         keys = list(body.keys)
         async with self._request(keys, body.size):
             unstored = await self.answer(keys)
-            self.values |= {pair.key: b"".join(pair.pieces) for pair in body.pairs if pair.key not in unstored}
+            rows = json.loads(b"".join(body.pieces()))
+            self.values |= {row["key"]: compact_json(row) for row in rows if row["key"] not in unstored}
             return tuple(unstored)
 
     async def write_value(self, key: str, value: bytes, marks: Any, *, expiration_ttl: int | None) -> None:

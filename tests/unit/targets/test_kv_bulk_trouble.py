@@ -207,18 +207,3 @@ async def test_text_travels_as_text(tmp_path: Path) -> None:
         h.wire.plays("PUT", "/bulk", read)
         await fixture.full()
         assert [pair.get("base64", False) for pair in json.loads(bodies[0])] == [False, True]
-
-
-@pytest.mark.slow
-async def test_unsuccessful_keys_of_one_body_go_with_the_next(tmp_path: Path) -> None:
-    async with open_harness(tmp_path, unsuccessful=0.2) as h:
-        fixture = h.add_mirror()
-        for number in range(4000):
-            fixture.write(f"{number}.txt", f"text {number}")
-        began = h.clock.now
-        result = await fixture.full()
-        assert result.done["put"] == 4000
-        assert len(await h.rows()) == 4000
-        # Each body alone would have repeated its unsuccessful keys for four seconds.
-        assert h.clock.now - began < 12
-        assert len(h.changes()) < 12

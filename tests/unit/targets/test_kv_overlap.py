@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import pytest
 
-from syncd.core.errors import Deferred, FileChanged, Halt, Park, SyncdError, Unreachable
+from syncd.core.errors import Deferred, FileChanged, Halt, Park, Retry, SyncdError, Unreachable
 from syncd.core.model import Content, Delete, Put
 from syncd.targets.base import Done, Outcome
 from syncd.targets.kv import writing
-from syncd.targets.kv.writing import KEY_REST_S, TRIES, NotStored
+from syncd.targets.kv.writing import KEY_REST_S, TRIES
 from tests.unit.targets.harness_bulk import WriterHarness, may_hold, new, turns, until
 
 
@@ -89,28 +89,18 @@ async def test_two_bodies_together_stay_within_the_limit_of_one(
     assert harness.done() == "xabcdefghijkl"
 
 
-async def test_unsuccessful_keys_go_with_the_body_after_the_next_a_second_later(harness: WriterHarness) -> None:
+async def test_unsuccessful_keys_are_sent_again_a_second_later_before_the_next_body(harness: WriterHarness) -> None:
     async def not_a(keys: list[str]) -> Sequence[str]:
         await turns(20)
         return ["a"] if keys == ["a", "b"] else ()
 
     harness.remote.answer = not_a
     await harness.write("abcdef")
-    assert harness.remote.sent == [["a", "b"], ["c", "d"], ["a", "e"], ["f"]]
+    assert harness.remote.sent == [["a", "b"], ["a"], ["c", "d"], ["e", "f"]]
     first, second = harness.remote.times["a"]
     assert second - first >= KEY_REST_S
-    assert sorted(harness.done()) == list("abcdef")
+    assert harness.done() == "abcdef"
     assert len(harness.reported) == 6
-
-
-async def test_unsuccessful_keys_go_with_the_last_body_if_it_has_room(harness: WriterHarness) -> None:
-    async def not_a(keys: list[str]) -> Sequence[str]:
-        return ["a"] if keys == ["a", "b"] else ()
-
-    harness.remote.answer = not_a
-    await harness.write("abc")
-    assert harness.remote.sent == [["a", "b"], ["c", "a"]]
-    assert harness.done() == "bca"
 
 
 async def test_if_the_remote_stores_nothing_each_put_fails_once_after_few_tries(harness: WriterHarness) -> None:
@@ -120,8 +110,8 @@ async def test_if_the_remote_stores_nothing_each_put_fails_once_after_few_tries(
     harness.remote.answer = none_stored
     await harness.write("abcdefgh")
     assert Counter(action.key for action, _ in harness.reported) == Counter("abcdefgh")
-    assert {type(outcome) for _, outcome in harness.reported} == {NotStored}
-    assert max(Counter(key for keys in harness.remote.sent for key in keys).values()) <= TRIES + 2
+    assert {type(outcome) for _, outcome in harness.reported} == {Retry}
+    assert max(Counter(key for keys in harness.remote.sent for key in keys).values()) == TRIES
     for times in harness.remote.times.values():
         assert min(later - earlier for earlier, later in pairwise(times)) >= KEY_REST_S
 
