@@ -18,7 +18,6 @@ from syncd.core.keys import shown_path
 if TYPE_CHECKING:
     from syncd.config.schema import Config
     from syncd.local.walk import Tree
-    from syncd.sync.once import Report
 
 _SAMPLE_QUERY = "rotate the API token"
 _ACCOUNT = "0123456789abcdef0123456789abcdef"
@@ -218,10 +217,11 @@ def _demo_config(root: Path, state: Path, base_url: str) -> "Config":
 async def _show(config: "Config", query: str | None) -> int:
     """Make two passes, then search. query: None takes a heading of a file. Return the exit code."""
     from syncd.cli.items import print_hits
-    from syncd.cli.reconcile import ReconcileRequest, make_reports
+    from syncd.cli.reconcile import ReconcileRequest, make_report
     from syncd.cli.reports import print_reports
     from syncd.service.build import NO_GRANTS, open_session
     from syncd.sync.mirror import PassOptions
+    from syncd.sync.once import Report
     from syncd.targets.base import searchable
 
     request = ReconcileRequest(PassOptions(), NO_GRANTS, _INDEXED_S, as_json=False)
@@ -229,11 +229,10 @@ async def _show(config: "Config", query: str | None) -> int:
         mirror = session.mirrors["demo"]
         codes = set()
         for _ in range(2):
-            reports: dict[str, Report] = {}
             with progress() as bar:
-                await make_reports(session, request, reports, bar)
-            print_reports(session, reports)
-            codes.add(reports["demo"].exit_code)
+                report = await make_report(session, mirror, request, Report(), bar)
+            print_reports(session, {"demo": report})
+            codes.add(report.exit_code)
         question = query or _query_from(mirror.tree)
         print_line(f'search    "{question}"')
         print_hits([asdict(hit) for hit in await searchable(mirror.target).search(question, 3)], question)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _BULK_DELETE_KEYS = 1000
-"""The largest number of keys in one bulk delete."""
+"""Keys of one bulk delete (our own limit)."""
 
 _namespace_argument = click.argument(
     "namespace",

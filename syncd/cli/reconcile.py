@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -27,8 +27,6 @@ from syncd.core.keys import shown
 from syncd.service import signals
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from syncd.cli.output import Bar
     from syncd.config.schema import Config
     from syncd.core.model import Action
@@ -171,6 +169,7 @@ async def _reconcile(options: GlobalOptions, names: Sequence[str], request: Reco
     from syncd.cli.daemon import ask_daemon
     from syncd.cli.output import progress
     from syncd.service.build import open_session
+    from syncd.sync.once import Report
 
     config = options.load()
     dry_run = request.options.dry_run
@@ -183,49 +182,34 @@ async def _reconcile(options: GlobalOptions, names: Sequence[str], request: Reco
         reports: dict[str, Report] = {}
         signals.describe_with(lambda: _interruption(reports, len(session.mirrors), dry_run=dry_run))
         with progress(quiet=options.quiet) as bar:
-            await make_reports(session, request, reports, bar)
+            for name, mirror in session.mirrors.items():
+                reports[name] = Report()
+                await make_report(session, mirror, request, reports[name], bar)
         return print_result(session, request, reports)
 
 
-async def _at_once(_: str, work: Callable[[], "Awaitable[Report]"]) -> None:
-    await work()
-
-
-async def make_reports(
-    session: "Session",
-    request: ReconcileRequest,
-    reports: "dict[str, Report]",
-    bar: "Bar",
-    carry_out: Callable[[str, Callable[[], "Awaitable[Report]"]], "Awaitable[None]"] = _at_once,
-) -> None:
-    """Make a pass of each mirror of the session, one after the other.
-
-    reports: gets the growing report of each mirror. carry_out: runs the work of one mirror, at once or in its loop.
-    """
+async def make_report(
+    session: "Session", mirror: "Mirror", request: ReconcileRequest, report: "Report", bar: "Bar"
+) -> "Report":
+    """Make the pass of a mirror. Fill in the report, which grows during the pass, and return it."""
     from syncd.cli.output import ProgressDisplay
     from syncd.sync import once
     from syncd.sync.mirror_status import Pace
 
     gate, counters = session.transport.gate, session.transport.counters
-    for name, mirror in session.mirrors.items():
-        reports[name] = report = once.Report()
+    began, before = time.monotonic(), counters.requests
+    pace = Pace(mirror.target.requests, gate.seconds_for, gate.own_time)
+    async with ProgressDisplay(mirror.name, bar, gate, pace=pace).refreshed() as display:
+        await once.run(mirror, request.options, display, report)
+        if request.wait_s is not None:
+            await once.wait_until_indexed(mirror, report, request.wait_s)
+        if request.options.dry_run and not report.error:
+            from syncd.queries.forecast import usages
 
-        async def work(name: str = name, mirror: "Mirror" = mirror, report: "Report" = report) -> "Report":
-            began, before = time.monotonic(), counters.requests
-            pace = Pace(mirror.target.requests, gate.seconds_for, gate.own_time)
-            async with ProgressDisplay(name, bar, gate, pace=pace).refreshed() as display:
-                await once.run(mirror, request.options, display, report)
-                if request.wait_s is not None:
-                    await once.wait_until_indexed(mirror, report, request.wait_s)
-                if request.options.dry_run and not report.error:
-                    from syncd.queries.forecast import usages
-
-                    report.usages = await usages(mirror)
-            report.elapsed_s = time.monotonic() - began
-            report.requests = counters.requests - before
-            return report
-
-        await carry_out(name, work)
+            report.usages = await usages(mirror)
+    report.elapsed_s = time.monotonic() - began
+    report.requests = counters.requests - before
+    return report
 
 
 def print_result(session: "Session", request: ReconcileRequest, reports: "dict[str, Report]") -> int:

@@ -1,7 +1,7 @@
 """run: the daemon, and the requests of other commands that it carries out."""
 
 import io
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import partial
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from syncd.cli.context import GlobalOptions, command
-from syncd.cli.reconcile import ReconcileRequest, make_reports, print_result
+from syncd.cli.reconcile import ReconcileRequest, make_report, print_result
 from syncd.core.errors import EXIT_OK, ConfigError, most_serious
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from syncd.service.control import Channel
     from syncd.service.daemon import StatusPage
     from syncd.service.runtime import Runtime
-    from syncd.sync.once import Report
 
 OTHER_SETTINGS = (
     "syncd: the daemon has other settings of the mirrors than this command, and this pass uses those of the daemon."
@@ -52,7 +51,7 @@ async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], ch
     from syncd.service.build import NO_GRANTS, Grants, add_mirror
     from syncd.service.control import understanding
     from syncd.sync.mirror import PassOptions
-    from syncd.sync.once import wait_for_followup
+    from syncd.sync.once import Report, wait_for_followup
 
     session = runtime.session
     with understanding():
@@ -69,12 +68,10 @@ async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], ch
     }
     mine = replace(session, mirrors=mirrors)
     reports: dict[str, Report] = {}
-
-    async def in_the_loop(name: str, work: "Callable[[], Awaitable[Report]]") -> None:
+    for name, mirror in mirrors.items():
         channel.show(f"{name}: waiting for the pass under way", 0, 0)
-        await runtime.workers[name].run_job(work)
-
-    await make_reports(mine, asked, reports, channel, in_the_loop)
+        make = partial(make_report, mine, mirror, asked, Report(), channel)
+        reports[name] = await runtime.workers[name].run_job(make)
     if wait_s is not None:
         for name, report in reports.items():
             channel.show(f"{name}: waiting until all is searchable", 0, 0)

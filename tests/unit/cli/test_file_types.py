@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from syncd.cli.file_types import print_types, type_classes
+from syncd.cli.file_types import print_types, type_groups
 from syncd.cli.main import run
 from syncd.cloudflare.file_types import GROUPS, LARGE, LARGE_WITH_OCR, MIB, SUPPORTED
 from syncd.targets.ai_search.target import limits
@@ -39,7 +39,7 @@ def test_the_command_needs_no_config(
 def test_each_type_is_in_one_group() -> None:
     listed = [extension for group in GROUPS for extension in group.extensions]
     assert sorted(listed) == sorted(SUPPORTED)
-    vectorize = [extension for each in type_classes()["vectorize"] for extension in each.extensions or ()]
+    vectorize = [extension for group in type_groups()["vectorize"] for extension in group.extensions]
     assert sorted(vectorize) == sorted(TEXTS)
 
 
