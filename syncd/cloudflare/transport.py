@@ -34,12 +34,8 @@ BACKOFF_MAX_S = 20.0
 """Longest pause between two tries, in seconds, unless the remote asks for more."""
 ASKED_LIMIT_S = 3600.0
 """Longest time that one request waits because the remote asks for it, in seconds. It ends a 429 that never stops."""
-REFUSALS = 3
-"""Number of tries after which the refusal of a proxy or firewall counts as final, if the API itself can be reached."""
-REFUSED_PAUSE_S = 0.4
-"""Pause between two of these tries, in seconds."""
-SURE_REFUSALS, SURE_PAUSE_S, FILTER_S = 2, 0.05, 5.0
-"""Tries and pause for FILTER_S seconds after a refusal for the content was final."""
+REFUSED_PAUSE_S = 1.0
+"""Pause before a request that a proxy or firewall refused is sent again, in seconds."""
 REFUSED_LIMIT = 200
 """Number of refused requests in a row that counts as an outage, if no request with content is accepted in between."""
 SHUT_S = 20.0
@@ -140,7 +136,7 @@ def _error_of(state: RetryCallState) -> Retry:
 
 
 class Refusals:
-    """Tries a refused request again, until it is clear whether the credentials or the content are refused.
+    """Finds out whether a proxy or firewall refuses the content of a request, or every request.
 
     send: sends a request once.
     """
@@ -150,27 +146,26 @@ class Refusals:
         self._trust = trust
         self._gate = gate
         self._refused = 0
-        self._shut_until = self._filtered_until = -math.inf
+        self._shut_until = -math.inf
 
     async def judged(self, request: Request, send: Callable[[], Awaitable[_T]]) -> _T:
-        """Return the answer of `send`. Raises Park if only this content is refused, Blocked if every request is."""
-        for number in range(1, REFUSALS + 1):
-            # A filter that refused one content probably refuses others. In that case two tries without a probe are
-            # enough.
-            filtered = self._gate.clock() < self._filtered_until
+        """Return the answer of `send`. Raises Park if only this content is refused, Blocked if every request is.
+
+        The content is refused if `send` is refused twice and a probe between these two tries reaches the API.
+        """
+        try:
+            answer = await self._trust.send(request, send)
+        except Blocked:
+            if not await self._reaches_api(request):
+                raise
+            await self._gate.sleep(REFUSED_PAUSE_S)
             try:
                 answer = await self._trust.send(request, send)
             except Blocked as error:
-                if not (filtered and request.without_content()) and not await self._reaches_api(request):
-                    raise
-                if number >= (SURE_REFUSALS if filtered else REFUSALS):
-                    raise self._content_refused(error, filtered=filtered) from error
-                await self._gate.sleep(SURE_PAUSE_S if filtered else REFUSED_PAUSE_S)
-            else:
-                if request.carries:
-                    self._refused = 0
-                return answer
-        raise AssertionError("the last try ends with an answer or an error")
+                raise self._content_refused(error) from error
+        if request.carries:
+            self._refused = 0
+        return answer
 
     async def _reaches_api(self, request: Request) -> bool:
         """Return whether the API answers the same request without its content.
@@ -189,12 +184,10 @@ class Refusals:
             return True  # any other error is an answer of the API itself
         return True
 
-    def _content_refused(self, error: Blocked, *, filtered: bool) -> Park:
+    def _content_refused(self, error: Blocked) -> Park:
         self._refused += 1
-        if not filtered:
-            self._filtered_until = self._gate.clock() + FILTER_S
         if self._refused >= REFUSED_LIMIT:
-            self._refused, self._filtered_until = 0, -math.inf
+            self._refused = 0
             self._shut_until = self._gate.clock() + SHUT_S
         reason = "the API can be reached, but a proxy or firewall before it refuses what this request carries"
         return Park("refused", f"{reason}: {error}", status=error.status)
