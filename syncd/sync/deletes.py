@@ -46,8 +46,8 @@ class _Postponing:
     """Decides which deletes of a pass have to wait.
 
     lost: deletes that lose a content, and keys that earlier passes saw disappear and that are not due yet.
-    due: deletes that may go. young: deletes that wait for `delete_after`. postponed: the numbers of these, and of the
-    deletes that wait for an upload, in the plan.
+    young: deletes that wait for `delete_after`. postponed: the numbers of these, and of the deletes that wait for an
+    upload, in the plan.
     """
 
     def __init__(self, current: Pass) -> None:
@@ -60,7 +60,7 @@ class _Postponing:
             size: key for key, size in tables.plan.unfinished_puts() if key not in unsent and self._is_expected(key)
         }
         self._marked_due: float | None = None
-        self.lost = self.due = self.young = 0
+        self.lost = self.young = 0
         self.postponed: list[int] = []
 
     async def look(self) -> None:
@@ -100,8 +100,6 @@ class _Postponing:
                 # Only a full pass plans it again, because the journal does not know the entry.
                 result.held_back |= delete.reason == "orphan"
                 mirror.queue.later([delete.key], mirror.now() + min(delete_after - age_s, LATER_S))
-            else:
-                self.due += 1
         mirror.absences.set_replacements(replacements.items())
 
     def _awaited_upload(self, delete: Delete, gone: Absence, refused: Container[str], age_s: float) -> str | None:
@@ -140,14 +138,14 @@ class _Postponing:
         return not self._mirror.absences.get([key])
 
 
-async def postpone_deletes(current: Pass) -> tuple[int, int]:
+async def postpone_deletes(current: Pass) -> int:
     """Remove the deletes that have to wait from the plan, and schedule another look at their keys.
 
-    Return the number of deletes that lose a content, and the number of deletes that may go.
+    Return the number of deletes that lose a content, with the deletes that wait.
     """
     mirror, result, plan = current.mirror, current.result, current.result.tables.plan
     if not plan.counts["delete"]:
-        return 0, 0
+        return 0
     postponing = _Postponing(current)
     await postponing.look()
     for batch in plan.batches("delete"):
@@ -156,7 +154,7 @@ async def postpone_deletes(current: Pass) -> tuple[int, int]:
     plan.remove("delete", postponing.postponed)
     if postponing.postponed:
         log.info("delete.postponed", mirror=mirror.name, waiting=result.waiting, young=postponing.young)
-    return postponing.lost + mirror.absences.count_lost(), postponing.due
+    return postponing.lost + mirror.absences.count_lost()
 
 
 async def coming_contents(mirror: Mirror, tables: PassTables) -> Counter[str]:

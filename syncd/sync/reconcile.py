@@ -264,10 +264,9 @@ async def _forecast_brake(current: Pass) -> None:
 async def _brake(current: Pass) -> DeleteContext:
     """Remove from the plan the deletes that must not be made, or not yet. Return the context of the others."""
     mirror, options, result = current.mirror, current.options, current.result
-    lost, due = await postpone_deletes(current)
-    weighed = brake_input(mirror, result, lost)
+    weighed = brake_input(mirror, result, await postpone_deletes(current))
     consent = options.force or options.approved is not None
-    if not consent and due:
+    if not consent and result.tables.plan.counts["delete"]:
         result.refusal = refusal(mirror, result, weighed)
         if result.refusal:
             result.tables.plan.refuse("delete")

@@ -8,6 +8,7 @@ import pytest
 
 from syncd.core.errors import Deferred
 from syncd.core.model import Delete, Put
+from syncd.core.requests import Priority, current_priority
 from syncd.sync.mirror import Hooks, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.targets.base import ReadContents, ReportOutcomes
@@ -86,3 +87,23 @@ async def test_a_batch_that_gives_way_again_and_again_is_done_in_the_same_pass(
     assert sorted(logged(core)) == ["a", "b"]
     assert result.done == {"put": 1, "delete": 2}
     assert is_clean(result)
+
+
+@pytest.mark.parametrize("bulk", [True, False])
+async def test_only_a_pass_in_bulk_leaves_room_for_edits(
+    core: Core, monkeypatch: pytest.MonkeyPatch, *, bulk: bool
+) -> None:
+    apply, seen = type(core.target).apply, list[Priority]()
+
+    async def noting(target: Any, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
+        seen.append(current_priority())
+        await apply(target, batch, read, report)
+
+    monkeypatch.setattr(type(core.target), "apply", noting)
+    core.write("a", "1")
+    hooks = Hooks(bulk=bulk, longest_wait_s=7.0)
+    await core.full(hooks)
+    (priority,) = seen
+    assert (priority.bulk, priority.longest_wait_s) == (bulk, 7.0)
+    assert priority.gives_way is (hooks.has_pending if bulk else None)
+    assert (priority.left is not None) == bulk

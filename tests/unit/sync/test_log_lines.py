@@ -90,3 +90,12 @@ async def test_a_forgotten_entry_is_reported(core: Core, events: list[ActionEven
     events.clear()
     await core.full()
     assert ActionEvent("forget", "a.md", "gone", "done") in events
+
+
+async def test_the_line_of_a_delete_has_its_evidence(core: Core, lines: list[Any]) -> None:
+    await in_step(core, **{"a.md": "one", "b.md": "two"})
+    core.remove("a.md")
+    await core.full()
+    (line,) = [line for line in lines if line["event"] == "delete.done"]
+    assert (line["key"], line["reason"], line["evidence"]) == ("a.md", "stale", "absent")
+    assert line["why"] == "pass 2 read the whole folder and there is no such file"
