@@ -3,12 +3,13 @@
 An entry whose expiration has passed does not exist for readers. The next write removes its row.
 """
 
-import hashlib
 import re
 import secrets
+import sqlite3
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from syncd.emulator.requests import ApiError, Call, Endpoint, compact_json, ok, page_rows
@@ -45,19 +46,13 @@ CREATE TABLE IF NOT EXISTS kv_entries (
 CREATE INDEX IF NOT EXISTS kv_entries_key ON kv_entries (namespace, key, valid_to);
 CREATE INDEX IF NOT EXISTS kv_entries_past ON kv_entries (valid_to) WHERE valid_to IS NOT NULL;
 CREATE INDEX IF NOT EXISTS kv_entries_expiring ON kv_entries (expiration) WHERE expiration IS NOT NULL;
-
--- How often bulk requests named a key. Only counted with the option `unsuccessful`.
-CREATE TABLE IF NOT EXISTS kv_attempts (
-    namespace INTEGER NOT NULL, key BLOB NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (namespace, key)
-) WITHOUT ROWID;
 """
 
 ROOT = "/accounts/{account_id}/storage/kv/namespaces"
 NAMESPACE = f"{ROOT}/{{namespace_id}}"
 
 _ID = re.compile(r"[0-9a-fA-F]{32}")
-_JURISDICTIONS = ("eu", "fedramp", "us")
-_TITLE_TAKEN = ApiError(400, 10014, "a namespace with this account ID and title already exists")
+_JURISDICTIONS = (None, "eu", "fedramp", "us")
 
 
 def refused(message: str, status: int = 400) -> ApiError:
@@ -65,23 +60,27 @@ def refused(message: str, status: int = 400) -> ApiError:
     return ApiError(status, 10001, message)
 
 
-def namespace_of(call: Call) -> int:
-    """Return the number of the namespace in the path.
+def find_namespace(call: Call) -> dict[str, Any]:
+    """Return the row of the namespace in the path.
 
     ApiError 400/10011 if the id is malformed, 404/10013 if the namespace does not exist.
     """
     given = call.path["namespace_id"]
     if _ID.fullmatch(given) is None:
         raise ApiError(400, 10011, f"could not parse UUID from request's namespace_id: '{given}'")
-    sql = "SELECT number FROM kv_namespaces WHERE account = ? AND id = ?"
+    sql = "SELECT * FROM kv_namespaces WHERE account = ? AND id = ?"
     row = call.backend.store.one(sql, (call.path["account_id"], given.lower()))
     if row is None:
         raise ApiError(404, 10013, "namespace not found")
-    number: int = row["number"]
+    return dict(row)
+
+
+def namespace_of(call: Call) -> int:
+    """Return the number of the namespace in the path; the errors of find_namespace()."""
+    number: int = find_namespace(call)["number"]
     return number
 
 
-_LATEST = 2**53
 _ALIVE = "valid_to IS NULL AND namespace = :namespace AND key = :key AND (expiration IS NULL OR expiration > :at)"
 
 
@@ -145,24 +144,6 @@ def remove_keys(backend: Backend, namespace: int, keys: Iterable[bytes]) -> None
         backend.store.execute(f"DELETE FROM kv_entries WHERE {column} <= ?", (now - lag,))  # noqa: S608 - constant names
 
 
-def failing_keys(backend: Backend, namespace: int, keys: Iterable[bytes]) -> set[bytes]:
-    """Return the keys that fail in this request by the option `unsuccessful`, within a transaction of the caller."""
-    share = backend.options.unsuccessful
-    if not share:
-        return set()
-    sql = (
-        "INSERT INTO kv_attempts VALUES (?, ?, 1) ON CONFLICT (namespace, key) DO UPDATE SET count = count + 1"
-        " RETURNING count"
-    )
-    return {key for key in keys if _draw(backend.store.value(sql, (namespace, key)), key) < share}
-
-
-def _draw(attempt: int, key: bytes) -> float:
-    """Return a number in [0, 1) that is the same in every run."""
-    digest = hashlib.sha256(b"%d:%s" % (attempt, key)).digest()
-    return int.from_bytes(digest[:6]) / 2**48
-
-
 def _check_interval(backend: Backend, namespace: int, pairs: Iterable[KVPair], now: float) -> None:
     sql = "SELECT 1 FROM kv_entries WHERE namespace = ? AND key = ? AND valid_to IS NULL AND valid_from > ?"
     for pair in pairs:
@@ -170,11 +151,13 @@ def _check_interval(backend: Backend, namespace: int, pairs: Iterable[KVPair], n
             raise ApiError(429, 10429, f"Too many writes to one key within a second: {pair.key.decode()}")
 
 
-def key_of(key: str) -> bytes:
+def key_of(key: Any) -> bytes:
     """Return the key as it is stored; ApiError 400 or 414 if it is not valid.
 
-    Any key except "", "." and ".." is valid: the reference requires printable characters, the service does not.
+    Any text except "", "." and ".." is valid: the reference requires printable characters, the service does not.
     """
+    if not isinstance(key, str):
+        raise refused("a key must be a text")
     if not key:
         raise refused("Key names must not be empty")
     if key in {".", ".."}:
@@ -213,31 +196,23 @@ def stored_metadata(metadata: Any) -> str | None:
     return text
 
 
-def expiration_of(given: dict[str, Any], now: float) -> int | None:
-    """Return the time of expiration from `expiration_ttl`, else from `expiration`. With a TTL, `expiration` is ignored.
+class Expiration(BaseModel):
+    """The fields of a request that let an entry expire, in seconds. With a TTL, `expiration` is ignored."""
 
-    ApiError 400 unless the expiration is at least 60 s after `now`.
-    """
-    ttl, moment = given.get("expiration_ttl"), given.get("expiration")
-    if ttl is not None:
-        seconds = _integer("expiration_ttl", ttl)
-        if seconds < MIN_KV_TTL:
-            raise refused(f"Invalid expiration_ttl of {ttl}. Expiration TTL must be at least {MIN_KV_TTL}.")
-        return int(now) + seconds
-    if moment is None:
-        return None
-    end = _integer("expiration", moment)
-    if end < int(now) + MIN_KV_TTL:
-        raise refused(
-            f"Invalid expiration of {moment}. Expiration times must be at least {MIN_KV_TTL} seconds in the future."
-        )
-    return end
+    expiration: int | None = Field(default=None, le=2**53)
+    expiration_ttl: int | None = Field(default=None, le=2**53)
 
-
-def _integer(name: str, given: Any) -> int:
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not abs(given) <= _LATEST or given % 1:
-        raise refused(f"{name} must be an integer")
-    return int(given)
+    def time(self, now: float) -> int | None:
+        """Return the time of expiration; ApiError 400 unless it is at least 60 s after `now`."""
+        ttl, end = self.expiration_ttl, self.expiration
+        if ttl is not None:
+            if ttl < MIN_KV_TTL:
+                raise refused(f"Invalid expiration_ttl of {ttl}. Expiration TTL must be at least {MIN_KV_TTL}.")
+            return int(now) + ttl
+        if end is not None and end < int(now) + MIN_KV_TTL:
+            ahead = f"Expiration times must be at least {MIN_KV_TTL} seconds in the future."
+            raise refused(f"Invalid expiration of {end}. {ahead}")
+        return end
 
 
 async def _list(call: Call) -> Response:
@@ -250,38 +225,32 @@ async def _list(call: Call) -> Response:
 
 async def _create(call: Call) -> Response:
     body = await call.body(refuse=refused)
-    title, jurisdiction = _title(body), body.get("jurisdiction")
-    if jurisdiction is not None and jurisdiction not in _JURISDICTIONS:
-        raise refused(f"jurisdiction must be one of {', '.join(_JURISDICTIONS)}")
-    if _find_by_title(call, title) is not None:
-        raise _TITLE_TAKEN
-    counting = "SELECT count(*) FROM kv_namespaces WHERE account = ?"
-    if call.backend.store.value(counting, (call.path["account_id"],)) >= MAX_KV_NAMESPACES:
+    row = {"id": secrets.token_hex(16), "title": _title(body), "jurisdiction": body.get("jurisdiction")}
+    if row["jurisdiction"] not in _JURISDICTIONS:
+        raise refused("jurisdiction must be eu, fedramp or us")
+    account = {"account": call.path["account_id"]}
+    counting = "SELECT count(*) FROM kv_namespaces WHERE account = :account"
+    if call.backend.store.value(counting, account) >= MAX_KV_NAMESPACES:
         raise refused(f"An account has at most {MAX_KV_NAMESPACES} namespaces")
-    row = (call.path["account_id"], secrets.token_hex(16), title, jurisdiction)
-    call.backend.store.execute("INSERT INTO kv_namespaces (account, id, title, jurisdiction) VALUES (?, ?, ?, ?)", row)
-    return ok(_find_by_title(call, title))
+    sql = "INSERT INTO kv_namespaces (account, id, title, jurisdiction) VALUES (:account, :id, :title, :jurisdiction)"
+    _write_title(call, sql, account | row)
+    return ok(_render(row))
 
 
 async def _get(call: Call) -> Response:
-    return ok(_namespace(call, namespace_of(call)))
+    return ok(_render(find_namespace(call)))
 
 
 async def _rename(call: Call) -> Response:
-    title = _title(await call.body(refuse=refused))
-    namespace = namespace_of(call)
-    existing = _find_by_title(call, title)
-    if existing is not None and existing["id"] != call.path["namespace_id"].lower():
-        raise _TITLE_TAKEN
-    call.backend.store.execute("UPDATE kv_namespaces SET title = ? WHERE number = ?", (title, namespace))
-    return ok(_namespace(call, namespace))
+    row = {"title": _title(await call.body(refuse=refused)), "number": namespace_of(call)}
+    _write_title(call, "UPDATE kv_namespaces SET title = :title WHERE number = :number", row)
+    return await _get(call)
 
 
 async def _delete(call: Call) -> Response:
     namespace = namespace_of(call)
     with call.backend.store.transaction():
-        for table in ("kv_entries", "kv_attempts"):
-            call.backend.store.execute(f"DELETE FROM {table} WHERE namespace = ?", (namespace,))  # noqa: S608 - constants
+        call.backend.store.execute("DELETE FROM kv_entries WHERE namespace = ?", (namespace,))
         call.backend.store.execute("DELETE FROM kv_namespaces WHERE number = ?", (namespace,))
     return ok({})
 
@@ -293,15 +262,11 @@ def _title(body: dict[str, Any]) -> str:
     return title
 
 
-def _find_by_title(call: Call, title: str) -> dict[str, Any] | None:
-    sql = "SELECT * FROM kv_namespaces WHERE account = ? AND title = ?"
-    row = call.backend.store.one(sql, (call.path["account_id"], title))
-    return None if row is None else _render(dict(row))
-
-
-def _namespace(call: Call, number: int) -> dict[str, Any]:
-    row = call.backend.store.one("SELECT * FROM kv_namespaces WHERE number = ?", (number,))
-    return _render(dict(row or {}))
+def _write_title(call: Call, sql: str, row: dict[str, Any]) -> None:
+    try:
+        call.backend.store.execute(sql, row)
+    except sqlite3.IntegrityError:
+        raise ApiError(400, 10014, "a namespace with this account ID and title already exists") from None
 
 
 def _render(row: dict[str, Any]) -> dict[str, Any]:

@@ -2,19 +2,20 @@
 
 import base64
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
 from urllib.parse import unquote_to_bytes
 
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from syncd.emulator.kv_store import (
     MAX_KV_VALUE_SIZE,
     NAMESPACE,
+    Expiration,
     KVPair,
     check_value_size,
-    expiration_of,
-    failing_keys,
     find_pair,
     key_of,
     list_pairs,
@@ -25,7 +26,7 @@ from syncd.emulator.kv_store import (
     stored_metadata,
     write_pairs,
 )
-from syncd.emulator.requests import ApiError, Call, Endpoint, Handler, ok, parse_form, read_json
+from syncd.emulator.requests import ApiError, Call, Endpoint, Handler, ok, parse_form, read_json, validate
 
 MAX_KV_BULK_ITEMS = 10_000
 MAX_KV_BULK_SIZE = 100_000_000
@@ -58,8 +59,8 @@ async def _put(call: Call) -> Response:
     if content_type.lower().startswith("multipart/form-data"):
         value, metadata = _read_form(content_type, value)
     check_value_size(value)
-    given = {name: _number(call.query(name)) for name in ("expiration", "expiration_ttl")}
-    pair = KVPair(key, metadata, expiration_of(given, call.backend.clock()), value)
+    end = validate(Expiration, dict(call.request.query_params), refuse=refused, strict=False).time(call.backend.clock())
+    pair = KVPair(key, metadata, end, value)
     with call.backend.store.transaction():
         write_pairs(call.backend, namespace, [pair])
     return ok({})
@@ -107,13 +108,6 @@ def _read_form(content_type: str, body: bytes) -> tuple[bytes, str | None]:
         except ValueError:
             raise refused("metadata is not JSON") from None
     return parts["value"].data, metadata
-
-
-def _number(text: str | None) -> Any:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return text
 
 
 async def _list_keys(call: Call) -> Response:
@@ -174,7 +168,10 @@ async def _write_many(call: Call) -> Response:
 
 
 async def _delete_many(call: Call) -> Response:
-    given = [_read_key(place, item) for place, item in enumerate(await _read_items(call))]
+    given = []
+    for place, item in enumerate(await _read_items(call)):
+        with _named(f"item {place}"):
+            given.append(key_of(item))
     return _change_many(call, namespace_of(call), len(given), dict.fromkeys(given))
 
 
@@ -186,9 +183,10 @@ def _change_many(call: Call, namespace: int, count: int, changes: Mapping[bytes,
     limit = call.backend.options.bulk_fail_over
     if limit is not None and count > limit:
         return Response(_TIMED_OUT, 524, media_type="text/html")
+    chance, share = call.backend.chance, call.backend.options.unsuccessful
+    failed = {key for key in changes if chance.random() < share}
+    done = {key: pair for key, pair in changes.items() if key not in failed}
     with call.backend.store.transaction():
-        failed = failing_keys(call.backend, namespace, changes)
-        done = {key: pair for key, pair in changes.items() if key not in failed}
         remove_keys(call.backend, namespace, [key for key, pair in done.items() if pair is None])
         write_pairs(call.backend, namespace, [pair for pair in done.values() if pair is not None])
     return ok({"successful_key_count": len(done), "unsuccessful_keys": sorted(key.decode() for key in failed)})
@@ -210,43 +208,39 @@ async def _read_items(call: Call) -> list[Any]:
     return items
 
 
+class _Pair(Expiration):
+    """One item of a bulk write."""
+
+    key: str
+    value: str
+    base64: bool | None = None
+    metadata: Any = None
+
+
 def _read_pair(place: int, item: Any, now: float) -> KVPair:
     """Return one item of a bulk write. The message of an ApiError names its place and, if it has one, its key."""
-    where = f"item {place}"
+    key = item.get("key") if isinstance(item, dict) else None
+    with _named(f"item {place} (key {json.dumps(key[:80])})" if isinstance(key, str) else f"item {place}"):
+        pair = validate(_Pair, item, refuse=refused)
+        return KVPair(key_of(pair.key), stored_metadata(pair.metadata), pair.time(now), _value(pair))
+
+
+@contextmanager
+def _named(item: str) -> Iterator[None]:
+    """Put the name of an item before the message of an ApiError."""
     try:
-        if not isinstance(item, dict):
-            raise refused("a pair must be a JSON object")
-        key = item.get("key")
-        if not isinstance(key, str):
-            raise refused("key must be a text")
-        where = f"{where} (key {json.dumps(key[:80])})"
-        return KVPair(key_of(key), stored_metadata(item.get("metadata")), expiration_of(item, now), _value(item))
+        yield
     except ApiError as refusal:
-        raise ApiError(refusal.status, refusal.code, f"{where}: {refusal.message}") from None
+        raise ApiError(refusal.status, refusal.code, f"{item}: {refusal.message}") from None
 
 
-def _read_key(place: int, item: Any) -> bytes:
-    """Return one item of a bulk delete. The message of an ApiError names its place."""
-    try:
-        if not isinstance(item, str):
-            raise refused("a key must be a text")
-        return key_of(item)
-    except ApiError as refusal:
-        raise ApiError(refusal.status, refusal.code, f"item {place}: {refusal.message}") from None
-
-
-def _value(item: dict[str, Any]) -> bytes:
-    text, encoded = item.get("value"), item.get("base64")
-    if not isinstance(text, str):
-        raise refused("value must be a text")
-    if encoded is not None and not isinstance(encoded, bool):
-        raise refused("base64 must be true or false")
-    if encoded and len(text) > MAX_KV_VALUE_SIZE:
+def _value(pair: _Pair) -> bytes:
+    if pair.base64 and len(pair.value) > MAX_KV_VALUE_SIZE:
         raise refused(f"value: Too big: expected string to have <={MAX_KV_VALUE_SIZE} characters")
     try:
-        value = base64.b64decode(text, validate=True) if encoded else text.encode()
+        value = base64.b64decode(pair.value, validate=True) if pair.base64 else pair.value.encode()
     except ValueError:
-        raise refused("Invalid base64 value" if encoded else "value is not UTF-8") from None
+        raise refused("Invalid base64 value" if pair.base64 else "value is not UTF-8") from None
     check_value_size(value)
     return value
 
@@ -268,34 +262,28 @@ def _comparable(pair: KVPair) -> tuple[Any, ...]:
     return pair.data, pair.expiration, metadata
 
 
+class _BulkRead(BaseModel):
+    keys: list[str] = Field(min_length=1, max_length=MAX_KV_BULK_GET)
+    type: Literal["text", "json"] = "text"
+    withMetadata: bool = False  # noqa: N815 - the name in the API
+
+
 async def _get_many(call: Call) -> Response:
     """Return the values of the keys; null for a key without a value.
 
     A value that is not UTF-8, or not JSON if JSON was requested, makes the whole answer 400.
     """
-    body = await call.body(refuse=refused)
-    namespace, keys, kind = namespace_of(call), _keys(body), body.get("type") or "text"
-    if kind not in ("text", "json"):
-        raise refused(f'{json.dumps(kind)} is not a valid type. Use "json" or "text"')
-    with_metadata = body.get("withMetadata") is True
+    wanted = validate(_BulkRead, await call.body(refuse=refused), refuse=refused)
+    namespace = namespace_of(call)
     values: dict[str, Any] = {}
     size = 0
-    for key in keys:
+    for key in wanted.keys:
         value = find_pair(call.backend, namespace, key_of(key))
         size += 0 if value is None else len(value.data)
         if size > MAX_KV_VALUE_SIZE:
             raise refused(f"Total size of request exceeds the limit of {MAX_KV_VALUE_SIZE // 2**20}MB", 413)
-        values[key] = None if value is None else _render_value(value, kind, with_metadata=with_metadata)
+        values[key] = None if value is None else _render_value(value, wanted.type, with_metadata=wanted.withMetadata)
     return ok({"values": values})
-
-
-def _keys(body: dict[str, Any]) -> list[str]:
-    keys = body.get("keys")
-    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise refused("keys must be an array of texts")
-    if not 1 <= len(keys) <= MAX_KV_BULK_GET:
-        raise refused(f"You can request 1 to {MAX_KV_BULK_GET} keys")
-    return keys
 
 
 def _render_value(value: KVPair, kind: str, *, with_metadata: bool) -> Any:

@@ -61,7 +61,7 @@ class EmulatorOptions:
     For KV only:
     kv_write_limit: True answers 429 to a write (single or bulk) of a key that was written less than a second ago.
     unsuccessful: the share, 0 to 1, of the keys of bulk writes and deletes that fail. A failed key is unchanged and is
-    listed in unsuccessful_keys. The key and the number of the attempt decide, so that a retry may succeed.
+    listed in unsuccessful_keys. A retry may succeed.
     bulk_max_bytes: a bulk body of more bytes is answered 413; None means the limit of the service, 100 MB.
     bulk_fail_over: a bulk write or delete of more items is answered 524 in HTML and stores nothing.
     empty_pages: True inserts a page without keys, but with a cursor, before every page of the listing of keys.

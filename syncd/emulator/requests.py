@@ -182,10 +182,13 @@ def page_rows(call: Call, rows: list[dict[str, Any]], most: int = 100, *, refuse
     return page_of(rows[(page - 1) * per_page : page * per_page], page, per_page, len(rows))
 
 
-def validate(schema: type[Schema], body: dict[str, Any], *, refuse: Refusal = invalid) -> Schema:
-    """Return the body as an instance of a schema; ApiError names the first field that does not fit."""
+def validate(schema: type[Schema], body: Any, *, refuse: Refusal = invalid, strict: bool = True) -> Schema:
+    """Return the body as an instance of a schema; ApiError names the first field that does not fit.
+
+    strict: False for the parameters of a query, which are texts.
+    """
     try:
-        return schema.model_validate(body, strict=True)
+        return schema.model_validate(body, strict=strict)
     except ValidationError as problem:
         first = problem.errors()[0]
         raise refuse(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from syncd.emulator.options import EmulatorOptions
@@ -68,7 +69,7 @@ class Backend:
     """The values that every handler needs.
 
     clock: returns seconds since 1970; sleep: waits that many seconds. window: counts the requests against the option
-    `quota`. searches: the kept answers of AI Search, of all instances.
+    `quota`. chance: decides which keys of a KV bulk fail. searches: the kept answers of AI Search, of all instances.
     """
 
     options: EmulatorOptions
@@ -77,4 +78,5 @@ class Backend:
     sleep: Callable[[float], Awaitable[None]]
     window: QuotaWindow | None
     requests: RequestCounts = field(default_factory=RequestCounts)
+    chance: Random = field(default_factory=lambda: Random(0))  # noqa: S311 - a test repeats with the same numbers
     searches: dict[tuple[Any, ...], Any] = field(default_factory=dict)
