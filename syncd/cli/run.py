@@ -71,7 +71,7 @@ async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], ch
     for name, mirror in mirrors.items():
         channel.show(f"{name}: waiting for the pass under way", 0, 0)
         make = partial(make_report, mine, mirror, asked, Report(), channel)
-        reports[name] = await runtime.workers[name].run_job(make)
+        reports[name] = await runtime.workers[name].run_requested(make)
     if wait_s is not None:
         for name, report in reports.items():
             channel.show(f"{name}: waiting until all is searchable", 0, 0)
@@ -95,7 +95,7 @@ async def retry_in_daemon(runtime: "Runtime", request: Mapping[str, Any], channe
     codes = set()
     for name in names:
         worker = runtime.workers[name]
-        report = await worker.run_job(partial(serve_due, worker.mirror), everything=False)
+        report = await worker.run_requested(partial(serve_due, worker.mirror), everything=False)
         with _sent_to(channel):
             print_retried(name, worker.mirror, report)
         report.drop_tables()

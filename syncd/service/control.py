@@ -24,28 +24,28 @@ from syncd.core.errors import EXIT_BUG, EXIT_LOCKED, Locked, SyncdError
 from syncd.state.directory import no_follow
 
 SOCKET_NAME = "control.sock"
-LONGEST_NAME = 100
-"""Longest path of a socket, in bytes. Linux allows 107."""
+MAX_PATH_BYTES = 100
+"""Maximum bytes of the path of a socket. Linux allows 107."""
 REQUEST_LIMIT = 64 * 1024
-"""Largest request, in bytes."""
+"""Maximum bytes of a request."""
 REQUEST_S = 5.0
 """Seconds in which a command must send its request."""
-COMMANDS = 16
-"""Most commands that are carried out at a time."""
-CONNECTIONS = 256
-"""Most connections at a time, also of clients that have not sent a request yet."""
+MAX_COMMANDS = 16
+"""Maximum number of commands under way."""
+MAX_CONNECTIONS = 256
+"""Maximum number of connections, also of clients that have not sent a request yet."""
 LOOK = "look"
 """The command that asks whether idle mirrors can reach their remote. It has no output."""
 ALIVE = "alive"
 """The request of a health check: whether nothing in the daemon is stuck."""
 PROGRESS_EVERY_S = 0.2
-"""Least seconds between two progress events."""
+"""Minimum seconds between two progress events."""
 
 log = structlog.get_logger()
 
 
 class Channel:
-    """Sends the events of one request. A command that has gone away gets nothing, and its request goes on."""
+    """Sends the events of one request. If the command has ended, its request goes on and its events are dropped."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
@@ -87,7 +87,7 @@ class ControlServer:
         self._directory: Path | None = None
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
-        self._at_work = 0
+        self._under_way = 0
 
     async def open(self, directory: Path) -> None:
         """Listen in a state directory. If that fails, the daemon works without the socket and logs why."""
@@ -95,7 +95,7 @@ class ControlServer:
             return
         await self._stop_listening()
         try:
-            listener = _bound(directory)
+            listener = _listen(directory)
         except OSError as error:
             log.warning("control.refused", why=error.strerror, consequence="commands cannot ask this daemon")
             return
@@ -118,7 +118,7 @@ class ControlServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        if task is None or len(self._clients) >= CONNECTIONS or not _may_ask(writer.get_extra_info("socket")):
+        if task is None or len(self._clients) >= MAX_CONNECTIONS or not _is_allowed(writer.get_extra_info("socket")):
             writer.close()
             return
         self._clients.add(task)
@@ -153,13 +153,13 @@ class ControlServer:
             return EXIT_BUG
 
     async def _carry_out(self, request: Mapping[str, Any], channel: Channel) -> int:
-        if self._at_work >= COMMANDS:
-            raise Locked(f"the daemon carries out {COMMANDS} commands already; try again")
-        self._at_work += 1
+        if self._under_way >= MAX_COMMANDS:
+            raise Locked(f"the daemon carries out {MAX_COMMANDS} commands already; try again")
+        self._under_way += 1
         try:
             return await self._handle(request, channel)
         finally:
-            self._at_work -= 1
+            self._under_way -= 1
 
 
 @contextmanager
@@ -172,10 +172,10 @@ def understanding() -> Iterator[None]:
         raise Locked("the daemon does not understand this request; restart it after an upgrade") from error
 
 
-def _may_ask(peer: socket.socket) -> bool:
+def _is_allowed(peer: socket.socket) -> bool:
     """Return whether the other end belongs to the daemon's user or to root.
 
-    A system without SO_PEERCRED does not tell the user. There, the mode 0600 of the socket keeps other users out.
+    Some systems have no SO_PEERCRED. There, the mode 0600 of the socket keeps other users out.
     """
     if not hasattr(socket, "SO_PEERCRED"):
         return True
@@ -188,7 +188,7 @@ def _may_ask(peer: socket.socket) -> bool:
 def _address(directory: Path) -> Iterator[str]:
     """Yield the address of the socket of a state directory. A long path goes through a descriptor of the directory."""
     path = directory / SOCKET_NAME
-    if len(os.fsencode(path)) <= LONGEST_NAME:
+    if len(os.fsencode(path)) <= MAX_PATH_BYTES:
         yield str(path)
         return
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | no_follow(directory.parent))
@@ -198,8 +198,11 @@ def _address(directory: Path) -> Iterator[str]:
         os.close(descriptor)
 
 
-def _bound(directory: Path) -> socket.socket:
-    """Return a listening socket with mode 0600. The lock of the state directory is held, so a former one is stale."""
+def _listen(directory: Path) -> socket.socket:
+    """Return a listening socket with mode 0600.
+
+    This process holds the lock of the state directory, so no process uses a former socket.
+    """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -218,7 +221,7 @@ def _bound(directory: Path) -> socket.socket:
 
 
 def is_forbidden(directory: Path) -> bool:
-    """Return whether this user may not reach the socket of a state directory, so that it may have a daemon."""
+    """Return whether this user may not use the socket of a state directory. A daemon of another user may have it."""
     try:
         (directory / SOCKET_NAME).lstat()
     except OSError as error:
@@ -227,7 +230,7 @@ def is_forbidden(directory: Path) -> bool:
 
 
 async def ask(directory: Path, request: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]] | None:
-    """Send a request to the daemon of a state directory. Return its events, None if no daemon listens."""
+    """Send a request to the daemon of a state directory. Return the events, or None if no daemon listens."""
     try:
         with _address(directory) as address:
             reader, writer = await asyncio.open_unix_connection(address, limit=2**30)

@@ -72,18 +72,15 @@ class _Daemon:
         self, load: Callable[[], Config], make_page: Callable[[], StatusPage], commands: Mapping[str, Command]
     ) -> None:
         self._load = load
-        self._commands = commands
-        self._control = ControlServer(self._answer)
-        self._runtime: Runtime | None = None
-        self._at_work: set[asyncio.Task[int]] = set()
-        self._reloads: list[asyncio.Future[None]] = []
+        self._reload = asyncio.Event()
+        self._requests = _Requests(commands, self._reload.set)
+        self._control = ControlServer(self._requests.answer)
         self._make_page = make_page
         self._page: StatusPage | None = None
         self._notifier = Notifier(os.environ)
         self._lookout = Lookout()
         self._stop = asyncio.Event()
-        self._reload = asyncio.Event()
-        self._code = EXIT_OK
+        self._exit_code = EXIT_OK
         self._started = False
         self._on_damage: OnDamage = "rebuild"
         self._rebuilt_at = -REBUILD_EVERY_S
@@ -110,19 +107,19 @@ class _Daemon:
             try:
                 former, config = config, await self._serve_config(config)
             except StateDamaged as error:
-                self._rebuild(error)
+                self._plan_new_state(error)
             except (ConfigError, Locked, StateHalt) as error:
                 # A reloaded config that cannot be opened, for example because of its state_dir, is dropped.
                 if former is None or isinstance(error, StateGone):
                     raise
-                self._drop(error)
+                self._reject_config(error)
                 config, former = former, None
-        log.info("daemon.stop", code=self._code)
-        return self._code
+        log.info("daemon.stop", code=self._exit_code)
+        return self._exit_code
 
-    def _stop_with(self, code: int) -> None:
+    def _stop_with(self, exit_code: int) -> None:
         # Nothing is lost: the next start adopts an outcome that was not recorded, or uploads the file again.
-        self._code = code
+        self._exit_code = exit_code
         self._stop.set()
         self._notifier.stopping()
 
@@ -133,14 +130,13 @@ class _Daemon:
         apprise([url.get_secret_value() for url in config.notify.urls])
         async with open_session(config, daemon=True, on_damage=on_damage) as session:
             await self._open_page(config.web)
-            self._runtime = runtime = build_runtime(session)
+            self._requests.runtime = runtime = build_runtime(session)
             await self._control.open(config.state_dir)
-            self._finish_reloads(None)
+            self._requests.end_reloads(None)
             try:
                 return await self._serve_runtime(runtime)
             finally:
-                self._runtime = None
-                await self._end_commands()
+                await self._requests.end_commands()
                 await runtime.watcher.stop()
 
     async def _serve_runtime(self, runtime: Runtime) -> Config:
@@ -178,11 +174,15 @@ class _Daemon:
                 config = self._load()
                 login(config)
             except ConfigError as error:
-                self._drop(error)
+                self._reject_config(error)
                 runtime.request_full()
                 self._notifier.ready()
             else:
                 return config
+
+    def _reject_config(self, error: SyncdError) -> None:
+        log.error("config.invalid", error=str(error), consequence="the former config stays in force")
+        self._requests.end_reloads(error)
 
     async def _open_page(self, web: Web) -> None:
         """Serve the status page and the metrics. A port in use is an error at the start, and a warning later."""
@@ -197,48 +197,69 @@ class _Daemon:
             log.warning("web.refused", error=str(error), consequence="the page stays where it was")
         self._started = True
 
-    # -- the control socket
+    def _plan_new_state(self, error: StateDamaged) -> None:
+        """Let the next start replace the state file. Raises the error if the last new file was damaged soon."""
+        now = asyncio.get_running_loop().time()
+        if now < self._rebuilt_at + REBUILD_EVERY_S:
+            raise error
+        self._rebuilt_at = now
+        self._on_damage = "discard"
 
-    async def _answer(self, request: Mapping[str, Any], channel: Channel) -> int:
-        """Carry out a request of the control socket."""
+
+class _Requests:
+    """The requests of the control socket. reload: lets the daemon read its config again.
+
+    runtime: the objects at work, None between two configurations.
+    """
+
+    def __init__(self, commands: Mapping[str, Command], reload: Callable[[], None]) -> None:
+        self._commands = commands
+        self._reload = reload
+        self.runtime: Runtime | None = None
+        self._under_way: set[asyncio.Future[int]] = set()
+        self._reloads: list[asyncio.Future[None]] = []
+
+    async def answer(self, request: Mapping[str, Any], channel: Channel) -> int:
+        """Carry out a request and return its exit code."""
         if request["command"] == "reload":
-            return await self._reload_now(channel)
+            return await self._reload_config(channel)
         if request["command"] == ALIVE:
             return self._report_stuck(channel)
-        if self._runtime is None:
+        if self.runtime is None:
             raise Locked("the daemon is starting or re-reads its config; try again")
         with understanding():
             carry_out = self._commands[request["command"]]
-        work = asyncio.ensure_future(carry_out(self._runtime, request, channel))
-        self._at_work.add(work)
+        command = asyncio.ensure_future(carry_out(self.runtime, request, channel))
+        self._under_way.add(command)
         try:
-            return await work
+            return await command
         except asyncio.CancelledError:
             if is_cancelled():
                 raise
             raise Locked("the daemon ended or re-read its config before this was done; run it again") from None
         finally:
-            self._at_work.discard(work)
+            self._under_way.discard(command)
 
-    def _report_stuck(self, channel: Channel) -> int:
-        """Send the reasons to start the daemon again. Like /livez, it has none while the config is read again."""
-        reasons = self._runtime.dead() if self._runtime else []
-        for reason in reasons:
-            channel.err(f"syncd: {reason}\n")
-        return EXIT_PROBLEMS if reasons else EXIT_OK
-
-    async def _end_commands(self) -> None:
+    async def end_commands(self) -> None:
         """End the commands under way, because the state file that they use is closed next."""
-        commands = [*self._at_work]
+        self.runtime = None
+        commands = [*self._under_way]
         for command in commands:
             command.cancel()
         await asyncio.gather(*commands, return_exceptions=True)
 
-    async def _reload_now(self, channel: Channel) -> int:
+    def _report_stuck(self, channel: Channel) -> int:
+        """Send the reasons to start the daemon again. Like /livez, it has none while the config is read again."""
+        reasons = self.runtime.dead() if self.runtime else []
+        for reason in reasons:
+            channel.err(f"syncd: {reason}\n")
+        return EXIT_PROBLEMS if reasons else EXIT_OK
+
+    async def _reload_config(self, channel: Channel) -> int:
         """Re-read the config as after SIGHUP. Raises the error of a config that cannot be used."""
         reloaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._reloads.append(reloaded)
-        self._reload.set()
+        self._reload()
         try:
             await reloaded
         except SyncdError:
@@ -247,24 +268,12 @@ class _Daemon:
         channel.out("the daemon uses the config as it is now, and makes a full pass of every mirror\n")
         return EXIT_OK
 
-    def _drop(self, error: SyncdError) -> None:
-        log.error("config.invalid", error=str(error), consequence="the former config stays in force")
-        self._finish_reloads(error)
-
-    def _finish_reloads(self, error: SyncdError | None) -> None:
-        """Tell the commands that wait for a reload how it ended."""
+    def end_reloads(self, error: SyncdError | None) -> None:
+        """End the requests for a reload. error: why the config cannot be used, None if it is used now."""
         for reloaded in self._reloads:
             if not reloaded.done():
                 reloaded.set_exception(error) if error else reloaded.set_result(None)
         self._reloads.clear()
-
-    def _rebuild(self, error: StateDamaged) -> None:
-        """Let the next start replace the state file. Raises the error if the previous new file was damaged soon."""
-        now = asyncio.get_running_loop().time()
-        if now < self._rebuilt_at + REBUILD_EVERY_S:
-            raise error
-        self._rebuilt_at = now
-        self._on_damage = "discard"
 
 
 async def _wait_for_any(ends: Sequence[asyncio.Task[Any]], tasks: Sequence[asyncio.Task[Any]]) -> None:

@@ -16,22 +16,23 @@ from syncd.service.worker import MirrorWorker
 READ_EVERY_S = 2.0
 """Seconds between two looks while a person reads the state, on the page or by `status`."""
 READER_S = 5.0
-"""A reader that has not asked for so many seconds has gone."""
+"""Seconds after which a person who has not asked for the state no longer reads it."""
 FAULT_EVERY_S = 10.0
+"""Seconds between two looks without a reader, after a fault."""
 IDLE_EVERY_S = 60.0
-"""Seconds between two looks without a reader, after a fault and otherwise."""
+"""Seconds between two looks without a reader, if the remote can be reached."""
 FRESH_S = 1.0
-"""A look that ended less than so many seconds ago is not repeated."""
+"""A look is not repeated within this many seconds after its end."""
 LIMIT_S = 2.0
-"""Longest time of a name lookup, and of a connection. A lost packet is sent again after a second."""
-AGAIN_S = 0.3
+"""Maximum seconds of a name lookup, and of a connection. A lost packet is sent again after a second."""
+RETRY_PAUSE_S = 0.3
 """A connection that fails sooner than FRESH_S is tried once more after this pause in seconds."""
 
 log = structlog.get_logger()
 
 
 class IdleLook:
-    """Looks for all mirrors of a config. find_fault: makes a connection. clock: seconds of a steady clock."""
+    """Looks for all mirrors of a config. find_fault: makes a connection. clock: returns seconds of a steady clock."""
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class IdleLook:
             if self._has_reader():
                 await asyncio.sleep(left_s)
                 continue
-            # A reader that comes makes the pause shorter.
+            # A new reader ends the pause.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left_s):
                     await self._reader.wait()
@@ -84,17 +85,17 @@ class IdleLook:
                 self._log(fault)
             self._fault = fault
             for worker in resting:
-                # Requests that were made in the meantime know better.
+                # A request in the meantime gives a newer answer.
                 if worker.status.at_rest:
                     worker.status.contact.looked(fault, self._pause_s())
                     worker.status.look()
 
     async def _find_lasting(self) -> str | None:
-        """Return a fault that is still there after a moment."""
+        """Return a fault that lasts, None if the remote can be reached."""
         began = self._clock()
         fault = await self._find_fault()
         if fault and not self._fault and self._clock() - began < FRESH_S:
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(RETRY_PAUSE_S)
             fault = await self._find_fault()
         return f"could not connect: {fault.message}" if fault else None
 

@@ -1,4 +1,4 @@
-"""The work that a button of the page has started: at most one job for each mirror, and the result of the last one."""
+"""The jobs that the buttons of the page start: at most one for each mirror, with the result of the last one."""
 
 import asyncio
 import time
@@ -21,20 +21,20 @@ from syncd.sync.mirror import PassOptions, Result
 
 _log = structlog.get_logger()
 
-What = Literal["plan", "approve"]
-SHOWN = 500
-"""The largest number of deletes that a preview lists."""
+JobKind = Literal["plan", "approve"]
+LISTED_DELETES = 500
+"""Maximum number of deletes that a preview lists."""
 
 
 @dataclass(slots=True)
 class Job:
-    """One job. number: counts up from 1. text: the result for people, "" while it runs. good: whether it succeeded.
+    """One job. number: counts up from 1. text: the result for people, "" while it runs. good: False after an error.
 
     plan: the result of a preview. ended_at: seconds since the epoch, None while it runs.
     """
 
     number: int
-    what: What
+    kind: JobKind
     good: bool = True
     text: str = ""
     plan: dict[str, Any] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Job:
         """Return the job as the page shows it, without the list of its plan."""
         return {
             "number": self.number,
-            "what": self.what,
+            "kind": self.kind,
             "running": self.running,
             "good": self.good,
             "text": self.text,
@@ -65,12 +65,12 @@ class Jobs:
         self._tasks: set[asyncio.Task[None]] = set()
         self._numbers = count(1)
 
-    def of(self, name: str) -> Job | None:
+    def last(self, name: str) -> Job | None:
         """Return the last job of a mirror."""
         return self._jobs.get(name)
 
     def preview(self, runtime: Runtime, name: str) -> bool:
-        """Find out what the next pass would delete. Return False if a job of this mirror runs already."""
+        """Start a preview of the deletes of the next pass. Return False if a job of this mirror runs already."""
 
         async def work(job: Job) -> None:
             job.plan = await preview(runtime.session.config, name)
@@ -79,7 +79,7 @@ class Jobs:
         return self._start(name, "plan", work)
 
     def approve(self, runtime: Runtime, name: str, plan_id: str) -> bool:
-        """Make a plan past the delete guard. Return False if a job of this mirror runs already."""
+        """Start a pass that makes a plan past the delete guard. Return False if a job of this mirror runs already."""
 
         async def work(job: Job) -> None:
             try:
@@ -93,17 +93,17 @@ class Jobs:
 
         return self._start(name, "approve", work)
 
-    def _start(self, name: str, what: What, work: Callable[[Job], Awaitable[None]]) -> bool:
+    def _start(self, name: str, kind: JobKind, work: Callable[[Job], Awaitable[None]]) -> bool:
         if (last := self._jobs.get(name)) and last.running:
             return False
-        job = self._jobs[name] = Job(next(self._numbers), what)
+        job = self._jobs[name] = Job(next(self._numbers), kind)
         task = asyncio.create_task(_run(job, name, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return True
 
     async def close(self) -> None:
-        """Stop all jobs. A plan that was approved is finished by the next pass only if it is approved again."""
+        """Stop all jobs. The rest of an approved plan needs a new approval."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -115,7 +115,7 @@ async def _run(job: Job, name: str, work: Callable[[Job], Awaitable[None]]) -> N
     except SyncdError as error:
         job.good, job.text = False, str(error)
     except Exception as error:  # noqa: BLE001 - a bug in a job must not end the daemon
-        _log.exception("web.job_failed", mirror=name, job=job.what)
+        _log.exception("web.job_failed", mirror=name, job=job.kind)
         job.good, job.text = False, f"unexpected {type(error).__name__}; the log has the traceback: report it"
     finally:
         job.ended_at = round(time.time())
@@ -142,7 +142,9 @@ async def preview(config: Config, name: str) -> dict[str, Any]:
             "refused": result.refusal is not None,
             "deletes": plan.counts["delete"],
             "puts": plan.counts["put"],
-            "first": [{"key": shown(delete.key), "reason": delete.reason} for delete in plan.first_deletes(SHOWN)],
+            "first": [
+                {"key": shown(delete.key), "reason": delete.reason} for delete in plan.first_deletes(LISTED_DELETES)
+            ],
         }
 
 
@@ -157,7 +159,7 @@ async def approve(worker: MirrorWorker, plan_id: str) -> int:
         await once.run(worker.mirror, PassOptions(approved=plan_id), _ignore, report)
         return report
 
-    report = await worker.run_job(work)
+    report = await worker.run_requested(work)
     report.drop_tables()
     if report.error:
         raise report.error
@@ -165,4 +167,4 @@ async def approve(worker: MirrorWorker, plan_id: str) -> int:
 
 
 def _ignore(_: Result) -> None:
-    """Show no progress: the state of the mirror shows it."""
+    """Ignore the progress, which the state of the mirror shows."""

@@ -1,4 +1,4 @@
-"""Decides which states of the mirrors become a notice, once for each state, and hands the notices over to be sent."""
+"""Decides which states of the mirrors become a notice, once for each state, and queues the notices."""
 
 import asyncio
 import contextlib
@@ -20,39 +20,39 @@ from syncd.state.journal import STUCK_S
 from syncd.sync.mirror import Mirror
 
 DEGRADED_LONG_S = 300.0
-"""Seconds for which a mirror may be degraded before people are told, and before the daemon counts as unhealthy."""
+"""Seconds for which a mirror may be degraded before it is reported, and before the daemon counts as unhealthy."""
 COUNT_EVERY_S = 60.0
 """Seconds between two counts of the problems of a mirror."""
 BUDGET_LONG_S = 900.0
-"""Seconds for which requests have waited for the quota before people are told."""
+"""Seconds for which requests may wait for the quota before the wait is reported."""
 BUDGET_PAUSE_S = 60.0
-"""Requests that have not waited for this long, in seconds, do not wait any more."""
+"""Seconds without a wait for the quota after which the waiting is over."""
 SPENT_SHARE = 0.5
 """Requests wait for the quota only if at most this share of it is left; edits have a reserve of up to half."""
-OF_THE_STATE: frozenset[Topic] = frozenset({"halted", "refused", "degraded"})
+STATE_TOPICS: frozenset[Topic] = frozenset({"halted", "refused", "degraded"})
 """Topics that end together, when the mirror is in step again."""
-_OVER: Mapping[Topic, str] = {
+_RECOVERY_TEXTS: Mapping[Topic, str] = {
     "problems": "Few items have problems now.",
     "foreign": "No entry of another writer is in the way now.",
     "budget": "Requests do not wait for the quota now.",
 }
-_TOLD = "told"
+_REPORTED = "told"
 """The name of a stored value: the topics of a mirror that were reported and are not over."""
 
 Conditions = Mapping[Topic, str | None]
-"""Topic -> why it is true at present, None if it is not. A topic that is missing stays as it was."""
+"""Topic -> its reason, None if it is not true at present. A topic that is missing stays as it was."""
 
 
 class Lookout:
-    """Tells people about the states of mirrors. It survives reloads of the config."""
+    """Reports the states of mirrors to people. It survives reloads of the config."""
 
     def __init__(self) -> None:
         self.webhook = Outbox("webhook")
         self.apprise = Outbox("apprise")
-        self._told: dict[str | None, set[Topic]] = {}
-        self._has_listeners = False
+        self._reported: dict[str | None, set[Topic]] = {}
+        self._has_receiver = False
         self._count_at: dict[str, float] = {}
-        self._waits = Waits()
+        self._waits = QuotaWaits()
 
     async def run(self, section: Notify) -> None:
         """Send notices until cancelled. Raises ConfigError if `urls` cannot be used."""
@@ -61,66 +61,69 @@ class Lookout:
             # Both outboxes are open before `look` counts a condition as reported.
             self.webhook.open(to_webhook)
             self.apprise.open(to_apprise)
-            self._has_listeners = to_webhook is not None or to_apprise is not None
+            self._has_receiver = to_webhook is not None or to_apprise is not None
             await asyncio.gather(self.webhook.run(), self.apprise.run())
 
     def look(self, workers: Mapping[str, MirrorWorker], gate: Gate, problems: int) -> None:
-        """Take the present states, once a second. problems: a mirror with more problems is reported.
+        """Compare the present states with the reported ones, once a second. Without a receiver, report nothing.
 
-        Without a receiver, no condition counts as reported.
+        problems: a mirror with more problems is reported.
         """
-        if not self._has_listeners:
+        if not self._has_receiver:
             return
         now = asyncio.get_running_loop().time()
         for name, worker in workers.items():
-            conditions: dict[Topic, str | None] = {**of_state(worker)}
+            conditions: dict[Topic, str | None] = {**state_conditions(worker)}
             if now >= self._count_at.get(name, -math.inf):
                 self._count_at[name] = now + COUNT_EVERY_S
-                conditions |= of_problems(worker.mirror, problems)
-            self._tell(worker.mirror.db, name, conditions, worker.mirror.now())
+                conditions |= problem_conditions(worker.mirror, problems)
+            self._report(worker.mirror.db, name, conditions, worker.mirror.now())
         if mirrors := [worker.mirror for worker in workers.values()]:
-            self._tell(mirrors[0].db, None, {"budget": self._waits.look(gate, now)}, mirrors[0].now())
+            self._report(mirrors[0].db, None, {"budget": self._waits.look(gate, now)}, mirrors[0].now())
 
-    def _tell(self, db: sqlite3.Connection, mirror: str | None, conditions: Conditions, now: float) -> None:
+    def _report(self, db: sqlite3.Connection, mirror: str | None, conditions: Conditions, now: float) -> None:
         # If the state file cannot be written, a restart forgets which conditions were reported.
         with contextlib.suppress(StateHalt), writable():
             meta = Meta(db, mirror or "")
-            if mirror not in self._told:
-                stored = meta.get(_TOLD)
-                self._told[mirror] = set(stored if isinstance(stored, list) else ())
-            told = self._told[mirror]
-            before = sorted(told)
-            for notice in notices_of(mirror, told, conditions, now):
+            if mirror not in self._reported:
+                stored = meta.get(_REPORTED)
+                self._reported[mirror] = set(stored if isinstance(stored, list) else ())
+            reported = self._reported[mirror]
+            before = sorted(reported)
+            for notice in notices_of(mirror, reported, conditions, now):
                 self.webhook.add(notice)
                 self.apprise.add(notice)
-            if (after := sorted(told)) != before:
-                meta.set(_TOLD, after or None)
+            if (after := sorted(reported)) != before:
+                meta.set(_REPORTED, after or None)
 
 
-def notices_of(mirror: str | None, told: set[Topic], conditions: Conditions, now: float) -> list[Notice]:
+def notices_of(mirror: str | None, reported: set[Topic], conditions: Conditions, now: float) -> list[Notice]:
     """Return the notices that follow from the present conditions of a mirror. now: seconds since the epoch.
 
-    told: the topics that were reported and are not over. This function updates it, so that no state is reported twice.
+    reported: the topics that were reported and are not over. The function updates it, so that no state is reported
+    twice.
     """
     notices = []
     for topic, why in conditions.items():
-        if why is not None and topic not in told:
-            told.add(topic)
+        if why is not None and topic not in reported:
+            reported.add(topic)
             # A program that does not know the topic handles a refusal as a halt.
             state = "halted" if topic == "refused" else topic
             notices.append(Notice(mirror, state, topic, printable(shown(why)), now))
-    over = {topic for topic, why in conditions.items() if why is None and topic in told}
-    told -= over
-    if over & OF_THE_STATE:
+    over = {topic for topic, why in conditions.items() if why is None and topic in reported}
+    reported -= over
+    if over & STATE_TOPICS:
         notices.append(Notice(mirror, "recovered", None, None, now))
-    notices += [Notice(mirror, "recovered", topic, _OVER[topic], now) for topic in sorted(over - OF_THE_STATE)]
+    notices += [
+        Notice(mirror, "recovered", topic, _RECOVERY_TEXTS[topic], now) for topic in sorted(over - STATE_TOPICS)
+    ]
     return notices
 
 
-def of_state(worker: MirrorWorker) -> Conditions:
-    """Return the conditions of the state of a mirror.
+def state_conditions(worker: MirrorWorker) -> Conditions:
+    """Return the conditions that follow from the state of a mirror.
 
-    A mirror that tries again after a halt has none until it is in step.
+    A mirror that tries again after a halt has no condition until it is in step.
     """
     shown_now = worker.status.shown
     if shown_now.state == "idle":
@@ -132,8 +135,8 @@ def of_state(worker: MirrorWorker) -> Conditions:
     return {}
 
 
-def of_problems(mirror: Mirror, most: int) -> Conditions:
-    """Return the condition of the problems of a mirror. most: the largest number of problems that is not reported."""
+def problem_conditions(mirror: Mirror, most: int) -> Conditions:
+    """Return the conditions that follow from the problems of a mirror. most: a larger number is reported."""
     kinds = {kind: count for kind, count in mirror.journal.problems.counts().items() if kind not in HARMLESS}
     foreign = kinds.pop("foreign", 0)
     if stuck := mirror.journal.index.stuck_count(mirror.now() - STUCK_S):
@@ -141,8 +144,8 @@ def of_problems(mirror: Mirror, most: int) -> Conditions:
     count, remedy = sum(kinds.values()), f"see: syncd status -m {mirror.name}"
     conditions: dict[Topic, str | None] = {}
     if count > most:
-        each = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items(), key=lambda pair: -pair[1]))
-        conditions["problems"] = f"{counted(count, 'item')}: {each}; {remedy}"
+        by_kind = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items(), key=lambda pair: -pair[1]))
+        conditions["problems"] = f"{counted(count, 'item')}: {by_kind}; {remedy}"
     elif count <= most // 2:
         # With a count between half of `most` and `most`, the reported condition neither begins nor ends.
         conditions["problems"] = None
@@ -152,15 +155,15 @@ def of_problems(mirror: Mirror, most: int) -> Conditions:
     return conditions
 
 
-class Waits:
-    """Notes for how long requests have waited for the quota. Short breaks between two waits do not count."""
+class QuotaWaits:
+    """Measures for how long requests have waited for the quota. Short breaks between two waits do not count."""
 
     def __init__(self) -> None:
         self._since: float | None = None
         self._seen_at = -math.inf
 
     def look(self, gate: Gate, now: float) -> str | None:
-        """Return for how long requests have waited if that is long, else None. now: seconds of a steady clock."""
+        """Return a text about a long wait, None without a long wait. now: seconds of a steady clock."""
         # Waits for `tpslimit` are short and end by themselves.
         spent = gate.budget is not None and gate.share_left <= SPENT_SHARE
         if gate.held_s() > 0 or (spent and gate.waiting_s > 0):

@@ -135,7 +135,7 @@ def _ignore(tree: Tree) -> Callable[[str], bool]:
 
 
 def _unwanted(tree: Tree) -> Callable[..., bool]:
-    """Return the test for hints to drop: paths that ignore files exclude, unless a link leads through them."""
+    """Return the test for hints to drop: hints on paths that ignore files exclude, unless a link leads through them."""
 
     def unwanted(path: str, *, directory: bool) -> bool:
         return not tree.links.at(path) and tree.ignores.excludes(path, directory=directory)
@@ -198,7 +198,7 @@ class Heartbeat:
         self._runtime = runtime
         self._notifier = notifier
         self._lookout = lookout
-        self._stored: dict[str, dict[str, str]] = {}
+        self._stored_watch: dict[str, dict[str, str]] = {}
         self._summaries = {name: (worker.status.shown, f"{name}: starting") for name, worker in runtime.workers.items()}
         self._summary = ""
         self._fed_at = self._kept_at = -math.inf
@@ -206,14 +206,14 @@ class Heartbeat:
     async def run(self) -> None:
         """Beat until cancelled. Raises StateGone or StateDamaged if the state directory or file was removed."""
         with writable():
-            seen = data_version(self._runtime.session.db)
+            version = data_version(self._runtime.session.db)
         try:
-            await self._beat(seen)
+            await self._beat(version)
         finally:
             with contextlib.suppress(StateHalt):
                 self._keep_presence(ended=True)
 
-    async def _beat(self, seen: int) -> None:
+    async def _beat(self, version: int) -> None:
         session, interval = self._runtime.session, self._notifier.watchdog_interval_s
         while True:
             self._keep_presence()
@@ -225,11 +225,11 @@ class Heartbeat:
             gate, problems = session.transport.gate, session.config.notify.problems
             self._lookout.look(self._runtime.workers, gate, problems)
             _check_state(session)
+            before = version
             with writable():
                 version = data_version(session.db)
-            if version != seen:
+            if version != before:
                 # Another process has changed the state file, as `syncd retry` does.
-                seen = version
                 for worker in self._runtime.workers.values():
                     worker.state_changed()
             self._feed_watchdog()
@@ -261,10 +261,10 @@ class Heartbeat:
         for name, worker in self._runtime.workers.items():
             status = self._runtime.watcher.status(name)
             stored = {"mode": status.mode, "detail": status.detail}
-            if self._stored.get(name) != stored:
+            if self._stored_watch.get(name) != stored:
                 with contextlib.suppress(StateHalt), writable():
                     worker.mirror.meta.set("watch", stored)
-                    self._stored[name] = stored
+                    self._stored_watch[name] = stored
 
     def _feed_watchdog(self) -> None:
         interval, now = self._notifier.watchdog_interval_s, asyncio.get_running_loop().time()
@@ -289,7 +289,7 @@ class Heartbeat:
 
 
 def summary_of(mirror: Mirror, state: MirrorState) -> str:
-    """Return the part of a mirror of the status line."""
+    """Return the part of the status line for one mirror."""
     parts = [state.state, f"{mirror.journal.in_step()} in step"]
     parts += [f"{state.remaining} to go"] if state.remaining else []
     parts += [f"about {span(state.until - mirror.now())} left"] if state.until else []

@@ -103,7 +103,7 @@ class MirrorWorker:
         self._moved_at = self._clock()
         self._options = PassOptions(delete_after=mirror.settings.delete_after)
         self._result: Result | None = None
-        self._jobs: deque[RequestedPass] = deque()
+        self._requested: deque[RequestedPass] = deque()
         self._has_pending = PendingCheck(lambda: mirror.queue.next_due(mirror.now()) == 0.0, self._clock)
 
     # -- called by others
@@ -136,15 +136,15 @@ class MirrorWorker:
         self.full_at = min(self.full_at, self._clock() if at is None else at)
         self._wake.set()
 
-    async def run_job(self, make: Callable[[], Awaitable[Report]], *, everything: bool = True) -> Report:
+    async def run_requested(self, make: Callable[[], Awaitable[Report]], *, everything: bool = True) -> Report:
         """Let the loop make a pass that a person asked for, as soon as its present pass is over. Return its report.
 
         everything: it is a full pass. Raises the errors of `make`, and CancelledError if the loop ends before.
         """
-        job = RequestedPass(make, everything, asyncio.get_running_loop().create_future())
-        self._jobs.append(job)
+        requested = RequestedPass(make, everything, asyncio.get_running_loop().create_future())
+        self._requested.append(requested)
         self._wake.set()
-        return await job.report
+        return await requested.report
 
     def state_changed(self) -> None:
         """Check for due keys after another process has written to the state file."""
@@ -163,8 +163,8 @@ class MirrorWorker:
         try:
             await self._run()
         finally:
-            for job in self._jobs:
-                job.report.cancel()
+            for requested in self._requested:
+                requested.report.cancel()
 
     async def _run(self) -> None:
         while True:
@@ -190,7 +190,7 @@ class MirrorWorker:
 
     async def _sleep(self) -> None:
         """Wait until something is due and the pause after a failure is over."""
-        while not self._jobs:
+        while not self._requested:
             self._wake.clear()
             now, keys_at = self._clock(), math.inf
             if self.policy.serves_keys and (wait := self.mirror.queue.next_due(self.mirror.now())) is not None:
@@ -207,9 +207,9 @@ class MirrorWorker:
             self._moved_at = self._clock()
 
     async def _serve(self) -> None:
-        """Do the due work: a job that a person asked for, a full pass, a pass of single keys, a poll of the index."""
-        if self._jobs:
-            await self._serve_job(self._jobs.popleft())
+        """Do the due work: a requested pass, a full pass, a pass over single keys, a poll of the index."""
+        if self._requested:
+            await self._serve_requested(self._requested.popleft())
             return
         now = self._clock()
         if now >= self.full_at:
@@ -227,35 +227,35 @@ class MirrorWorker:
         if self.policy.serves_keys:
             await self._poll_index()
 
-    async def _serve_job(self, job: "RequestedPass") -> None:
+    async def _serve_requested(self, requested: RequestedPass) -> None:
         """Make a pass that a person asked for. A full pass counts as one of this loop."""
         before = self.status.shown.state, self.status.shown.detail
         self.status.start_pass()
         try:
-            report = await job.make()
+            report = await requested.make()
         except SyncdError as error:
             # The requested pass could not be made. This does not change the state of the mirror.
-            job.fail(error)
+            requested.fail(error)
             self.status.set(*before)
             return
         except BaseException as error:
-            job.fail(error)
+            requested.fail(error)
             raise
-        if not job.report.done():
-            job.report.set_result(report)
+        if not requested.report.done():
+            requested.report.set_result(report)
         if isinstance(report.error, PlanChanged):
             self.status.set(*before)
             return
-        if job.everything:
+        if requested.everything:
             self.full_at = math.inf
         if report.error:
             self._on_error(report.error)
             return
         was_halted = not self.policy.serves_keys
-        halt = self.policy.on_success(everything=job.everything)
+        halt = self.policy.on_success(everything=requested.everything)
         self.index.start_over(keep_pauses=False)
         self.status.set("halted" if halt else "idle", halt)
-        if job.everything:
+        if requested.everything:
             self.request_full(self._clock() + self._interval)
         elif was_halted:
             # The queue does not contain all keys that the halt delayed.

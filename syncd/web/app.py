@@ -186,7 +186,7 @@ class WebApp:
         return endpoint
 
     async def _show_plan(self, _runtime: Runtime, name: str, _given: Mapping[str, str]) -> "StatusAndJson":
-        job = self.feed.jobs.of(name)
+        job = self.feed.jobs.last(name)
         return (200, job.plan) if job and job.plan else (404, {"error": "no plan was made; ask for it again"})
 
     async def _make_plan(self, runtime: Runtime, name: str, _given: Mapping[str, str]) -> "StatusAndJson":

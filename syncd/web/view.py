@@ -227,7 +227,7 @@ class EventFeed:
         status = {key: mirror[key] for key in COUNTED if key in mirror}
         if "shard" in mirror:
             status["target"] += f", shard {mirror['shard']}"
-        error, job = self._history.errors.get(name), self.jobs.of(name)
+        error, job = self._history.errors.get(name), self.jobs.last(name)
         full_at = self._times.wall(name, max(worker.full_at, worker.policy.retry_at))
         return {
             "name": name,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.service.control import COMMANDS, CONNECTIONS, REQUEST_LIMIT, SOCKET_NAME
+from syncd.service.control import MAX_COMMANDS, MAX_CONNECTIONS, REQUEST_LIMIT, SOCKET_NAME
 from tests.e2e.harness import Workspace, open_workspace
 
 
@@ -242,7 +242,7 @@ def test_clients_that_say_nothing_do_not_keep_a_command_waiting(workspace: Works
         for _ in range(100):
             silent.enter_context(socket.socket(socket.AF_UNIX)).connect(str(workspace.state / SOCKET_NAME))
         assert workspace.syncd("reconcile").code == 0
-        for _ in range(CONNECTIONS):
+        for _ in range(MAX_CONNECTIONS):
             silent.enter_context(socket.socket(socket.AF_UNIX)).connect(str(workspace.state / SOCKET_NAME))
         assert workspace.syncd("reconcile").code == 11
         assert daemon.stop()[0] == 0
@@ -254,11 +254,11 @@ def test_a_daemon_with_too_many_commands_says_so(tmp_path: Path) -> None:
         with workspace.daemon() as daemon:
             daemon.saw("pass.done")
             request = {"command": "reconcile", "mirrors": [], "options": {}, "grants": {}, "wait_s": 60, "json": False}
-            for _ in range(COMMANDS):
+            for _ in range(MAX_COMMANDS):
                 client = waiting.enter_context(socket.socket(socket.AF_UNIX))
                 client.connect(str(workspace.state / SOCKET_NAME))
                 client.sendall(json.dumps(request).encode() + b"\n")
-            daemon.saw("control.request", COMMANDS)
+            daemon.saw("control.request", MAX_COMMANDS)
             busy = workspace.syncd("reconcile")
             assert (busy.code, "commands already; try again" in busy.err) == (11, True), busy
             assert daemon.stop()[0] == 0

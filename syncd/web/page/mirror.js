@@ -86,7 +86,7 @@ const stateText = (mirror, lost) => {
 };
 
 const jobText = (job) => {
-  if (!job || job.what !== "approve") return "";
+  if (!job || job.kind !== "approve") return "";
   return job.running ? "Deleting what was approved…" : `${absolute(job.ended_at)}: ${job.text}`;
 };
 

@@ -95,7 +95,7 @@ const followPlan = async ({ name, job }) => {
   if (!job || job.running || job.number <= waitingFor || !dialog.open) return;
   waitingFor = job.number;
   if (!job.good) { failed(job.text); return; }
-  if (job.what === "approve") { dialog.close(); return; }
+  if (job.kind === "approve") { dialog.close(); return; }
   const plan = await ask(name, "plan");
   if (!plan.ok) { failed(plan.error); return; }
   const puts = plan.puts ? ` ${plural(plan.puts, "file")} would be uploaded.` : "";

@@ -27,7 +27,7 @@ async def ended(room: Room, name: str = "docs") -> jobs.Job:
     """Wait for the end of a job."""
     async with asyncio.timeout(10):
         await asyncio.gather(*room.web.feed.jobs._tasks)
-    job = room.web.feed.jobs.of(name)
+    job = room.web.feed.jobs.last(name)
     assert job is not None
     assert not job.running
     return job

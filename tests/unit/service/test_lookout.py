@@ -1,4 +1,4 @@
-"""What the states, the problems and the waits of mirrors say to people."""
+"""The notices that follow from the states, the problems and the waits of mirrors."""
 
 import asyncio
 import json
@@ -19,10 +19,10 @@ from syncd.service.lookout import (
     DEGRADED_LONG_S,
     Conditions,
     Lookout,
-    Waits,
+    QuotaWaits,
     notices_of,
-    of_problems,
-    of_state,
+    problem_conditions,
+    state_conditions,
 )
 from syncd.service.outbox import Topic
 from syncd.service.worker import MirrorWorker
@@ -45,7 +45,7 @@ async def listened() -> Lookout:
     return lookout
 
 
-async def test_without_an_address_nothing_counts_as_told(core: Core) -> None:
+async def test_without_an_address_nothing_counts_as_reported(core: Core) -> None:
     worker, lookout = MirrorWorker(core.mirror, 3600.0, Gate(0, 1)), Lookout()
     await lookout.run(Notify())
     worker.status.set("halted", "no token")
@@ -59,42 +59,42 @@ async def test_without_an_address_nothing_counts_as_told(core: Core) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_the_states_that_need_a_person_are_told(core: Core) -> None:
+async def test_the_states_that_need_a_person_are_reported(core: Core) -> None:
     worker = MirrorWorker(core.mirror, 3600.0, Gate(0, 1))
-    assert of_state(worker) == {"halted": None, "refused": None, "degraded": None}
+    assert state_conditions(worker) == {"halted": None, "refused": None, "degraded": None}
     worker.status.set("syncing")
-    assert of_state(worker) == {}
+    assert state_conditions(worker) == {}
     worker.status.set("degraded", "no answer")
     core.clock.forward(DEGRADED_LONG_S - 1)
-    assert of_state(worker) == {}
+    assert state_conditions(worker) == {}
     core.clock.forward(1)
-    assert of_state(worker) == {"degraded": "for 5 min: no answer"}
+    assert state_conditions(worker) == {"degraded": "for 5 min: no answer"}
     worker.status.set("halted", "too many deletes: syncd approve docs-1")
-    assert of_state(worker) == {"halted": "too many deletes: syncd approve docs-1"}
+    assert state_conditions(worker) == {"halted": "too many deletes: syncd approve docs-1"}
     worker.policy.refused = True
-    assert of_state(worker) == {"refused": "too many deletes: syncd approve docs-1"}
+    assert state_conditions(worker) == {"refused": "too many deletes: syncd approve docs-1"}
 
 
-@pytest.mark.parametrize(("count", "told"), [(10, None), (11, "11 items: 11 failed; see: syncd status -m docs")])
-def test_problems_above_the_number_are_told(core: Core, count: int, told: str | None) -> None:
+@pytest.mark.parametrize(("count", "reason"), [(10, None), (11, "11 items: 11 failed; see: syncd status -m docs")])
+def test_problems_above_the_number_are_reported(core: Core, count: int, reason: str | None) -> None:
     problems(core, "failed", count)
-    assert of_problems(core.mirror, 10).get("problems") == told
+    assert problem_conditions(core.mirror, 10).get("problems") == reason
     problems(core, "unsupported_type", 100)
-    assert of_problems(core.mirror, 10)["problems"] is None, "left out on purpose"
+    assert problem_conditions(core.mirror, 10)["problems"] is None, "left out on purpose"
 
 
 @pytest.mark.parametrize(("count", "is_over"), [(5, True), (6, False)])
 def test_problems_are_over_at_half_the_number(core: Core, count: int, *, is_over: bool) -> None:
     problems(core, "failed", count)
-    assert ("problems" in of_problems(core.mirror, 10)) is is_over
+    assert ("problems" in problem_conditions(core.mirror, 10)) is is_over
 
 
-def test_entries_that_are_stuck_and_those_of_another_writer_are_told(core: Core) -> None:
+def test_stuck_entries_and_entries_of_another_writer_are_reported(core: Core) -> None:
     core.mirror.journal.put(Record("a.md", "r1", "0" * 64, 1, START - STUCK_S, status="queued"))
-    assert of_problems(core.mirror, 0)["problems"] == "1 item: 1 stuck in the index; see: syncd status -m docs"
-    assert of_problems(core.mirror, 0)["foreign"] is None
+    assert problem_conditions(core.mirror, 0)["problems"] == "1 item: 1 stuck in the index; see: syncd status -m docs"
+    assert problem_conditions(core.mirror, 0)["foreign"] is None
     problems(core, "foreign", 3)
-    assert "syncd reconcile --takeover -m docs" in str(of_problems(core.mirror, 10)["foreign"])
+    assert "syncd reconcile --takeover -m docs" in str(problem_conditions(core.mirror, 10)["foreign"])
 
 
 class Spent:
@@ -109,9 +109,9 @@ class Spent:
         self.times.append(0.0)
 
 
-def test_waits_for_the_quota_are_told_when_they_last() -> None:
+def test_long_waits_for_the_quota_are_reported() -> None:
     spent = Spent()
-    gate, waits = Gate(0, 1, lambda: 0.0, budget=Budget(Quota(10, 300.0), spent)), Waits()
+    gate, waits = Gate(0, 1, lambda: 0.0, budget=Budget(Quota(10, 300.0), spent)), QuotaWaits()
     gate._waits_until[True] = 100.0
     assert waits.look(gate, 0.0) is None, "the rate limit alone"
     assert waits.look(gate, BUDGET_LONG_S) is None
@@ -127,7 +127,7 @@ def test_waits_for_the_quota_are_told_when_they_last() -> None:
     assert waits.look(gate, BUDGET_LONG_S + BUDGET_PAUSE_S) is None
 
 
-async def test_nothing_is_told_twice_not_even_by_the_next_process(core: Core) -> None:
+async def test_nothing_is_reported_twice_not_even_by_the_next_process(core: Core) -> None:
     worker = MirrorWorker(core.mirror, 3600.0, Gate(0, 1))
     first, second = await listened(), await listened()
     worker.status.set("halted", "no token")
@@ -159,11 +159,13 @@ async def test_problems_are_counted_now_and_then(core: Core, monkeypatch: pytest
 IN_STEP: Conditions = {"halted": None, "refused": None, "degraded": None}
 
 
-def news(raised: set[Topic], *conditions: Conditions) -> list[tuple[str, str | None]]:
-    return [(each.state, each.topic) for one in conditions for each in notices_of("docs", raised, one, 0.0)]
+def news(reported: set[Topic], *steps: Conditions) -> list[tuple[str, str | None]]:
+    return [
+        (notice.state, notice.topic) for conditions in steps for notice in notices_of("docs", reported, conditions, 0.0)
+    ]
 
 
-def test_a_halt_is_told_once_and_its_end_once() -> None:
+def test_a_halt_is_reported_once_and_its_end_once() -> None:
     halted: Conditions = {"halted": "the folder is gone"}
     states = news(set(), IN_STEP, halted, {}, halted, {"halted": "it is still gone"}, {}, IN_STEP, IN_STEP)
     assert states == [("halted", "halted"), ("recovered", None)]
@@ -175,17 +177,17 @@ def test_a_refusal_is_a_halt_of_its_own_kind_and_both_end_together() -> None:
 
 
 def test_other_topics_have_their_own_end() -> None:
-    raised: set[Topic] = set()
-    assert news(raised, {"problems": "20 items"}, {"degraded": "for 5 min"}, IN_STEP) == [
+    reported: set[Topic] = set()
+    assert news(reported, {"problems": "20 items"}, {"degraded": "for 5 min"}, IN_STEP) == [
         ("problems", "problems"),
         ("degraded", "degraded"),
         ("recovered", None),
     ]
-    assert raised == {"problems"}
-    assert news(raised, {"problems": None, "foreign": None}) == [("recovered", "problems")]
+    assert reported == {"problems"}
+    assert news(reported, {"problems": None, "foreign": None}) == [("recovered", "problems")]
 
 
-def test_what_an_earlier_process_has_told_is_not_told_again() -> None:
+def test_a_report_of_an_earlier_process_is_not_repeated() -> None:
     assert news({"halted"}, {"halted": "no token"}, IN_STEP) == [("recovered", None)]
 
 

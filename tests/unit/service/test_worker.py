@@ -200,7 +200,7 @@ def test_a_retry_that_the_halted_loop_makes_itself_is_followed_by_a_full_pass(
         await run_worker(worker, core, 20, every_s=10)
         assert shown(worker) == "halted"
         remote.paused = False
-        retried = asyncio.ensure_future(worker.run_job(lambda: serve_due(core.mirror), everything=False))
+        retried = asyncio.ensure_future(worker.run_requested(lambda: serve_due(core.mirror), everything=False))
         await run_worker(worker, core, 20, every_s=10)
         assert (await retried).error is None
         assert shown(worker) == "idle"

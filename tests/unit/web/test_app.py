@@ -147,7 +147,7 @@ async def test_other_origins_may_request_nothing(room: Room, what: str, headers:
     assert (await room.http.post(f"/mirrors/docs/{what}", headers=raw)).status_code == expected
     assert room.workers["docs"].full_at == math.inf
     assert room.workers["docs"].index.due_at == math.inf
-    assert room.web.feed.jobs.of("docs") is None
+    assert room.web.feed.jobs.last("docs") is None
 
 
 @pytest.mark.parametrize("what", ["problems", "explain", "plan"])
