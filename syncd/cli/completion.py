@@ -89,7 +89,7 @@ class OsPath(click.ParamType[Path]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # noqa: ARG002
         """Return the path."""
-        return value if isinstance(value, Path) else Path(to_os(value))
+        return Path(to_os(value))
 
     def shell_complete(self, _: click.Context, __: click.Parameter, incomplete: str) -> "list[CompletionItem]":
         """Let the shell complete the path."""

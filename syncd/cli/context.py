@@ -301,9 +301,7 @@ class Duration(click.ParamType[float]):
         self._least = least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the seconds. A default is a number already."""
-        if isinstance(value, float):
-            return value
+        """Return the seconds."""
         from syncd.config.values import parse_duration
 
         try:

@@ -73,7 +73,7 @@ def run(arguments: Sequence[str]) -> int:
         code = _invoke(arguments)
         sys.stdout.flush()
     except UsageError as error:
-        return _end_by_usage(error, arguments)
+        return _end_by_usage(error)
     except SyncdError as error:
         for line in error.lines:
             _print_error(line)
@@ -115,15 +115,15 @@ def _invoke(arguments: Sequence[str]) -> int:
     return code
 
 
-def _end_by_usage(error: "UsageError", arguments: Sequence[str]) -> int:
+def _end_by_usage(error: "UsageError") -> int:
     """Print the fault of a command line and the help to look at. Without a command, print the help itself."""
     from click.exceptions import NoArgsIsHelpError
 
     if isinstance(error, NoArgsIsHelpError):
         print(error.format_message(), file=sys.stderr)  # noqa: T201
     else:
-        # An error of an option without its value has no context.
-        command = error.ctx.command_path if error.ctx else f"syncd {_command_name(arguments) or ''}".rstrip()
+        # An error of a global option without its value has no context.
+        command = error.ctx.command_path if error.ctx else "syncd"
         text, see = error.format_message().rstrip("."), f"see: {command} --help"
         _print_error(f"{text} ({see})" if text.endswith("?") else f"{text}; {see}")
     return EXIT_CONFIG

@@ -11,7 +11,7 @@ from typing import NamedTuple, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from syncd.config.file import CONFIG_VARIABLE, MCP_TOKEN_VARIABLE, PREFIX, KeyPlaces, home
-from syncd.config.schema import Config, MirrorConfig, known_keys, unknown_key
+from syncd.config.schema import Cloudflare, Config, MirrorConfig, Notify, Web, unknown_key
 from syncd.config.target_sections import TARGET_SECTIONS
 from syncd.core.errors import ConfigError, ConfigFaults
 from syncd.core.keys import from_os, name_fault, normal
@@ -203,7 +203,6 @@ def variable_faults(environ: Mapping[str, str]) -> list[str]:
 
     Raises ConfigFaults if a variable lies under a key that has a value, since such variables cannot be merged.
     """
-    known = known_keys()
     names = _variables(environ)
     faults, under = [], []
     for variable, name in names.items():
@@ -213,7 +212,7 @@ def variable_faults(environ: Mapping[str, str]) -> list[str]:
             if any(name.startswith(f"{other}__") for other in (*names.values(), "state_dir")):
                 under.append(f"environment: {variable} lies under a key that has a value; unset one of them")
             continue
-        near = None if "__" in variable else _nearest(section, known)
+        near = None if "__" in variable else _nearest(section)
         if near is None and "__" not in variable:
             continue
         meant = f"did you mean {PREFIX}{near.upper()}?" if near else _meant(name)
@@ -251,20 +250,22 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _nearest(name: str, known: frozenset[str]) -> str | None:
+def _nearest(name: str) -> str | None:
     """Return the key that a name without "__" probably means, None if it resembles no key."""
     if _SERVICE_VARIABLE.search(name):
         return None
-    if name.startswith(("mirrors_", "defaults_")) and name.endswith(
-        tuple(f"_{key.rpartition('__')[2]}" for key in known if "*" in key)
-    ):
-        return "mirrors__<NAME>__<KEY>" if name.startswith("mirrors_") else "defaults__<KEY>"
-    spelt = {key.replace("__", "_"): key for key in known if "*" not in key}
-    spelt |= {key.rpartition("__")[2]: key for key in known if "*" not in key}
+    start, _, _ = name.partition("_")
+    if start in ("mirrors", "defaults") and name.endswith(tuple(f"_{key}" for key in MirrorConfig.model_fields)):
+        return "mirrors__<NAME>__<KEY>" if start == "mirrors" else "defaults__<KEY>"
+    sections = {"cloudflare": Cloudflare, "web": Web, "notify": Notify, "defaults": MirrorConfig}
+    known = {section: section for section in Config.model_fields}
+    for section, model in sections.items():
+        for key in model.model_fields:
+            known[f"{section}_{key}"] = known[key] = f"{section}__{key}"
     import difflib
 
-    close = difflib.get_close_matches(name, spelt, n=1, cutoff=0.8)
-    return spelt[close[0]] if close else None
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+    return known[close[0]] if close else None
 
 
 # -- the wording of errors

@@ -388,14 +388,6 @@ def _moved(section: str, key: str, known: Sequence[str]) -> str | None:
     return ELSEWHERE.get(key)
 
 
-def known_keys() -> frozenset[str]:
-    """Return every key as its path joined with "__". "*" stands for the name of a mirror."""
-    sections: dict[str, type[ConfigSection]] = {"cloudflare": Cloudflare, "web": Web, "notify": Notify}
-    keys = {f"{name}__{key}" for name, section in sections.items() for key in section.model_fields}
-    of_mirrors = {f"{start}__{key}" for start in ("mirrors__*", "defaults") for key in MirrorConfig.model_fields}
-    return frozenset({*Config.model_fields, *keys, *of_mirrors})
-
-
 def settings_digest(config: Config, names: Collection[str]) -> str:
     """Return a digest of the settings of some mirrors, or of all if names is empty.
 

@@ -49,8 +49,8 @@ def test_a_bug_that_quotes_the_token_ends_with_70_and_without_it(
 
     monkeypatch.setattr("syncd.queries.status.snapshot", fail)
     assert run(["--config", str(config), *verbose, "status"]) == 70
-    said = capsys.readouterr()
-    text = said.out + said.err
+    printed = capsys.readouterr()
+    text = printed.out + printed.err
     assert "Traceback" in text
     assert "RuntimeError: Bearer [hidden]" in text
     assert "this is a bug" in text

@@ -76,7 +76,7 @@ def test_a_global_option_means_the_same_before_and_after_the_command() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ("status --jsn", "see: syncd status --help"),
         ("kv put key file --metadata", "see: syncd kv put --help"),
@@ -92,11 +92,11 @@ def test_a_global_option_means_the_same_before_and_after_the_command() -> None:
     ],
 )
 def test_a_usage_error_is_one_line_that_names_the_right_help(
-    line: str, said: str, capsys: pytest.CaptureFixture[str]
+    line: str, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(line.split()) == EXIT_CONFIG
     answer = capsys.readouterr().err
-    assert said in answer
+    assert expected in answer
     assert len(answer.splitlines()) == 1
 
 
@@ -139,7 +139,7 @@ def test_the_only_mirror_need_not_be_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "expected"),
     [
         ((), "which mirror? Name one of: docs, wiki, such as -m docs"),
         (("docs", "wiki"), "this takes one mirror; name one of: docs, wiki, such as -m docs"),
@@ -147,10 +147,10 @@ def test_the_only_mirror_need_not_be_named(tmp_path: Path) -> None:
         (("xyz",), "no mirror 'xyz' is configured; there is: docs, wiki"),
     ],
 )
-def test_a_wrong_choice_names_the_mirrors(tmp_path: Path, names: tuple[str, ...], said: str) -> None:
+def test_a_wrong_choice_names_the_mirrors(tmp_path: Path, names: tuple[str, ...], expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         one_mirror(_config(tmp_path), names)
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize(

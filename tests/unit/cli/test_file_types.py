@@ -23,7 +23,7 @@ def printed(capsys: pytest.CaptureFixture[str]) -> dict[str, list[dict[str, Any]
     return types
 
 
-def test_the_page_shows_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_shows_the_output_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert print_types(as_json=False) == 0
     assert f"```text\n{capsys.readouterr().out}```\n" in PAGE.read_text(encoding="utf-8")
 

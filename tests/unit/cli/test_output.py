@@ -48,7 +48,7 @@ def test_the_bar_shows_the_part_that_is_done(
     assert shown.endswith("\r\x1b[K")
 
 
-async def test_the_progress_says_that_requests_wait_for_the_rate_limits(
+async def test_the_progress_shows_that_requests_wait_for_the_rate_limits(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(output, "_WAIT_LOOK_S", 0.0)
@@ -62,8 +62,8 @@ async def test_the_progress_says_that_requests_wait_for_the_rate_limits(
     waiting = asyncio.create_task(request())
     try:
         async with ProgressDisplay("docs", ProgressPrinter(0.0), gate).refreshed():
-            while "waiting" not in (said := capsys.readouterr().err):  # noqa: ASYNC110 - the display has no event for a line
+            while "waiting" not in (printed := capsys.readouterr().err):  # noqa: ASYNC110 - the display has no event for a line
                 await asyncio.sleep(0)
     finally:
         waiting.cancel()
-    assert said.splitlines()[-1] == "docs: listing the target, waiting 4 min for the rate limits"
+    assert printed.splitlines()[-1] == "docs: listing the target, waiting 4 min for the rate limits"

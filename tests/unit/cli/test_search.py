@@ -53,12 +53,12 @@ def test_a_hit_shows_score_key_file_and_text_and_no_colour_in_a_pipe(
     assert lines[6:] == ["0.88  c.md", "      of the demo"]
 
 
-def test_nothing_found_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_without_hits_prints_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     print_hits([], "x")
     assert capsys.readouterr().out == "nothing found for 'x'\n"
 
 
-def test_what_the_file_is_called_stands_in_for_a_heading(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_title_stands_in_for_a_heading(capsys: pytest.CaptureFixture[str]) -> None:
     found = hit("a.md", None, "text") | {"title": "The handbook\x1b"}
     print_hits([found], "x")
     assert capsys.readouterr().out.splitlines()[0] == "0.88  a.md  (The handbook\\x1b)"

@@ -75,7 +75,7 @@ def test_several_mirrors_are_summed_up_with_the_worst_first() -> None:
     halted = mirror() | {"state": "halted"}
     assert click.unstyle(sum_line({"a": idle, "b": idle})) == "mirrors    2 idle"
     many = {f"m{number}": idle for number in range(9)} | {"x": mirror(1), "z": halted, "y": mirror(1, "no answer")}
-    told = "mirrors    1 halted (z), 1 degraded (y), 1 syncing (x), 9 idle, 2 with problems (x, y)"
-    assert click.unstyle(sum_line(many)) == told
+    expected = "mirrors    1 halted (z), 1 degraded (y), 1 syncing (x), 9 idle, 2 with problems (x, y)"
+    assert click.unstyle(sum_line(many)) == expected
     four = dict.fromkeys("abcd", halted)
     assert click.unstyle(sum_line(four)) == "mirrors    4 halted (a, b, c, …)"

@@ -99,7 +99,7 @@ def test_a_missing_key_gets_a_line_in_its_table(key: tuple[str, ...], value: obj
         "",
     ],
 )
-def test_what_cannot_be_changed_safely_is_not_changed(text: str) -> None:
+def test_lines_that_cannot_be_changed_safely_stay(text: str) -> None:
     assert edited(text, "docs", {INSTANCE: "docs-2"}) is None
 
 

@@ -1,4 +1,4 @@
-"""What is wrong is said in one line that names the key and what would be right, and never a secret."""
+"""Each fault of the config is one line that names the key and the remedy, and never a secret."""
 
 import re
 from pathlib import Path
@@ -58,11 +58,11 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("key", MISTAKES)
-def test_a_bad_value_names_its_key_and_what_would_be_right(place: Place, key: str) -> None:
-    value, said = MISTAKES[key]
+def test_a_bad_value_names_its_key_and_the_remedy(place: Place, key: str) -> None:
+    value, expected = MISTAKES[key]
     text = f"mirrors = 3\n[cloudflare]\naccount_id = '{ACCOUNT}'" if key == "mirrors" else place.with_key(key, value)
     message = place.fault(text)
-    assert said in message
+    assert expected in message
     found = re.match(rf"{re.escape(str(place.file))}:(\d+): ", message)
     assert found, message
     # A fault of two keys is at their table, and so is a wrong type of a target.
@@ -94,7 +94,7 @@ def test_an_unknown_key_is_named_with_a_suggestion(place: Place, key: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("missing", "said"),
+    ("missing", "expected"),
     [
         ("account_id", "cloudflare.account_id: should be the account's 32"),
         ("path", "mirrors.docs.path is missing"),
@@ -102,12 +102,12 @@ def test_an_unknown_key_is_named_with_a_suggestion(place: Place, key: str) -> No
         ("type", 'mirrors.docs.target: its type should be "ai-search", "kv" or "vectorize"'),
     ],
 )
-def test_a_missing_key_is_named(place: Place, missing: str, said: str) -> None:
+def test_a_missing_key_is_named(place: Place, missing: str, expected: str) -> None:
     lines = [line for line in MINIMAL.splitlines() if not line.startswith(missing)]
-    assert said in place.fault("\n".join(lines))
+    assert expected in place.fault("\n".join(lines))
 
 
-def test_a_config_without_mirrors_says_how_to_add_one(place: Place) -> None:
+def test_a_config_without_mirrors_names_the_section_to_add(place: Place) -> None:
     for text in (f"[cloudflare]\naccount_id = '{ACCOUNT}'", f"[cloudflare]\naccount_id = '{ACCOUNT}'\n[mirrors]"):
         assert "there is no [mirrors.NAME] section" in place.fault(text)
     text = f"[cloudflare]\naccount_id = '{ACCOUNT}'\n[mirrors]\ndocs = 3"
@@ -204,7 +204,7 @@ def test_the_lines_of_a_huge_file_are_left_out(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "expected"),
     [
         (b"a = = 1", "is not valid TOML"),
         (b"path = ~/notes", ":1 is not valid TOML: path: a text needs straight quotes"),
@@ -213,10 +213,10 @@ def test_the_lines_of_a_huge_file_are_left_out(place: Place) -> None:
         (b"a = " + b"[" * 20_000, "is not valid TOML"),
     ],
 )
-def test_a_file_that_is_no_toml_is_named(place: Place, data: bytes, said: str) -> None:
+def test_a_file_that_is_no_toml_is_named(place: Place, data: bytes, expected: str) -> None:
     place.file.write_bytes(data)
-    message = place.fault(data.decode("latin-1")) if said != "is not UTF-8 text" else _fault_of(place)
-    assert said in message
+    message = place.fault(data.decode("latin-1")) if expected != "is not UTF-8 text" else _fault_of(place)
+    assert expected in message
     assert str(place.file) in message
 
 
@@ -264,7 +264,7 @@ def test_an_unknown_variable_is_named(place: Place, variable: str) -> None:
         "SYNCD_",
     ],
 )
-def test_a_variable_that_others_set_is_told_and_no_error(place: Place, variable: str) -> None:
+def test_a_variable_that_others_set_is_a_warning_and_no_error(place: Place, variable: str) -> None:
     environ = {variable: "tcp://10.0.0.1:8385", "SYNCD_CONFIG": "x", "SYNCD_STATE_DIR": "/x", "SYNCD_WEB__LISTEN": ""}
     place.load(MINIMAL, environ)
     assert ignored_variables(environ) == [variable]

@@ -153,13 +153,13 @@ WRONG_KEYS = {
 
 
 @pytest.mark.parametrize("line", WRONG_KEYS)
-def test_a_wrong_key_names_what_is_meant(place: Place, line: str) -> None:
+def test_a_wrong_key_names_the_right_one(place: Place, line: str) -> None:
     fault = place.fault(with_settings(line))
     assert "unknown key mirrors.docs.target." in fault
     assert WRONG_KEYS[line] in fault
 
 
-def test_a_setting_above_its_table_is_told_where_it_belongs(place: Place) -> None:
+def test_a_setting_above_its_table_names_its_table(place: Place) -> None:
     fault = place.fault(MINIMAL + "chunk_size = 512\n")
     assert "target.chunk_size; it is a setting of the instance; write it below [mirrors.docs.target.settings]" in fault
 

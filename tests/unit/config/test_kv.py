@@ -85,9 +85,9 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_names_its_key_and_what_would_be_right(place: Place, mistake: str) -> None:
-    lines, said = MISTAKES[mistake]
-    assert said in place.fault(kv(*lines))
+def test_a_mistake_names_its_key_and_the_remedy(place: Place, mistake: str) -> None:
+    lines, expected = MISTAKES[mistake]
+    assert expected in place.fault(kv(*lines))
 
 
 def test_a_mirror_may_have_the_name_of_a_type(place: Place) -> None:
@@ -100,8 +100,8 @@ def test_defaults_may_hold_keys_of_a_kv_target(place: Place) -> None:
     target = place.load(text).mirrors["docs"].target
     assert isinstance(target, KVSection)
     assert target.stale_ttl == 600
-    said = place.fault(kv(TITLE, defaults="[defaults.target]\nstale_tll = 600"))
-    assert "unknown key defaults.target.stale_tll; did you mean stale_ttl?" in said
+    fault = place.fault(kv(TITLE, defaults="[defaults.target]\nstale_tll = 600"))
+    assert "unknown key defaults.target.stale_tll; did you mean stale_ttl?" in fault
 
 
 def test_two_mirrors_of_one_namespace_and_owner_are_refused(place: Place) -> None:

@@ -54,15 +54,15 @@ def test_a_map_is_a_table_too_and_may_come_from_the_environment(place: Place) ->
 
 
 @pytest.mark.parametrize(("kind", "most"), [("ai-search", 3), ("kv", 8), ("vectorize", 9)])
-def test_there_are_only_so_many_fields(place: Place, kind: str, most: int) -> None:
+def test_the_number_of_fields_is_bounded(place: Place, kind: str, most: int) -> None:
     for count in (most - 1, most):
         assert len(place.load(written(kind, fields(count))).mirrors["docs"].target.metadata) == count
-    said = f"mirrors.docs.target.metadata: should have at most {most} fields, not {most + 1}"
-    assert said in place.fault(written(kind, fields(most + 1)))
+    expected = f"mirrors.docs.target.metadata: should have at most {most} fields, not {most + 1}"
+    assert expected in place.fault(written(kind, fields(most + 1)))
 
 
 @pytest.mark.parametrize(
-    ("kind", "field", "said"),
+    ("kind", "field", "expected"),
     [
         (
             "ai-search",
@@ -81,8 +81,8 @@ def test_there_are_only_so_many_fields(place: Place, kind: str, most: int) -> No
         ("kv", "a = 1", "mirrors.docs.target.metadata.a: should be a text, in quotes"),
     ],
 )
-def test_a_field_that_cannot_be_is_named(place: Place, kind: str, field: str, said: str) -> None:
-    assert said in place.fault(written(kind, f"metadata = {{ {field} }}"))
+def test_a_field_that_cannot_be_is_named(place: Place, kind: str, field: str, expected: str) -> None:
+    assert expected in place.fault(written(kind, f"metadata = {{ {field} }}"))
 
 
 SHORTEN = 'long_names = "shorten"'

@@ -41,21 +41,21 @@ def found(place: Place, text: str) -> list[Exposed]:
 
 
 @pytest.mark.parametrize(
-    ("mode", "said"),
+    ("mode", "expected"),
     [(0o600, None), (0o400, None), (0o640, "read"), (0o644, "read"), (0o660, "changed")],
 )
-def test_a_token_file_for_more_than_its_owner_is_told_with_the_command_that_mends_it(
-    place: Place, mode: int, said: str | None
+def test_a_token_file_for_more_than_its_owner_is_reported_with_the_command_that_fixes_it(
+    place: Place, mode: int, expected: str | None
 ) -> None:
     seen = found(place, token_file(place, mode))
     path = place.base / "token"
-    assert seen == ([Exposed(f"{path} can be {said} by others", f"chmod 600 {path}")] if said else [])
+    assert seen == ([Exposed(f"{path} can be {expected} by others", f"chmod 600 {path}")] if expected else [])
 
 
-@pytest.mark.parametrize(("mode", "said"), [(0o600, None), (0o644, "read"), (0o620, "changed")])
-def test_a_config_file_with_the_token_in_it_is_judged_alike(place: Place, mode: int, said: str | None) -> None:
+@pytest.mark.parametrize(("mode", "expected"), [(0o600, None), (0o644, "read"), (0o620, "changed")])
+def test_a_config_file_with_the_token_in_it_is_judged_alike(place: Place, mode: int, expected: str | None) -> None:
     seen = found(place, inline(place, mode))
-    assert [each.message for each in seen] == ([f"{place.file} can be {said} by others"] if said else [])
+    assert [each.message for each in seen] == ([f"{place.file} can be {expected} by others"] if expected else [])
 
 
 def test_a_config_without_a_token_may_be_read_but_not_be_changed_by_everybody(place: Place) -> None:
@@ -76,20 +76,20 @@ def test_a_secret_that_everybody_may_write_is_refused_and_not_quoted(place: Plac
     assert TOKEN not in message
 
 
-def test_a_link_to_a_token_file_is_judged_by_what_it_leads_to(place: Place) -> None:
+def test_a_link_to_a_token_file_is_judged_by_its_target(place: Place) -> None:
     text = token_file(place, 0o600)
     (place.base / "token").rename(place.base / "real")
     (place.base / "token").symlink_to("real")
     assert found(place, text) == []
 
 
-@pytest.mark.parametrize(("mode", "told"), [(0o700, False), (0o755, False), (0o770, True), (0o777, True)])
-def test_a_state_directory_that_others_can_change_is_told(place: Place, mode: int, told: bool) -> None:
+@pytest.mark.parametrize(("mode", "exposed"), [(0o700, False), (0o755, False), (0o770, True), (0o777, True)])
+def test_a_state_directory_that_others_can_change_is_exposed(place: Place, mode: int, exposed: bool) -> None:
     state = place.base / "state"
     state.mkdir()
     state.chmod(mode)
     seen = found(place, f"state_dir = {toml(str(state))}\n" + MINIMAL)
-    assert seen == ([Exposed(f"{state} can be changed by others", f"chmod 700 {state}")] if told else [])
+    assert seen == ([Exposed(f"{state} can be changed by others", f"chmod 700 {state}")] if exposed else [])
 
 
 @pytest.mark.parametrize("name", ["docs/token", "docs/deep/my.token"])
@@ -167,7 +167,7 @@ def test_a_root_of_the_same_folder_under_another_mount_is_the_same_root(
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
-def test_config_and_token_are_read_whatever_editor_saved_them(place: Place, encoding: str) -> None:
+def test_config_and_token_are_read_in_the_encoding_of_any_editor(place: Place, encoding: str) -> None:
     text = token_file(place, 0o600).replace("\n", "\r\n")
     (place.base / "token").write_bytes(f"{TOKEN} \r\n".encode(encoding))
     place.file.write_bytes(text.encode(encoding))

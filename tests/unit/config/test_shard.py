@@ -33,5 +33,5 @@ def test_an_empty_variable_takes_the_file_s_shard_back(place: Place) -> None:
 @pytest.mark.parametrize("text", ["$(POD_INDEX)/4", "/4", "4/4"])
 def test_an_index_that_kubernetes_did_not_fill_in_is_refused(place: Place, text: str) -> None:
     """A variable that is defined later stays as it is written; a label that is not there is empty."""
-    said = place.fault(MINIMAL, {"SYNCD_DEFAULTS__SHARD": text})
-    assert 'defaults.shard: should be "i/n" with 0 <= i < n' in said
+    fault = place.fault(MINIMAL, {"SYNCD_DEFAULTS__SHARD": text})
+    assert 'defaults.shard: should be "i/n" with 0 <= i < n' in fault

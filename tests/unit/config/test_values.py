@@ -353,7 +353,7 @@ def test_secrets_are_in_no_representation_of_the_config(place: Place) -> None:
         assert TOKEN not in text
 
 
-def test_a_command_without_a_token_still_loads_and_login_says_what_to_do(place: Place) -> None:
+def test_a_config_without_a_token_loads_and_login_names_the_remedy(place: Place) -> None:
     config = place.load()
     assert secrets(config) == []
     with pytest.raises(ConfigError, match=r"CLOUDFLARE_API_TOKEN.*AI Search: Edit"):
@@ -372,7 +372,7 @@ def test_a_mirror_that_is_not_there_is_named_with_those_that_are(place: Place) -
         mirror_config(place.load(), "wiki")
 
 
-def test_a_folder_or_a_file_in_the_place_of_a_mirror_is_told(place: Place) -> None:
+def test_a_folder_or_a_file_in_the_place_of_a_mirror_is_named(place: Place) -> None:
     config = place.load()
     with pytest.raises(ConfigError, match=r"that is the folder of mirror docs$"):
         mirror_config(config, str(config.mirrors["docs"].path))

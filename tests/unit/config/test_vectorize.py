@@ -62,7 +62,7 @@ def test_the_pooling_is_fixed_where_a_model_has_one(
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ("chunk_size = 99", "mirrors.docs.target.chunk_size: should be greater than or equal to 100"),
         ("chunk_size = 8001", "mirrors.docs.target.chunk_size: should be less than or equal to 8000"),
@@ -76,8 +76,8 @@ def test_the_pooling_is_fixed_where_a_model_has_one(
         ("chunksize = 300", "did you mean chunk_size?"),
     ],
 )
-def test_a_mistake_is_named(place: Place, line: str, said: str) -> None:
-    assert said in place.fault(vectorize(line))
+def test_a_mistake_is_named(place: Place, line: str, expected: str) -> None:
+    assert expected in place.fault(vectorize(line))
 
 
 @pytest.mark.parametrize("line", ["chunk_size = 100\nchunk_overlap = 49", "chunk_size = 8000", "chunk_overlap = 499"])

@@ -1,4 +1,4 @@
-"""Where the status page may be served, and what may be told of halts."""
+"""The addresses of the status page and of the metrics, and of the notices."""
 
 from pathlib import Path
 
@@ -97,7 +97,7 @@ def test_any_other_webhook_is_refused_without_quoting_it(place: Place, text: str
     assert "s3cr3t" not in message
 
 
-def test_the_webhook_is_masked_in_whatever_is_printed(place: Place) -> None:
+def test_the_webhook_is_masked_in_all_output(place: Place) -> None:
     config = place.load(place.with_key("notify.webhook", toml(SECRET)))
     assert SECRET in secrets(config)
     assert "s3cr3t" not in repr(config)

@@ -11,7 +11,7 @@ RECORD = Record("p/a.md", "r1", "5e", 9, 100.0)
 
 
 @pytest.mark.parametrize(
-    ("record", "digests", "downloaded", "said"),
+    ("record", "digests", "downloaded", "expected"),
     [
         (replace(RECORD, marked=True, version="M"), ("m",), True, "the mark of the entry"),
         (replace(RECORD, version="M"), ("m",), True, "a known digest"),
@@ -21,5 +21,5 @@ RECORD = Record("p/a.md", "r1", "5e", 9, 100.0)
         (RECORD, (), False, "only the journal"),
     ],
 )
-def test_the_best_evidence_is_named(record: Record, digests: tuple[str, ...], downloaded: bool, said: str) -> None:
-    assert said in content_evidence(record, digests, downloaded=downloaded)
+def test_the_best_evidence_is_named(record: Record, digests: tuple[str, ...], downloaded: bool, expected: str) -> None:
+    assert expected in content_evidence(record, digests, downloaded=downloaded)

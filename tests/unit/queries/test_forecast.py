@@ -21,7 +21,7 @@ def test_the_outlook_of_a_first_pass_names_an_idle_one_too() -> None:
     )
 
 
-def test_the_outlook_of_a_later_pass_counts_what_looks_changed_and_what_is_gone() -> None:
+def test_the_forecast_of_a_later_pass_counts_changed_and_missing_files() -> None:
     assert (
         counted(1000, 0, known=1000, found=1000)
         == "nothing looks changed; a pass takes about 1 request, 1 s at 2 requests/s"
@@ -32,7 +32,7 @@ def test_the_outlook_of_a_later_pass_counts_what_looks_changed_and_what_is_gone(
     assert "to delete" not in counted(1000, 3, known=1001, found=999, complete=False)
 
 
-async def test_the_survey_reads_no_file_and_finds_what_is_new_changed_or_gone(
+async def test_the_survey_reads_no_file_and_finds_new_changed_and_missing_ones(
     core: Core, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("same.md", "changed.md", "gone.md"):
@@ -105,7 +105,7 @@ RAISE = "ask Cloudflare for a higher limit, or spread the files or stores over a
         ),
     ],
 )
-def test_a_line_says_what_is_left_on_each_plan(usage: Usage, growth: Growth, line: str, remedy: str | None) -> None:
+def test_a_line_shows_the_room_on_each_plan(usage: Usage, growth: Growth, line: str, remedy: str | None) -> None:
     assert describe_usage(usage, growth) == (line, remedy)
 
 

@@ -20,11 +20,11 @@ def log_of(core: Core, *kinds: str, since: float = 0.0, most: int = -1) -> tuple
 
 
 def lines(found: list[LogLine]) -> list[tuple[Any, ...]]:
-    told: list[tuple[Any, ...]] = []
+    lines: list[tuple[Any, ...]] = []
     for entry in found:
         fields = entry.as_json()
-        told.append((fields["kind"], fields.get("key", fields.get("scope")), fields["outcome"]))
-    return told
+        lines.append((fields["kind"], fields.get("key", fields.get("scope")), fields["outcome"]))
+    return lines
 
 
 async def test_actions_stand_before_their_pass(core: Core) -> None:
@@ -73,8 +73,8 @@ async def test_a_pass_that_stops_is_kept_with_its_reason(core: Core) -> None:
         await core.full()
     with pytest.raises(asyncio.CancelledError):
         await core.full()
-    told = [(fields["outcome"], fields["detail"]) for fields in (entry.as_json() for entry in log_of(core)[0])]
-    assert told == [("stopped", "no answer"), ("stopped", "interrupted")]
+    passes = [(fields["outcome"], fields["detail"]) for fields in (entry.as_json() for entry in log_of(core)[0])]
+    assert passes == [("stopped", "no answer"), ("stopped", "interrupted")]
 
 
 async def test_a_halt_at_the_begin_is_kept_once(core: Core) -> None:
@@ -88,7 +88,7 @@ async def test_a_halt_at_the_begin_is_kept_once(core: Core) -> None:
     assert "Bring the folder back" in stopped["detail"]
 
 
-async def test_a_refused_pass_says_why(core: Core) -> None:
+async def test_a_refused_pass_has_the_reason(core: Core) -> None:
     await in_step(core, **{f"{number}.md": str(number) for number in range(20)})
     core.use(max_delete="25%")
     core.remove(*(f"{number}.md" for number in range(15)))
@@ -128,7 +128,7 @@ def test_a_pass_is_summed_up_for_people() -> None:
 
 
 @pytest.mark.parametrize("forced", [True, False])
-async def test_a_pass_with_the_consent_of_a_person_says_so(core: Core, *, forced: bool) -> None:
+async def test_a_pass_names_the_consent_of_a_person(core: Core, *, forced: bool) -> None:
     await in_step(core, **{f"{number}.md": str(number) for number in range(20)})
     assert log_of(core)[0][-1].as_json()["detail"] == ""
     core.use(max_delete="25%")

@@ -108,8 +108,8 @@ def test_faults_of_the_file_and_of_its_paths_are_named_together(home: Path) -> N
 
 
 def test_a_query_must_be_text(home: Path) -> None:
-    for query, said in ((" ", "is empty"), ("\udcff", "not valid UTF-8")):
-        with pytest.raises(ConfigError, match=said):
+    for query, fault in ((" ", "is empty"), ("\udcff", "not valid UTF-8")):
+        with pytest.raises(ConfigError, match=fault):
             questions_of_options(configured(home), (), [query], ["a.md"])
 
 
@@ -246,7 +246,7 @@ def test_the_size_of_the_file_has_a_limit(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "fault"),
     [
         ("missing.csv", "No such file"),
         ("folder.csv", "Is a directory"),
@@ -257,12 +257,12 @@ def test_the_size_of_the_file_has_a_limit(tmp_path: Path, monkeypatch: pytest.Mo
         ("head.csv", "holds no question"),
     ],
 )
-def test_a_file_without_questions_is_a_fault(tmp_path: Path, name: str, said: str) -> None:
+def test_a_file_without_questions_is_a_fault(tmp_path: Path, name: str, fault: str) -> None:
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "head.csv").write_text("query,expect\n")
     for empty in ("empty.csv", "empty.jsonl", "q.txt", "q"):
         (tmp_path / empty).touch()
-    with pytest.raises(ConfigError, match=said) as caught:
+    with pytest.raises(ConfigError, match=fault) as caught:
         QuestionFile(tmp_path / name)
     assert name in str(caught.value)
 
@@ -282,7 +282,9 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
 
 
 @given(st.lists(st.tuples(st.text(min_size=1), st.text("abc/.ü", min_size=1)), min_size=1, unique=True))
-def test_what_json_writes_is_read_again(tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]) -> None:
+def test_questions_that_json_writes_are_read_again(
+    tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]
+) -> None:
     wanted = [(query, expect) for query, expect in pairs if query.strip()]
     if wanted:
         text = "\n".join(json.dumps({"query": query, "expect": expect}) for query, expect in wanted)

@@ -64,7 +64,7 @@ def test_a_folder_a_pipe_and_a_device_stay(tmp_path: Path) -> None:
             SavePlace(place)
 
 
-def test_a_missing_folder_is_told_before_anything_is_asked(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_before_any_question(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is no folder that this user may write into"):
         SavePlace(tmp_path / "missing" / "saved.json")
 

@@ -19,7 +19,7 @@ from tests.harness import Core
         (100, 50, 10.0, 30.0, 30.0),
     ],
 )
-def test_what_is_left_takes_as_long_as_the_slower_of_rate_and_limit(
+def test_the_rest_takes_as_long_as_the_slower_of_rate_and_limit(
     left: int, done: int, elapsed_s: float, floor_s: float, wanted: float | None
 ) -> None:
     assert left_s(left, done, elapsed_s, floor_s) == wanted
