@@ -305,7 +305,7 @@ def _check_folder(
         remedy = f"let syncd read every directory under {folder}; until then nothing is deleted"
         return [Finding(what, "warn", message, remedy)]
     findings = [Finding(what, "ok", message), _check_watches(name, section)]
-    findings += [Finding(what, "warn", f"{p.key}: {p.message}") for p in tree.protected.problems()]
+    findings += [Finding(what, "warn", f"{problem.key}: {problem.message}") for problem in tree.protected.problems()]
     if section.target.type == "vectorize" and survey.html and not can_convert_html():
         message = f"HTML files that cannot be converted: {survey.html}; the extra 'vectorize' is not installed"
         findings.append(Finding(f"{name}: html", "warn", message, HTML_REMEDY))

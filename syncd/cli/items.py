@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from syncd.config.schema import Config
+    from syncd.core.model import Entry
     from syncd.sync.mirror import Mirror
     from syncd.sync.once import Report
 
@@ -87,18 +88,28 @@ def list_items(options: GlobalOptions, mirrors: tuple[str, ...], *, folder: str,
 
 async def _remote_rows(config: "Config", name: str, begin: str) -> list[dict[str, Any]]:
     """Return a row for each entry of the target whose key begins with `begin`, by key."""
-    from syncd.cloudflare.decoding import tame
     from syncd.service.build import open_session
     from syncd.sync.observe import shard_entries
 
     async with open_session(config, [name], read_only=True) as session:
         rows = [
-            {"key": e.key, "size": e.size, "owner": e.owner, "index": e.status, "ref": e.ref, "checksum": e.checksum}
-            | ({} if e.metadata is None else {"metadata": tame(dict(e.metadata))})
-            async for e in shard_entries(session.mirrors[name])
-            if e.key.startswith(begin)
+            _remote_row(entry) async for entry in shard_entries(session.mirrors[name]) if entry.key.startswith(begin)
         ]
     return sorted(rows, key=lambda row: str(row["key"]))
+
+
+def _remote_row(entry: "Entry") -> dict[str, Any]:
+    from syncd.cloudflare.decoding import tame
+
+    return {
+        "key": entry.key,
+        "size": entry.size,
+        "owner": entry.owner,
+        "index": entry.status,
+        "ref": entry.ref,
+        "checksum": entry.checksum,
+        **({} if entry.metadata is None else {"metadata": tame(dict(entry.metadata))}),
+    }
 
 
 # -- search

@@ -92,16 +92,16 @@ def _row(entry: "LogLine") -> tuple[str, ...]:
     from syncd.queries.log import summary
     from syncd.state.history import PastPass
 
-    what = entry.what
-    if isinstance(what, PastPass):
-        scope = "(everything)" if what.keys is None else f"({what.keys} key{'' if what.keys == 1 else 's'})"
-        outcome = f"{shown(what.detail)}: {summary(what)}" if what.detail else summary(what)
-        if what.outcome != "done":
-            outcome = f"{what.outcome}: {shown(what.detail)}"
-            outcome += f" ({what.times} times since {utc_time(what.began)})" if what.times > 1 else f"; {summary(what)}"
-        return (utc_time(what.ended), entry.mirror, "pass", scope, "", outcome)
-    outcome = f"{what.outcome}: {shown(what.detail)}" if what.detail else what.outcome
-    return (utc_time(what.at), entry.mirror, what.action, shown(what.key), what.reason, outcome)
+    past = entry.past
+    if isinstance(past, PastPass):
+        scope = "(everything)" if past.keys is None else f"({past.keys} key{'' if past.keys == 1 else 's'})"
+        outcome = f"{shown(past.detail)}: {summary(past)}" if past.detail else summary(past)
+        if past.outcome != "done":
+            outcome = f"{past.outcome}: {shown(past.detail)}"
+            outcome += f" ({past.times} times since {utc_time(past.began)})" if past.times > 1 else f"; {summary(past)}"
+        return (utc_time(past.ended), entry.mirror, "pass", scope, "", outcome)
+    outcome = f"{past.outcome}: {shown(past.detail)}" if past.detail else past.outcome
+    return (utc_time(past.at), entry.mirror, past.action, shown(past.key), past.reason, outcome)
 
 
 def _for_all(mirrors: Sequence[str], since: float | None, kinds: Sequence[str]) -> str:

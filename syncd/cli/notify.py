@@ -1,4 +1,4 @@
-"""notify: sends a test notice to every address of [notify], and says what happened."""
+"""notify: sends a test notice to every address of [notify], and prints the result of each."""
 
 import time
 from collections.abc import AsyncIterator

@@ -190,7 +190,7 @@ def progress(*, quiet: bool = False) -> Iterator[ProgressLine | ProgressPrinter]
 class ProgressDisplay:
     """Shows the progress of work whose total may grow.
 
-    gate: tells how long requests wait for the rate limits. pace: estimates the remaining time. first: the first step.
+    gate: has the wait for the rate limits. pace: estimates the remaining time. first: the first step.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""check --probe: learns how an instance answers where no document says it, and stores the answers."""
+"""check --probe: learns answers of an instance that no document describes, and stores them."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -63,7 +63,7 @@ _ANSWERS: dict[str, dict[object, tuple[str, str]]] = {
 
 
 def probe_targets(options: GlobalOptions, names: Sequence[str], *, as_json: bool) -> int:
-    """Probe the targets of some mirrors, all if none is named, and print and store what was learned."""
+    """Probe the targets of some mirrors, all if none is named. Print and store the answers. Return the exit code."""
     signals.describe_with(lambda: "check: a throw-away item may be left; syncd check --probe removes it")
     config = options.load()
     return run_async(_probe_all(config, names, as_json=as_json))

@@ -1,4 +1,4 @@
-"""pull: write the entries of a target into a folder."""
+"""pull: writes the entries of a target into a folder."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -57,15 +57,15 @@ def pull(
     folder = at_home(folder)
     run_async(work())
     code = EXIT_PROBLEMS if pulled.problems else EXIT_OK
+    result = {outcome: pulled.done[outcome] for outcome in _OUTCOMES}
     if as_json:
-        counts = {outcome: pulled.done[outcome] for outcome in _OUTCOMES}
         problems = [asdict(problem) for problem in pulled.problems]
-        result = {"result": counts, "problems": problems, "exit_code": code}
-        print_json({"mirror": name, **shard_field(config, name), **result})
+        head = {"mirror": name, **shard_field(config, name)}
+        print_json({**head, "result": result, "problems": problems, "exit_code": code})
         return code
-    counted_outcomes = [f"{pulled.done[o]} {o}" for o in _OUTCOMES if pulled.done[o] or o == "written"]
+    counts = [f"{count} {outcome}" for outcome, count in result.items() if count or outcome == "written"]
     suffix = shard_suffix(config.mirrors[name].shard)
-    print_line(f"{name}{suffix} → {shown_path(folder)}: {', '.join(counted_outcomes)}")
+    print_line(f"{name}{suffix} → {shown_path(folder)}: {', '.join(counts)}")
     print_rows((problem.key, problem.message) for problem in pulled.problems)
     return code
 

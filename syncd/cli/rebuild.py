@@ -1,4 +1,4 @@
-"""rebuild: fill a second target with other settings, compare it with the first, and switch to it."""
+"""rebuild: fills a second target with other settings, compares it with the first, and switches to it."""
 
 import sys
 from collections.abc import Sequence
@@ -320,7 +320,7 @@ async def _switch(options: GlobalOptions, rebuild: "Rebuild", *, as_json: bool) 
         path = config_path(options.config)
         change_config(path, rebuild.name, rebuild.changes, lambda new: check_edit(rebuild, load(new)))
         for line in described(rebuild.name, rebuild.changes):
-            _say(f"{path}: {line}", as_json=as_json)
+            _print(f"{path}: {line}", as_json=as_json)
         await _take_effect(options, options.load(warn=False), rebuild, as_json=as_json)
     except SyncdError as error:
         return error
@@ -346,10 +346,10 @@ async def _take_effect(options: GlobalOptions, config: "Config", rebuild: "Rebui
             f"the config of mirror {name} names {section.target.spec}, and the daemon uses another target; give the"
             " daemon the same config and environment, then: syncd reload"
         )
-    _say(f"mirror {name} uses {section.target.spec}; old entries: syncd rebuild {name} --drop-old", as_json=as_json)
+    _print(f"mirror {name} uses {section.target.spec}; old entries: syncd rebuild {name} --drop-old", as_json=as_json)
 
 
-def _say(text: str, *, as_json: bool) -> None:
+def _print(text: str, *, as_json: bool) -> None:
     """Print a line of the answer. Beside a JSON object it goes to stderr."""
     (print_note if as_json else print_line)(text)
 

@@ -1,4 +1,4 @@
-"""Prints the reports of passes for people: what was done or would be done, and the problems. Also their counts."""
+"""Prints the reports of passes for people: actions, done or planned, and problems. Also the numbers of both."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping

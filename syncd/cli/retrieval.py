@@ -73,7 +73,7 @@ def other_hits(answer: "SearchAnswer") -> str:
 
 
 def print_comparison(compared: "Comparison", top: int) -> None:
-    """Print what got better and worse since earlier results."""
+    """Print the figures of earlier and present results, and the questions whose results differ."""
     print_line(f"  before: {_figures(compared.before, top)}")
     print_line(f"  now:    {_figures(compared.now, top)}")
     names = ("better", "worse", "new", "removed", "unknown")

@@ -55,29 +55,29 @@ async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], ch
 
     session = runtime.session
     with understanding():
-        asked = ReconcileRequest(
+        wanted = ReconcileRequest(
             PassOptions(**request["options"]), Grants(**request["grants"]), None, bool(request["json"])
         )
-        names, wait_s = request["mirrors"] or list(session.mirrors), request["wait_s"]
+        names, settings, wait_s = request["mirrors"], request["settings"], request["wait_s"]
     _check_mirrors(session.config, names)
-    if request.get("settings") not in (None, settings_digest(session.config, request["mirrors"])):
+    if settings != settings_digest(session.config, names):
         channel.err(OTHER_SETTINGS)
     mirrors = {
-        name: session.mirrors[name] if asked.grants == NO_GRANTS else add_mirror(session, name, asked.grants)
-        for name in names
+        name: session.mirrors[name] if wanted.grants == NO_GRANTS else add_mirror(session, name, wanted.grants)
+        for name in names or session.mirrors
     }
-    mine = replace(session, mirrors=mirrors)
+    chosen = replace(session, mirrors=mirrors)
     reports: dict[str, Report] = {}
     for name, mirror in mirrors.items():
         channel.show(f"{name}: waiting for the pass under way", 0, 0)
-        make = partial(make_report, mine, mirror, asked, Report(), channel)
+        make = partial(make_report, chosen, mirror, wanted, Report(), channel)
         reports[name] = await runtime.workers[name].run_requested(make)
     if wait_s is not None:
         for name, report in reports.items():
             channel.show(f"{name}: waiting until all is searchable", 0, 0)
             await wait_for_followup(mirrors[name], report, wait_s, runtime.workers[name].status)
     with _sent_to(channel):
-        code = print_result(mine, asked, reports)
+        code = print_result(chosen, wanted, reports)
     for report in reports.values():
         report.drop_tables()
     return code

@@ -28,7 +28,7 @@ def survey_of(config: "Config", name: str, tree: Tree) -> FolderSurvey:
     shard = Shard.parse(config.mirrors[name].shard)
     section = config.mirrors[name]
     with state_of(config, name, tree) as db:
-        # The journal of a former target says nothing about what the next pass uploads.
+        # The journal of a former target does not help to forecast the next pass.
         ours = db and is_bound(db, name, location(config.cloudflare, section), section.key_prefix)
         return survey(tree, shard, db if ours else None, name)
 

@@ -1,4 +1,4 @@
-"""verify: compare the entries of a target with the folder, and measure what its search finds."""
+"""verify: compares the entries of a target with the folder, and measures the hits of its search."""
 
 import time
 from collections.abc import Sequence

@@ -257,7 +257,12 @@ def _nearest(name: str) -> str | None:
     start, _, _ = name.partition("_")
     if start in ("mirrors", "defaults") and name.endswith(tuple(f"_{key}" for key in MirrorConfig.model_fields)):
         return "mirrors__<NAME>__<KEY>" if start == "mirrors" else "defaults__<KEY>"
-    sections = {"cloudflare": Cloudflare, "web": Web, "notify": Notify, "defaults": MirrorConfig}
+    sections: dict[str, type[BaseModel]] = {
+        "cloudflare": Cloudflare,
+        "web": Web,
+        "notify": Notify,
+        "defaults": MirrorConfig,
+    }
     known = {section: section for section in Config.model_fields}
     for section, model in sections.items():
         for key in model.model_fields:

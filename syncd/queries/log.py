@@ -20,18 +20,18 @@ class LogLine:
     """One line of the log: an action, a new problem or a pass."""
 
     mirror: str
-    what: PastAction | PastPass
+    past: PastAction | PastPass
 
     @property
     def order(self) -> tuple[float, int, bool]:
         """The place in the log. Of the same time, a pass stands behind its actions."""
-        if isinstance(self.what, PastPass):
-            return (self.what.ended, self.what.number, True)
-        return (self.what.at, self.what.number, False)
+        if isinstance(self.past, PastPass):
+            return (self.past.ended, self.past.number, True)
+        return (self.past.at, self.past.number, False)
 
     def as_json(self) -> dict[str, Any]:
         """Return the entry as `log --json` prints it."""
-        match self.what:
+        match self.past:
             case PastAction(at, key, action, reason, outcome, detail, number):
                 fields = {"kind": action, "key": shown(key), "reason": reason, "outcome": outcome, "detail": detail}
                 return {"time": utc_time(at, "milliseconds"), "mirror": self.mirror, **fields, "pass": number}

@@ -58,7 +58,7 @@ class SavedRun(_Model):
     def of(self, name: str, names: int) -> SavedMirror | None:
         """Return the results to compare a mirror with. names: the number of measured mirrors.
 
-        The results of a single mirror are those of the only mirror with another name: it may have a new target.
+        A single mirror is compared with the only mirror of the file, also if that has another name.
         """
         if found := self.mirrors.get(name):
             return found

@@ -1,4 +1,4 @@
-"""search: asks the search of a target, and tells whether the file of a hit has changed since it was indexed."""
+"""search: asks the search of a target, and looks whether the file of a hit has changed since it was indexed."""
 
 import sqlite3
 from collections.abc import Iterable, Mapping

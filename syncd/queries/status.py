@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import asdict
 from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any, get_args
@@ -62,9 +63,7 @@ def _mirror(config: Config, name: str, db: sqlite3.Connection, problems: int, he
         "last_reconcile": _time(meta.get("last_reconcile")),
         "oldest_pending_s": None if oldest is None else round(max(0.0, time.time() - oldest), 1),
         "watch": watch.get("mode"),
-        "problems": [
-            {"key": p.key, "kind": p.kind, "message": p.message} for p in journal.problems.all(limit=problems)
-        ],
+        "problems": [asdict(problem) for problem in journal.problems.all(limit=problems)],
         "counts": _counts(items, index, searchable, journal, 0 if interrupted else remaining),
         "files": meta.get("files"),
         "since": _time(stored.get("since")),
@@ -136,7 +135,7 @@ def _detail(stored: dict[str, Any], state: State, remaining: int, *, interrupted
 def _counts(
     items: dict[str, int], index: dict[str, int], searchable: int | None, journal: Journal, uploading: int
 ) -> dict[str, int | None]:
-    """Return the items by what they mean to a person. An item that is in step may be searchable, indexing or neither.
+    """Return the items by their meaning for a person. An item that is in step may be searchable, indexing or neither.
 
     uploading: the actions of the pass under way that are left. ignored: files that are left out on purpose, because
     the target takes no such type, or no empty file.
@@ -214,7 +213,7 @@ def _rows(db: sqlite3.Connection, name: str, begin: str, after: str) -> Iterator
         _row(record, problems.get(record.key), queued=record.key in queued)
         for record in _records(journal, max(first, after), upto)
     )
-    others = (_row_of(problem) for key, problem in problems.items() if first <= key < upto and key > after)
+    others = (_problem_row(problem) for key, problem in problems.items() if first <= key < upto and key > after)
     by_key = itemgetter("key")
     for _, same in groupby(heapq.merge(records, others, key=by_key), by_key):
         # Of a record and its problem, the record comes first.
@@ -238,7 +237,7 @@ def _row(record: Record, problem: Problem | None, *, queued: bool) -> dict[str, 
     }
 
 
-def _row_of(problem: Problem) -> dict[str, Any]:
+def _problem_row(problem: Problem) -> dict[str, Any]:
     """Return the row of a problem without a record."""
     # An item with an index problem counts as in step only while it is stored, and this one is not.
     kind = problem.kind

@@ -253,11 +253,12 @@ def test_a_daemon_with_too_many_commands_says_so(tmp_path: Path) -> None:
         workspace.write("a.md")
         with workspace.daemon() as daemon:
             daemon.saw("pass.done")
-            request = {"command": "reconcile", "mirrors": [], "options": {}, "grants": {}, "wait_s": 60, "json": False}
+            request = {"command": "reconcile", "mirrors": [], "settings": "", "options": {}, "grants": {}}
+            line = json.dumps({**request, "wait_s": 60, "json": False}).encode() + b"\n"
             for _ in range(MAX_COMMANDS):
                 client = waiting.enter_context(socket.socket(socket.AF_UNIX))
                 client.connect(str(workspace.state / SOCKET_NAME))
-                client.sendall(json.dumps(request).encode() + b"\n")
+                client.sendall(line)
             daemon.saw("control.request", MAX_COMMANDS)
             busy = workspace.syncd("reconcile")
             assert (busy.code, "commands already; try again" in busy.err) == (11, True), busy
