@@ -5,6 +5,7 @@ AI Search filters by fields, Vectorize by the properties that have a metadata in
 
 import json
 import operator
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -105,18 +106,10 @@ def _is_date(text: str) -> bool:
     return True
 
 
-PROPERTY_TYPES = ("string", "number", "boolean")
-"""The types of a metadata index of Vectorize."""
+PROPERTY_NAME = r"^[^$\".][^\".]*(\.[^\".]+)*$"
+"""The name of a metadata property in an index or a filter. A dot separates nested names."""
 
 _MAX_PROPERTY_FILTER_SIZE = 2048
-
-
-def check_property(name: Any) -> None:
-    """Raise ValueError unless `name` is valid as a property in an index or a filter. A dot separates nested names."""
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_PROPERTY_LENGTH:
-        raise ValueError(f"a property name has 1 to {MAX_PROPERTY_LENGTH} characters")
-    if name.startswith("$") or '"' in name or "" in name.split("."):
-        raise ValueError(f"{name!r} is not a property name")
 
 
 def indexed_properties(metadata: str | None, types: Mapping[str, str]) -> str:
@@ -142,7 +135,8 @@ def compile_property_filter(expression: Any) -> MetadataFilter:
         raise ValueError(f"a filter must be less than {_MAX_PROPERTY_FILTER_SIZE} bytes")
     tests = {}
     for name, condition in expression.items():
-        check_property(name)
+        if len(name) > MAX_PROPERTY_LENGTH or re.search(PROPERTY_NAME, name) is None:
+            raise ValueError(f"{name!r} is not a property name of 1 to {MAX_PROPERTY_LENGTH} characters")
         try:
             # One property at a time: compile_filter folds names to lower case, but property names are case-sensitive.
             tests[name] = compile_filter({"value": condition})

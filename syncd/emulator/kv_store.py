@@ -189,7 +189,7 @@ def stored_metadata(metadata: Any) -> str | None:
     try:
         text = compact_json(metadata)
         size = len(text.encode())
-    except (ValueError, RecursionError):
+    except ValueError:
         raise refused("metadata is not JSON") from None
     if size > MAX_KV_METADATA_SIZE:
         raise refused(f"Metadata length of {size} exceeds limit of {MAX_KV_METADATA_SIZE}.", 413)

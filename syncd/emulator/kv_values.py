@@ -198,8 +198,8 @@ async def _read_items(call: Call) -> list[Any]:
     limit = MAX_KV_BULK_SIZE if allowed is None else min(allowed, MAX_KV_BULK_SIZE)
     body = await call.read(limit, refuse=refused)
     try:
-        items = json.loads(body.decode())
-    except (ValueError, RecursionError):
+        items = read_json(body)
+    except ValueError:
         raise refused("the body is not JSON") from None
     if not isinstance(items, list):
         raise refused("the body is not a JSON array")

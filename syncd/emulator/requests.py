@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 from starlette.requests import Request
@@ -83,21 +83,13 @@ _COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(","
 
 
 def read_json(text: str | bytes) -> Any:
-    """Parse JSON strictly.
-
-    ValueError for invalid JSON, also if Python would accept it (NaN, half a surrogate pair), and for deep nesting.
-    """
-    try:
-        value = json.loads(text, parse_constant=refuse_constant)
-        json.dumps(value, ensure_ascii=False).encode()
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    """Parse JSON strictly: ValueError also for NaN, for half a surrogate pair and for deep nesting."""
+    value = _ANY.validate_json(text)
+    compact_json(value)  # raises for NaN
     return value
 
 
-def refuse_constant(name: str) -> None:
-    """Raise ValueError. It is the `parse_constant` of json.loads: NaN and Infinity are not JSON."""
-    raise ValueError(f"{name} is not JSON")
+_ANY = TypeAdapter(Any)
 
 
 def timestamp(seconds: float) -> str:
@@ -169,8 +161,8 @@ class Call:
         """Return the body as a JSON object; ApiError if it is not one."""
         try:
             value = read_json(await self.read(MAX_JSON_SIZE, refuse=refuse))
-        except ValueError as reason:
-            raise refuse(f"the body is not JSON: {reason}") from None
+        except ValueError:
+            raise refuse("the body is not JSON") from None
         if not isinstance(value, dict):
             raise refuse("the body must be a JSON object")
         return value
@@ -182,12 +174,16 @@ def page_rows(call: Call, rows: list[dict[str, Any]], most: int = 100, *, refuse
     return page_of(rows[(page - 1) * per_page : page * per_page], page, per_page, len(rows))
 
 
-def validate(schema: type[Schema], body: Any, *, refuse: Refusal = invalid, strict: bool = True) -> Schema:
-    """Return the body as an instance of a schema; ApiError names the first field that does not fit.
+def validate(
+    schema: type[Schema], body: Any, *, refuse: Callable[[str], Exception] = invalid, strict: bool = True
+) -> Schema:
+    """Return the body as an instance of a schema; the error of `refuse` names the first field that does not fit.
 
-    strict: False for the parameters of a query, which are texts.
+    body: a value, or bytes of JSON. strict: False for the parameters of a query, which are texts.
     """
     try:
+        if isinstance(body, bytes):
+            return schema.model_validate_json(body, strict=strict)
         return schema.model_validate(body, strict=strict)
     except ValidationError as problem:
         first = problem.errors()[0]

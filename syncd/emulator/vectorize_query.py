@@ -11,7 +11,7 @@ from syncd.emulator.filters import compile_property_filter
 from syncd.emulator.requests import Call, Endpoint, ok, validate
 from syncd.emulator.store import VALID_AT, Backend
 from syncd.emulator.vectorize_store import INDEX, IndexRow, find_index, refused, unparsable
-from syncd.emulator.vectorize_vectors import FLOAT, Floats, find_vector, pack, render_vector
+from syncd.emulator.vectorize_vectors import FLOAT, Floats, Values, find_vector, render_vector
 
 MAX_TOP_K = 100
 MAX_TOP_K_WITH_CONTENT = 50
@@ -30,11 +30,13 @@ ORDER BY number LIMIT :limit
 
 
 class _Request(BaseModel):
-    """The fields of a query but its vector. The type of topK in the official SDK is a float, so 5.0 is valid too.
+    """A query. The type of topK in the official SDK is a float, so 5.0 is valid too.
 
-    Clients of version 1 of the API send true and false as returnMetadata.
+    Clients of version 1 of the API send true and false as returnMetadata. wrangler may name a stored vector.
     """
 
+    vector: Values | None = None
+    vectorId: str | None = None  # noqa: N815
     topK: float | None = Field(default=None, ge=1, multiple_of=1)  # noqa: N815 - the name in the API
     returnValues: bool | None = None  # noqa: N815
     returnMetadata: Literal["none", "indexed", "all"] | bool | None = None  # noqa: N815
@@ -55,7 +57,7 @@ async def _query(call: Call) -> Response:
     wanted = validate(_Request, body, refuse=unparsable)
     top_k = _top_k(wanted)
     _define_filter(call, wanted.filter)
-    nearest = _nearest(call.backend, index, _vector(call, index, body), wanted, top_k)
+    nearest = _nearest(call.backend, index, _vector(call, index, wanted), wanted, top_k)
     matches = []
     for scored in nearest:
         row = dict(call.backend.store.one("SELECT * FROM vz_vectors WHERE number = ?", (scored.number,)) or {})
@@ -64,22 +66,17 @@ async def _query(call: Call) -> Response:
     return ok({"count": len(matches), "matches": matches})
 
 
-def _vector(call: Call, index: IndexRow, body: dict[str, Any]) -> Floats:
-    """Return the vector of the query, or the stored vector that `vectorId` names, as wrangler sends it."""
-    identifier = body.get("vectorId")
-    if isinstance(identifier, str) and "vector" not in body:
-        row = find_vector(call.backend, index, identifier)
+def _vector(call: Call, index: IndexRow, wanted: _Request) -> Floats:
+    """Return the vector of the query, or the stored vector that `vectorId` names."""
+    if wanted.vector is None:
+        row = find_vector(call.backend, index, wanted.vectorId or "")
         if row is None:
-            raise unparsable(f"vectorId: there is no vector {identifier}")
+            raise unparsable(f"there is no vector, and no stored vector {wanted.vectorId}")
         return np.frombuffer(row["data"], FLOAT)
-    try:
-        vector = pack(body.get("vector"))
-    except ValueError as reason:
-        raise unparsable(f"vector: {reason}") from None
-    if len(vector) != index.dimensions:
-        message = f"invalid query vector, expected {index.dimensions} dimensions, and got {len(vector)} dimensions"
-        raise refused(40006, message)
-    return vector
+    if len(wanted.vector) != index.dimensions:
+        dimensions = f"expected {index.dimensions} dimensions, and got {len(wanted.vector)} dimensions"
+        raise refused(40006, f"invalid query vector, {dimensions}")
+    return np.array(wanted.vector, FLOAT)
 
 
 def _top_k(wanted: _Request) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from syncd.emulator.filters import PROPERTY_TYPES, check_property
+from syncd.emulator.filters import MAX_PROPERTY_LENGTH, PROPERTY_NAME
 from syncd.emulator.requests import ApiError, Call, Endpoint, ok, timestamp, validate
 from syncd.emulator.store import VALID_AT, Backend
 
@@ -107,24 +107,31 @@ def unparsable(reason: str) -> ApiError:
 
 
 class IndexRow(NamedTuple):
-    """An index that exists. number: its key in the database."""
+    """A row of vz_indexes. number: its key in the database."""
 
     number: int
     name: str
+    description: str | None
     dimensions: int
     metric: str
+    preset: str | None
+    created_at: float
+    deleted_at: float | None
+
+
+_COLUMNS = ", ".join(IndexRow._fields)
 
 
 def find_index(call: Call) -> IndexRow:
     """Return the index in the path. ApiError 404/3000 if its name was never used, 410/3005 if it was deleted."""
     name = call.path["index_name"]
-    sql = "SELECT number, name, dimensions, metric, deleted_at FROM vz_indexes WHERE account = ? AND name = ?"
+    sql = f"SELECT {_COLUMNS} FROM vz_indexes WHERE account = ? AND name = ?"  # noqa: S608 - constants only
     row = call.backend.store.one(sql, (call.path["account_id"], name))
     if row is None:
         raise ApiError(404, 3000, f'vectorize.index.not_found - Index name "{name}"')
     if row["deleted_at"] is not None:
         raise ApiError(410, 3005, f'vectorize.index.deleted - Index name "{name}" was deleted')
-    return IndexRow(row["number"], row["name"], row["dimensions"], row["metric"])
+    return IndexRow(*row)
 
 
 def change_index(backend: Backend, index: IndexRow, kind: MutationKind, rows: list[dict[str, Any]]) -> Response:
@@ -176,14 +183,16 @@ async def _create(call: Call) -> Response:
     account, name, store = call.path["account_id"], new.name, call.backend.store
     if store.one("SELECT 1 FROM vz_indexes WHERE account = ? AND name = ? AND deleted_at IS NULL", (account, name)):
         raise refused(3002, f'vectorize.index.duplicate_name - Index name "{name}"')
+    config = {"dimensions": dimensions, "metric": metric, "preset": new.config.preset}
+    row = config | {"name": name, "description": new.description, "created_at": call.backend.clock()}
     with store.transaction():
         store.execute("DELETE FROM vz_indexes WHERE account = ? AND name = ?", (account, name))
-        store.execute(
+        sql = (
             "INSERT INTO vz_indexes (account, name, description, dimensions, metric, preset, created_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (account, name, new.description, dimensions, metric, new.config.preset, call.backend.clock()),
+            " VALUES (:account, :name, :description, :dimensions, :metric, :preset, :created_at)"
         )
-    return ok(_index(call, name))
+        store.execute(sql, row | {"account": account})
+    return ok(_render(row))
 
 
 async def _list(call: Call) -> Response:
@@ -192,7 +201,7 @@ async def _list(call: Call) -> Response:
 
 
 async def _get(call: Call) -> Response:
-    return ok(_index(call, find_index(call).name))
+    return ok(_render(find_index(call)._asdict()))
 
 
 async def _delete(call: Call) -> Response:
@@ -220,11 +229,6 @@ async def _info(call: Call) -> Response:
     )
 
 
-def _index(call: Call, name: str) -> dict[str, Any]:
-    sql = "SELECT * FROM vz_indexes WHERE account = ? AND name = ?"
-    return _render(dict(call.backend.store.one(sql, (call.path["account_id"], name)) or {}))
-
-
 def _render(row: dict[str, Any]) -> dict[str, Any]:
     config = {"dimensions": row["dimensions"], "metric": row["metric"]}
     if row["preset"] is not None:
@@ -239,17 +243,22 @@ def _render(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+class _Property(BaseModel):
+    propertyName: str = Field(max_length=MAX_PROPERTY_LENGTH, pattern=PROPERTY_NAME)  # noqa: N815 - the name in the API
+
+
+class _NewProperty(_Property):
+    indexType: Literal["string", "number", "boolean"]  # noqa: N815
+
+
 async def _create_metadata_index(call: Call) -> Response:
     """Accept a metadata index. The request is also accepted if the property has one already."""
-    body = await call.body(refuse=unparsable)
-    name, value_type = _property_name(body), str(body.get("indexType"))
-    if value_type not in PROPERTY_TYPES:
-        raise not_valid(f"indexType must be one of {', '.join(PROPERTY_TYPES)}")
+    new = validate(_NewProperty, await call.body(refuse=unparsable), refuse=not_valid)
     index = find_index(call)
-    others = property_types(call.backend, index, accepted=True).keys() - {name}
+    others = property_types(call.backend, index, accepted=True).keys() - {new.propertyName}
     if len(others) >= MAX_METADATA_INDEXES:
         raise not_valid(f"an index has at most {MAX_METADATA_INDEXES} metadata indexes")
-    return change_index(call.backend, index, "index", [{"name": name, "type": value_type}])
+    return change_index(call.backend, index, "index", [{"name": new.propertyName, "type": new.indexType}])
 
 
 async def _list_metadata_indexes(call: Call) -> Response:
@@ -259,20 +268,11 @@ async def _list_metadata_indexes(call: Call) -> Response:
 
 
 async def _delete_metadata_index(call: Call) -> Response:
-    name = _property_name(await call.body(refuse=unparsable))
+    name = validate(_Property, await call.body(refuse=unparsable), refuse=not_valid).propertyName
     index = find_index(call)
     if name not in property_types(call.backend, index, accepted=True):
         raise refused(40005, f"there is no metadata index for property {name}")
     return change_index(call.backend, index, "unindex", [{"name": name}])
-
-
-def _property_name(body: dict[str, Any]) -> str:
-    name = body.get("propertyName")
-    try:
-        check_property(name)
-    except ValueError as reason:
-        raise not_valid(f"propertyName: {reason}") from None
-    return str(name)
 
 
 ENDPOINTS = [

@@ -1,12 +1,12 @@
 """The endpoints of Vectorize that write, delete, read and list vectors, and the checks of a body with vectors."""
 
-import asyncio
 import io
 import json
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from syncd.emulator.filters import indexed_properties
@@ -17,8 +17,8 @@ from syncd.emulator.requests import (
     compact_json,
     ok,
     parse_form,
-    refuse_constant,
     timestamp,
+    validate,
 )
 from syncd.emulator.store import VALID_AT, Backend
 from syncd.emulator.vectorize_store import (
@@ -52,23 +52,25 @@ FLOAT = np.dtype("<f4")
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 _LARGEST = float(np.finfo(FLOAT).max)
+Values = list[Annotated[float, Field(ge=-_LARGEST, le=_LARGEST, allow_inf_nan=False)]]
+"""The values of a vector in a request: numbers within the range of float32."""
+
 _NDJSON = "application/x-ndjson"
 _FORM = "multipart/form-data"
 _PARTS = ("vectors", "body")
 """The names of the form's part: wrangler uses the first, the example in the API reference the second."""
 
-_LINES_PER_TURN = 50
 _DEFAULT_COUNT = 100
 
 
 async def _write(call: Call, kind: MutationKind) -> Response:
-    vectors = await _read_vectors(call)
+    rows = await _read_vectors(call)
     index = find_index(call)
-    _check_dimensions(vectors, index)
+    _check_dimensions(rows, index)
     if kind == "upsert":
-        vectors = list({vector.id: vector for vector in vectors}.values())
+        rows = list({row["id"]: row for row in rows}.values())
     types = property_types(call.backend, index, accepted=True)
-    rows = [vector._asdict() | {"indexed": indexed_properties(vector.metadata, types)} for vector in vectors]
+    rows = [row | {"indexed": indexed_properties(row["metadata"], types)} for row in rows]
     return change_index(call.backend, index, kind, rows)
 
 
@@ -96,7 +98,7 @@ def render_vector(row: dict[str, Any], *, values: bool = True, metadata: str | N
     """Return a row as the API shows it. metadata: the column that is shown as such, "metadata" or "indexed"."""
     shown = {"id": row["id"]}
     if values:
-        shown["values"] = unpack(row["data"])
+        shown["values"] = np.frombuffer(row["data"], FLOAT).tolist()
     if row["namespace"] is not None:
         shown["namespace"] = row["namespace"]
     if metadata is not None and row["metadata"] is not None:
@@ -104,24 +106,26 @@ def render_vector(row: dict[str, Any], *, values: bool = True, metadata: str | N
     return shown
 
 
+class _Vector(BaseModel):
+    """A vector of a request."""
+
+    id: str
+    values: Values
+    metadata: dict[str, Any] | None = None
+    namespace: str | None = None
+
+
+class _Ids(BaseModel):
+    ids: list[str]
+
+
 async def _ids(call: Call, limit: int) -> list[str]:
-    ids = (await call.body(refuse=unparsable)).get("ids")
-    if not isinstance(ids, list) or not all(isinstance(identifier, str) for identifier in ids):
-        raise unparsable("ids: expected an array of texts")
+    ids = validate(_Ids, await call.body(refuse=unparsable), refuse=unparsable).ids
     if len(ids) > limit:
         raise refused(40007, f"too many ids in payload; max id count is {limit}, got {len(ids)}")
     for identifier in ids:
         check_id(identifier)
     return ids
-
-
-class _Vector(NamedTuple):
-    """A vector of a request. data: its float32 values; metadata: JSON text."""
-
-    id: str
-    data: bytes
-    metadata: str | None = None
-    namespace: str | None = None
 
 
 async def _list(call: Call) -> Response:
@@ -162,33 +166,30 @@ def _read_cursor(cursor: str | None, index: IndexRow, now: float) -> tuple[float
     raise not_valid("the cursor is not from this index, or it has expired: start the listing again")
 
 
-async def _read_vectors(call: Call) -> list[_Vector]:
-    """Return the vectors in their order. ApiError 413 if the body is too large, else 400 for the first mistake.
+async def _read_vectors(call: Call) -> list[dict[str, Any]]:
+    """Return the vectors in their order, as rows of vz_vectors.
 
+    ApiError 413 if the body is too large, else 400 for the first mistake.
     With ?unparsable-behavior=discard, lines that cannot be parsed are omitted.
     """
     body = await call.read(MAX_VECTORS_SIZE, refuse=_too_large)
     form = _form_type(call)
     discard = call.choice("unparsable-behavior", ("error", "discard"), refuse=not_valid) == "discard"
-    vectors: list[_Vector] = []
+    rows: list[dict[str, Any]] = []
     for number, line in enumerate(io.BytesIO(body if form is None else _part(form, body)), start=1):
-        if number % _LINES_PER_TURN == 0:
-            # Parsing 100 MB of numbers takes seconds; other requests run in between.
-            await asyncio.sleep(0)
         if not line.strip():
             continue
         try:
-            vector = _read_line(line)
+            rows.append(_row(validate(_Vector, line, refuse=ValueError)))
         except ValueError as reason:
             if discard:
                 continue
             raise _unparsable(f"line {number}: {reason}") from None
-        if len(vectors) == MAX_VECTORS:
+        if len(rows) > MAX_VECTORS:
             raise refused(40006, f"too many vectors in payload; max count is {MAX_VECTORS}")
-        vectors.append(vector)
-    if not vectors and not discard:
+    if not rows and not discard:
         raise _unparsable("there is no vector in it")
-    return vectors
+    return rows
 
 
 def _form_type(call: Call) -> str | None:
@@ -225,82 +226,39 @@ def _unparsable(reason: str) -> ApiError:
     return refused(40023, f"failed to parse vectors in ndjson format: {reason}")
 
 
-def _read_line(line: bytes) -> _Vector:
-    """Return the vector of one line. ValueError if the line cannot be parsed, ApiError if it breaks a known rule."""
-    try:
-        # Not read_json, which serializes the value again: that takes seconds for five thousand vectors.
-        raw = json.loads(line, parse_constant=refuse_constant)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not isinstance(raw, dict):
-        raise ValueError("a vector must be a JSON object")  # noqa: TRY004 - one error for every line without a vector
-    identifier, namespace = raw.get("id"), raw.get("namespace")
-    if not isinstance(identifier, str):
-        raise ValueError("id must be a text")  # noqa: TRY004 - as above
-    if namespace is not None and not isinstance(namespace, str):
-        raise ValueError("namespace must be a text")
-    data = pack(raw.get("values")).tobytes()
-    check_id(identifier)
-    return _Vector(identifier, data, _metadata(identifier, raw.get("metadata")), _namespace(namespace))
+def _row(vector: _Vector) -> dict[str, Any]:
+    """Return the vector as a row of vz_vectors; ApiError 400 for a rule with its own code, ValueError for NaN."""
+    check_id(vector.id)
+    size = len((vector.namespace or "").encode())
+    if size > MAX_VECTOR_NAMESPACE_SIZE:
+        message = f"namespace too long; max is {MAX_VECTOR_NAMESPACE_SIZE} bytes, got {size} bytes"
+        raise refused(40009, message)
+    metadata = None if vector.metadata is None else compact_json(vector.metadata)
+    _check_keys(vector.id, vector.metadata or {})
+    size = len((metadata or "").encode())
+    if size > MAX_VECTOR_METADATA_SIZE:
+        limit = f"its compact JSON must not exceed {MAX_VECTOR_METADATA_SIZE} bytes, got {size} bytes"
+        raise refused(40016, f'oversized metadata for vector id="{vector.id}"; {limit}')
+    data = np.array(vector.values, FLOAT).tobytes()
+    return {"id": vector.id, "namespace": vector.namespace or None, "metadata": metadata, "data": data}
 
 
-def pack(values: Any) -> Floats:
-    """Return a JSON array of numbers as float32. ValueError if it is not one, or if a number is beyond float32."""
-    if not isinstance(values, list) or not set(map(type, values)) <= {int, float}:
-        raise ValueError("values must be an array of numbers")
-    try:
-        exact = np.array(values, np.float64)
-    except OverflowError:
-        raise ValueError("values must be finite") from None
-    if not (np.abs(exact) <= _LARGEST).all():
-        raise ValueError("values must be finite")
-    return exact.astype(FLOAT)
-
-
-def unpack(data: bytes) -> list[float]:
-    """Return the values as doubles, e.g. 58.79999923706055 for 58.8, like the service shows them."""
-    values: list[float] = np.frombuffer(data, FLOAT).tolist()
-    return values
-
-
-def _check_dimensions(vectors: list[_Vector], index: IndexRow) -> None:
+def _check_dimensions(rows: list[dict[str, Any]], index: IndexRow) -> None:
     """Raise ApiError 400/40012, which names the first vector that does not fit the index."""
-    for vector in vectors:
-        count = len(vector.data) // FLOAT.itemsize
+    for row in rows:
+        count = len(row["data"]) // FLOAT.itemsize
         if count != index.dimensions:
-            message = f'invalid vector for id="{vector.id}", expected {index.dimensions} dimensions, and got {count}'
+            message = f'invalid vector for id="{row["id"]}", expected {index.dimensions} dimensions, and got {count}'
             raise refused(40012, f"{message} dimensions")
 
 
 def check_id(identifier: str) -> None:
     """Raise ApiError 400/40008 unless the id has 1 to 64 bytes."""
-    size = _size(identifier)
+    size = len(identifier.encode())
     if not size:
         raise refused(40008, "id must not be empty")
     if size > MAX_VECTOR_ID_SIZE:
         raise refused(40008, f"id too long; max is {MAX_VECTOR_ID_SIZE} bytes, got {size} bytes")
-
-
-def _namespace(namespace: str | None) -> str | None:
-    size = _size(namespace or "")
-    if size > MAX_VECTOR_NAMESPACE_SIZE:
-        message = f"namespace too long; max is {MAX_VECTOR_NAMESPACE_SIZE} bytes, got {size} bytes"
-        raise refused(40009, message)
-    return namespace or None
-
-
-def _metadata(identifier: str, metadata: Any) -> str | None:
-    if metadata is None:
-        return None
-    if not isinstance(metadata, dict):
-        raise ValueError("metadata must be a JSON object")  # noqa: TRY004 - as above
-    _check_keys(identifier, metadata)
-    text = compact_json(metadata)
-    size = _size(text)
-    if size > MAX_VECTOR_METADATA_SIZE:
-        limit = f"its compact JSON must not exceed {MAX_VECTOR_METADATA_SIZE} bytes, got {size} bytes"
-        raise refused(40016, f'oversized metadata for vector id="{identifier}"; {limit}')
-    return text
 
 
 def _check_keys(identifier: str, fields: dict[str, Any]) -> None:
@@ -309,11 +267,6 @@ def _check_keys(identifier: str, fields: dict[str, Any]) -> None:
             raise refused(40023, f'invalid metadata key {json.dumps(key)} for vector id="{identifier}"')
         if isinstance(value, dict):
             _check_keys(identifier, value)
-
-
-def _size(text: str) -> int:
-    """Return the number of bytes in UTF-8. ValueError for half a surrogate pair, which has no UTF-8 form."""
-    return len(text.encode())
 
 
 ENDPOINTS = [
