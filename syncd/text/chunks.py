@@ -11,22 +11,20 @@ import unicodedata
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from syncd.text.sections import Block, Section, Span, front_end, paragraphs, sections, trimmed
+from syncd.text.sections import Block, Section, front_end, paragraphs, sections, trimmed
 
 TextKind = Literal["markdown", "text"]
 
 CHUNKS_VERSION = 1
 """A part of the ids of vectors. Increase it when the same text gives other chunks."""
 
-Ranked = tuple[int, int, int]
-"""(start, end, rank) of a unit. A lower rank is a better border after the unit."""
-
 _PARAGRAPH, _LINE, _WORD, _CHARACTER, _HEADING = range(5)
+"""The ranks of units. A lower rank is a better border after the unit."""
 
-_GRAINS = 8
-"""Groups of words have at most 1/8 of the size of a chunk. Smaller groups would make long lines slow."""
+_WORD_GROUPS = 8
+"""Words are taken in groups of at most 1/8 of the size of a chunk. Single words would make long lines slow."""
 
 _CLUSTER = 16
 """Maximum characters that a cut moves back, to keep a letter with its accents or an emoji in one piece."""
@@ -39,8 +37,8 @@ _NOT_EMPTY = re.compile(r"[^\n]+")
 # The repetition is bounded, so that a long run of full stops or quotes takes linear time.
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]{0,4}(?=\s)|[。！？][\"'”’」』）]{0,4}")  # noqa: RUF001 - CJK full stops
 _CLEAN_START = re.compile(rf"\n+|(?:{_SENTENCE_END.pattern})\s*")
-# A Markdown paragraph of rows, items or quotes.
-_ROWS = re.compile(r"^[ \t]*(?:[|>]|[-*+][ \t]|\d{1,9}[.)][ \t])", re.MULTILINE)
+# A line of a table, a quote or a list.
+_ROW = re.compile(r"^[ \t]*(?:[|>]|[-*+][ \t]|\d{1,9}[.)][ \t])", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +50,14 @@ class Chunk:
 
     text: str
     heading: str
+
+
+class _Unit(NamedTuple):
+    """A part of a section that no border cuts."""
+
+    start: int
+    end: int
+    rank: int
 
 
 def chunks(text: str, kind: TextKind, size: int, overlap: int) -> list[Chunk]:
@@ -66,9 +72,9 @@ def chunks(text: str, kind: TextKind, size: int, overlap: int) -> list[Chunk]:
     if kind == "markdown":
         parts = sections(text)
     else:
-        blocks = [Block(start, end, lined=True) for start, end in paragraphs(text, 0, len(text))]
+        blocks = [Block(start, end, by_lines=True) for start, end in paragraphs(text, 0, len(text))]
         parts = iter([Section("", 0, 0, blocks)])
-    return [Chunk(piece, section.heading) for section in parts for piece in pieces(text, section, size, overlap)]
+    return [Chunk(piece, section.path) for section in parts for piece in _pieces(text, section, size, overlap)]
 
 
 def is_blank(text: str, kind: TextKind) -> bool:
@@ -77,108 +83,106 @@ def is_blank(text: str, kind: TextKind) -> bool:
     return not text[start:].strip()
 
 
-def pieces(text: str, section: Section, size: int, overlap: int) -> Iterator[str]:
+def _pieces(text: str, section: Section, size: int, overlap: int) -> Iterator[str]:
     """Yield the texts of the chunks of a section, each with at most `size` characters.
 
     The first one starts with the heading. The heading is a chunk of its own only if the section is empty, or if the
     heading takes three quarters of the size.
     """
-    lead, lead_end, blocks = section.lead, section.lead_end, section.blocks
-    if lead == lead_end and not blocks:
+    blocks, has_heading = section.blocks, section.heading_start < section.heading_end
+    if not has_heading and not blocks:
         return
-    start = lead if lead < lead_end else blocks[0].start
-    end = blocks[-1].end if blocks else lead_end
+    start = section.heading_start if has_heading else blocks[0].start
+    end = blocks[-1].end if blocks else section.heading_end
     if end - start <= size:
         yield text[start:end]
         return
     limit = size - overlap
-    tidy, units = _join_units(text, list(_units(text, section, limit)))
-    before = 0
-    for first, last in _packed(tidy, units, limit):
-        begin, end = units[first][0], units[last][1]
-        yield tidy[_repeat_from(tidy, before, begin, overlap) : end]
-        before = begin
+    joined, units = _join_units(text, list(_units(text, section, limit)))
+    previous_start = 0
+    for first, last in _packed(joined, units, limit):
+        start, end = units[first].start, units[last].end
+        yield joined[_overlap_start(joined, previous_start, start, overlap) : end]
+        previous_start = start
 
 
-def _units(text: str, section: Section, limit: int) -> Iterator[Ranked]:
+def _units(text: str, section: Section, limit: int) -> Iterator[_Unit]:
     """Yield the section in units of at most `limit` characters."""
-    lead, lead_end = section.lead, section.lead_end
-    length = lead_end - lead
-    room = limit
-    if 0 < length <= limit * 3 // 4 and section.blocks:
-        yield lead, lead_end, _HEADING
+    start, end = section.heading_start, section.heading_end
+    block_limit = limit
+    if 0 < end - start <= limit * 3 // 4 and section.blocks:
+        yield _Unit(start, end, _HEADING)
         # Two characters are for the blank line after the heading. The first unit must fit after it.
-        room = max(1, limit - length - 2)
-    elif length:
-        yield from _lines(text, lead, lead_end, limit)
+        block_limit = max(1, limit - (end - start) - 2)
+    elif start < end:
+        yield from _lines(text, start, end, limit)
     for block in section.blocks:
-        yield from _block(text, block, room)
-        room = limit
+        yield from _block(text, block, block_limit)
+        block_limit = limit
 
 
-def _block(text: str, block: Block, limit: int) -> Iterator[Ranked]:
-    start, end, lined = block
+def _block(text: str, block: Block, limit: int) -> Iterator[_Unit]:
+    start, end, by_lines = block
     if end - start <= limit:
-        yield start, end, _PARAGRAPH
+        yield _Unit(start, end, _PARAGRAPH)
         return
-    if lined is None:
-        lined = _ROWS.search(text, start, end) is not None
-    # The border after the last unit is the border of the block.
-    last: Ranked | None = None
-    for unit in (_lines if lined else _sentences)(text, start, end, limit):
-        if last is not None:
-            yield last
-        last = unit
-    if last is not None:
-        yield last[0], last[1], _PARAGRAPH
+    if by_lines is None:
+        by_lines = _ROW.search(text, start, end) is not None
+    previous: _Unit | None = None
+    for unit in (_lines if by_lines else _sentences)(text, start, end, limit):
+        if previous is not None:
+            yield previous
+        previous = unit
+    if previous is not None:
+        # The border after the last unit is the border of the block.
+        yield previous._replace(rank=_PARAGRAPH)
 
 
-def _lines(text: str, start: int, end: int, limit: int) -> Iterator[Ranked]:
+def _lines(text: str, start: int, end: int, limit: int) -> Iterator[_Unit]:
     for line in _NOT_EMPTY.finditer(text, start, end):
         for first, last in trimmed(text, line.start(), line.end()):
             if last - first <= limit:
-                yield first, last, _LINE
+                yield _Unit(first, last, _LINE)
             else:
                 yield from _sentences(text, first, last, limit)
 
 
-def _sentences(text: str, start: int, end: int, limit: int) -> Iterator[Ranked]:
+def _sentences(text: str, start: int, end: int, limit: int) -> Iterator[_Unit]:
     stops = (stop.end() for stop in _SENTENCE_END.finditer(text, start, end))
     begin = start
     for stop in (*stops, end):
         if stop - begin > limit:
             yield from _words(text, begin, stop, limit)
         elif begin < stop:
-            yield begin, stop, _LINE
-        begin = _visible(text, stop, end)
+            yield _Unit(begin, stop, _LINE)
+        begin = _skip_spaces(text, stop, end)
 
 
-def _words(text: str, start: int, end: int, limit: int) -> Iterator[Ranked]:
-    grain = max(1, limit // _GRAINS)
-    begin = _visible(text, start, end)
+def _words(text: str, start: int, end: int, limit: int) -> Iterator[_Unit]:
+    begin = _skip_spaces(text, start, end)
     while begin < end:
-        stop, rank = _word_border(text, begin, end, (grain, limit))
-        yield begin, begin + len(text[begin:stop].rstrip()), rank
-        begin = _visible(text, stop, end)
+        stop, rank = _word_border(text, begin, end, limit)
+        yield _Unit(begin, begin + len(text[begin:stop].rstrip()), rank)
+        begin = _skip_spaces(text, stop, end)
 
 
-def _word_border(text: str, begin: int, end: int, room: tuple[int, int]) -> tuple[int, int]:
-    """Return the cut and its rank: the last space in a grain, else the next space within the limit, else the limit."""
-    grain, limit = room
-    if end - begin <= grain:
+def _word_border(text: str, begin: int, end: int, limit: int) -> tuple[int, int]:
+    """Return the end and the rank of a group of words, or of a part of a word that is longer than the limit."""
+    group = max(1, limit // _WORD_GROUPS)
+    if end - begin <= group:
         return end, _WORD
-    within = _LAST_SPACE.match(text, begin, begin + grain)
+    within = _LAST_SPACE.match(text, begin, begin + group)
     if within:
         return within.end(), _WORD
-    beyond = _SPACE.search(text, begin + grain, min(end, begin + limit + 1))
+    beyond = _SPACE.search(text, begin + group, min(end, begin + limit + 1))
     if beyond:
         return beyond.start(), _WORD
     if end - begin <= limit:
         return end, _WORD
-    return _between_clusters(text, begin, begin + limit), _CHARACTER
+    return _cluster_border(text, begin, begin + limit), _CHARACTER
 
 
-def _between_clusters(text: str, begin: int, stop: int) -> int:
+def _cluster_border(text: str, begin: int, stop: int) -> int:
     """Return `stop`, or an index shortly before it that does not separate a character from its modifiers."""
     for place in range(stop, max(begin, stop - _CLUSTER), -1):
         if not _modifies(text[place]) and text[place - 1] != _ZWJ:
@@ -191,63 +195,63 @@ def _modifies(character: str) -> bool:
     return character == _ZWJ or skin_tone or unicodedata.category(character).startswith("M")
 
 
-def _visible(text: str, start: int, end: int) -> int:
+def _skip_spaces(text: str, start: int, end: int) -> int:
     spaces = _SPACES.match(text, start, end)
     return spaces.end() if spaces else start
 
 
-def _join_units(text: str, units: Sequence[Ranked]) -> tuple[str, list[Ranked]]:
+def _join_units(text: str, units: Sequence[_Unit]) -> tuple[str, list[_Unit]]:
     """Return a text of the units with at most one blank line between two units, and the units in this text."""
     parts: list[str] = []
-    placed: list[Ranked] = []
+    joined: list[_Unit] = []
     length = 0
-    before = units[0][0]
+    previous_end = units[0].start
     for start, end, rank in units:
-        gap = text[before:start]
+        gap = text[previous_end:start]
         joint = "\n" * min(2, gap.count("\n")) or gap[:1]
         parts += (joint, text[start:end])
         length += len(joint)
-        placed.append((length, length + end - start, rank))
+        joined.append(_Unit(length, length + end - start, rank))
         length += end - start
-        before = end
-    return "".join(parts), placed
+        previous_end = end
+    return "".join(parts), joined
 
 
-def _packed(text: str, units: Sequence[Ranked], limit: int) -> Iterator[Span]:
+def _packed(text: str, units: Sequence[_Unit], limit: int) -> Iterator[tuple[int, int]]:
     """Yield the index of the first and the last unit of each chunk."""
     first = 0
     while first < len(units):
-        begin = units[first][0]
         after = first + 1
-        while after < len(units) and units[after][1] - begin <= limit:
+        while after < len(units) and units[after].end - units[first].start <= limit:
             after += 1
-        last = after - 1 if after == len(units) else _border(text, units, first, after)
+        last = after - 1 if after == len(units) else _last_unit(text, units, first, after)
         yield first, last
         first = last + 1
 
 
-def _border(text: str, units: Sequence[Ranked], first: int, after: int) -> int:
+def _last_unit(text: str, units: Sequence[_Unit], first: int, after: int) -> int:
     """Return the index of the last unit of a chunk. The units from `first` to `after - 1` fit into the chunk."""
-    half = (units[first][0] + units[after - 1][1] + 1) // 2
-    window = after - 1
-    while window > first and units[window - 1][1] >= half:
-        window -= 1
-    rank = min(units[index][2] for index in range(window, after))
-    best, smallest = after - 1, 1 << 32
-    for index in range(after - 1, window - 1, -1):
-        start, end, own = units[index]
-        if own == rank and (checksum := zlib.crc32(text[start:end].encode("utf-8", "surrogatepass"))) < smallest:
-            best, smallest = index, checksum
-    return best
+    middle = (units[first].start + units[after - 1].end + 1) // 2
+    earliest = after - 1
+    while earliest > first and units[earliest - 1].end >= middle:
+        earliest -= 1
+    rank = min(unit.rank for unit in units[earliest:after])
+    candidates = [index for index in range(earliest, after) if units[index].rank == rank]
+    # The later one of two equal units.
+    return min(reversed(candidates), key=lambda index: _checksum(text, units[index]))
 
 
-def _repeat_from(text: str, before: int, begin: int, overlap: int) -> int:
-    """Return the start of the overlap of a chunk. before, begin: the starts of the previous chunk and of this one."""
-    earliest = begin - overlap
-    if earliest <= before:
-        return before
-    clean = _CLEAN_START.search(text, earliest - 1, begin - overlap // 2)
-    if clean and clean.end() < begin:
+def _checksum(text: str, unit: _Unit) -> int:
+    return zlib.crc32(text[unit.start : unit.end].encode("utf-8", "surrogatepass"))
+
+
+def _overlap_start(text: str, previous_start: int, start: int, overlap: int) -> int:
+    """Return the start of a chunk with its overlap. start: its start without. previous_start: of the previous chunk."""
+    earliest = start - overlap
+    if earliest <= previous_start:
+        return previous_start
+    clean = _CLEAN_START.search(text, earliest - 1, start - overlap // 2)
+    if clean and clean.end() < start:
         return clean.end()
-    space = _SPACE.search(text, earliest - 1, begin)
-    return _visible(text, space.end(), begin) if space else begin
+    space = _SPACE.search(text, earliest - 1, start)
+    return _skip_spaces(text, space.end(), start) if space else start

@@ -39,6 +39,7 @@ ANSWER_BYTES = 32 * 1024 * 1024
 LIMIT_CODE = 9
 """Exit code of a process that ended itself at a limit."""
 _CHECK_INTERVAL_S = 0.2
+"""Seconds between two checks of the memory and of the processor time."""
 WALL_S = 3 * CPU_S
 """Maximum seconds of one conversion. On a busy machine, a process gets only a part of the processor time."""
 IDLE_S = 30.0
@@ -66,7 +67,7 @@ class Converter:
         self._lock = threading.Lock()
         self._idle: list[subprocess.Popen[bytes]] = []
         self._all: set[subprocess.Popen[bytes]] = set()
-        self._tidy: threading.Timer | None = None
+        self._idle_timer: threading.Timer | None = None
 
     def markdown(self, html: str) -> str:
         """Return a page as Markdown. Raises Park for an invalid or too large page, Retry if the process was killed."""
@@ -83,11 +84,11 @@ class Converter:
         with self._places, self._process() as process:
             overdue = threading.Event()
 
-            def give_up() -> None:
+            def kill_overdue() -> None:
                 overdue.set()
                 process.kill()
 
-            timer = threading.Timer(self._wall_s, give_up)
+            timer = threading.Timer(self._wall_s, kill_overdue)
             timer.daemon = True
             timer.start()
             try:
@@ -111,8 +112,8 @@ class Converter:
         with self._lock:
             for process in self._all:
                 process.kill()
-            if self._tidy:
-                self._tidy.cancel()
+            if self._idle_timer:
+                self._idle_timer.cancel()
         self._end_idle()
 
     @contextmanager
@@ -129,11 +130,11 @@ class Converter:
             raise
         with self._lock:
             self._idle.append(process)
-            if self._tidy:
-                self._tidy.cancel()
-            self._tidy = threading.Timer(IDLE_S, self._end_idle)
-            self._tidy.daemon = True
-            self._tidy.start()
+            if self._idle_timer:
+                self._idle_timer.cancel()
+            self._idle_timer = threading.Timer(IDLE_S, self._end_idle)
+            self._idle_timer.daemon = True
+            self._idle_timer.start()
 
     def _end_idle(self) -> None:
         with self._lock:
@@ -188,21 +189,21 @@ def _read_exactly(pipe: IO[bytes], size: int) -> bytes:
 
 
 def _too_much(kind: bytes) -> str:
-    what, pieces = _NOUNS[kind]
-    return f"converting this {what} {_TOO_MUCH} {pieces}, or exclude it"
+    noun, plural = _NOUNS[kind]
+    return f"converting this {noun} {_TOO_MUCH} {plural}, or exclude it"
 
 
 def _exit_error(kind: bytes, code: int, *, overdue: bool) -> SyncdError:
     """Return the error of a process that ended before its answer."""
-    what = _NOUNS[kind][0]
+    noun = _NOUNS[kind][0]
     if overdue:
-        return Retry(f"the conversion of its {what} took too long, because the machine is busy; it is tried again")
+        return Retry(f"the conversion of its {noun} took too long, because the machine is busy; it is tried again")
     # A library in Rust aborts the process when the memory limit refuses an allocation.
     if code in (LIMIT_CODE, -signal.SIGXCPU, -signal.SIGABRT):
         return Park("too_large", _too_much(kind))
     if code == -signal.SIGKILL:
-        return Retry(f"the conversion of its {what} was interrupted; it is tried again")
-    return Park("refused", f"the file's {what} ends the process that converts it ({code}); fix it, or exclude it")
+        return Retry(f"the conversion of its {noun} was interrupted; it is tried again")
+    return Park("refused", f"the file's {noun} ends the process that converts it ({code}); fix it, or exclude it")
 
 
 converter = Converter()
@@ -216,8 +217,8 @@ atexit.register(converter.close)
 def converter_version() -> str | None:
     """Return the version of the converter, None if the extra `convert` is not installed.
 
-    The search for the package takes longer than the conversion of a small file. One that is installed later needs a new
-    start anyway, because the mirrors are built with this version.
+    The result is cached, because the search for the package takes longer than the conversion of a small file. The
+    mirrors are built with this version, so a later installation needs a new start anyway.
     """
     try:
         return version(PACKAGE)
@@ -262,17 +263,17 @@ def main() -> None:
     """Answer requests on stdin until it ends."""
     with contextlib.suppress(OSError):
         os.nice(5)
-    # Some systems and services ignore or refuse this limit. The thread checks it too.
+    # Some systems and services ignore or refuse this limit, so a thread checks it too.
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    begun = [0.0]
-    threading.Thread(target=_watch, args=(begun,), daemon=True).start()
+    began = [0.0]
+    threading.Thread(target=_watch_limits, args=(began,), daemon=True).start()
     source, answers = sys.stdin.buffer, sys.stdout.buffer
     while header := source.read(HEADER.size):
         kind, size = HEADER.unpack(header)
-        begun[0] = time.process_time()
+        began[0] = time.process_time()
         with contextlib.suppress(OSError, ValueError):
-            seconds = int(begun[0] + CPU_S) + 2
+            seconds = int(began[0] + CPU_S) + 2
             resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
         letter, answer = _answer(source, kind, size)
         answers.write(HEADER.pack(letter, len(answer)))
@@ -282,20 +283,20 @@ def main() -> None:
 
 def _answer(source: BinaryIO, kind: bytes, size: int) -> tuple[bytes, bytes]:
     try:
-        made = _markdown(kind, source.read(size))
+        answer = _markdown(kind, source.read(size))
     except ImportError as error:
         return b"R", _error_text(error)
     except MemoryError:
-        # Part of the page can be unread, so the next bytes of the input are no header.
+        # A part of the page may be unread. Then the next bytes of the input are no header.
         os._exit(LIMIT_CODE)
     except BaseException as error:  # noqa: BLE001 - any exception of the parser, also a panic of Rust, is a fault of the file
         return b"E", _error_text(error)
-    return (b"M", made) if len(made) <= ANSWER_BYTES else (b"L", b"text")
+    return (b"M", answer) if len(answer) <= ANSWER_BYTES else (b"L", b"text")
 
 
 def _error_text(error: BaseException) -> bytes:
-    # The text of some errors begins with the name of their type.
     name = type(error).__name__
+    # The message of some errors begins with this name.
     text = f"{name}: {str(error).removeprefix(f'{name}: ')}"
     return " ".join(text.split())[:200].encode("utf-8", "backslashreplace")
 
@@ -322,10 +323,11 @@ def peak_memory() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _watch(begun: list[float]) -> None:
+def _watch_limits(began: list[float]) -> None:
+    """End this process at a limit. began: holds the processor time at the start of the present request."""
     while True:
         time.sleep(_CHECK_INTERVAL_S)
-        if peak_memory() > MEMORY_BYTES or time.process_time() - begun[0] > CPU_S:
+        if peak_memory() > MEMORY_BYTES or time.process_time() - began[0] > CPU_S:
             os._exit(LIMIT_CODE)
 
 

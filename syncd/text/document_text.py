@@ -26,7 +26,7 @@ TYPES = {
     ".xlsx": f"{_OFFICE}.spreadsheetml.sheet",
     ".xlsm": "application/vnd.ms-excel.sheet.macroEnabled.12",
 }
-"""The type of each ending. The bytes do not decide, because any archive could be in a file."""
+"""Ending -> type. The content does not decide about the type, because it may be any archive."""
 _TERMINAL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _LANGUAGE = re.compile(r"[\w+#.-]{1,30}")
 
@@ -41,7 +41,7 @@ def markdown(name: str, data: bytes) -> bytes:
 
     # A cache would be a directory of files beside the state directory.
     config = kreuzberg.ExtractionConfig(output_format="markdown", use_cache=False, enable_quality_processing=False)
-    # The type stub of the package lacks this setting.
+    # The type annotations of the package lack this setting.
     setattr(config, "disable_ocr", True)  # noqa: B010
     text = kreuzberg.extract_bytes_sync(data, TYPES[ending], config=config).content.strip()
     return (text + "\n").encode("utf-8", "replace") if text else b""
@@ -59,8 +59,8 @@ def notebook_markdown(data: bytes) -> bytes:
     sheets = [notebook, *map(_dict, _list(notebook.get("worksheets")))]
     cells = [cell for sheet in sheets for cell in _list(sheet.get("cells"))]
     metadata = _dict(notebook.get("metadata"))
-    spoken = _dict(metadata.get("language_info")).get("name") or _dict(metadata.get("kernelspec")).get("language")
-    language = spoken if isinstance(spoken, str) and _LANGUAGE.fullmatch(spoken) else ""
+    named = _dict(metadata.get("language_info")).get("name") or _dict(metadata.get("kernelspec")).get("language")
+    language = named if isinstance(named, str) and _LANGUAGE.fullmatch(named) else ""
     parts = (part.strip("\n") for cell in cells for part in _parts(_dict(cell), language))
     text = "\n\n".join(part for part in parts if part.strip())
     return (text + "\n").encode("utf-8", "replace") if text else b""
@@ -92,12 +92,13 @@ def _output(output: dict[str, Any]) -> str:
 def _fenced(text: str, language: str) -> str:
     if not text.strip():
         return ""
-    fence = "`" * max(3, *(len(run) + 1 for run in re.findall(r"`+", text)), 3)
+    fence = "`" * max((len(run) + 1 for run in re.findall(r"```+", text)), default=3)
     return f"{fence}{language}\n{text.strip(chr(10))}\n{fence}"
 
 
 def _text(value: object) -> str:
-    return "".join(each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str))
+    lines = value if isinstance(value, list) else [value]
+    return "".join(line for line in lines if isinstance(line, str))
 
 
 def _list(value: object) -> list[Any]:

@@ -16,10 +16,11 @@ from syncd.text.chunks import TextKind, is_blank
 from syncd.text.sections import first_heading, front_span
 
 HEAD_BYTES = 64 * 1024
-"""Bytes at the start of a file in which syncd looks for its title and its front matter. The limit is our own."""
+"""Bytes at the start of a file in which syncd looks for its title and its front matter (our own limit)."""
 VALUE_LENGTH, VALUE_BYTES = 500, 1000
-"""Maximum characters and maximum bytes of UTF-8 of a value. AI Search keeps 500 characters (its docs on metadata), and
-all fields of an item share 10 KiB.
+"""Maximum characters and maximum UTF-8 bytes of a value.
+
+AI Search keeps 500 characters of a value (its docs on metadata), and all fields of an item share 10 KiB.
 """
 FRONT_MATTER_LIMIT = 16 * 1024
 """Maximum characters of front matter (our own limit: parsing takes a few milliseconds)."""
@@ -99,7 +100,7 @@ def _decode(data: bytes, size: int) -> str | None:
     mark, encoding = next((mark for mark in MARKS if data.startswith(mark[0])), (b"", "utf-8"))
     part = data[len(mark) : len(mark) + size]
     try:
-        # An incomplete character at the end is left out.
+        # The decoder drops an incomplete character at the end of a part.
         text = codecs.getincrementaldecoder(encoding)().decode(part, final=len(part) < size)
     except UnicodeDecodeError:
         return None
@@ -167,8 +168,8 @@ def _clean(value: str) -> str:
 class Head:
     """The start of a document.
 
-    fields: front matter, or the `title` and the `meta` tags of a page; by names in lower case. heading: "" for none.
-    fault: why the front matter or the rest of the page could not be read, else None.
+    fields: name in lower case -> value, from the front matter, or from the `title` and the `meta` tags of a page.
+    heading: "" for none. fault: why the front matter or the rest of the page could not be read, else None.
     """
 
     fields: dict[str, str] = field(default_factory=dict)
@@ -191,12 +192,12 @@ def read_markdown_head(text: str) -> Head:
     span = front_span(text)
     if span is None:
         return head
-    inside = text[span.start : span.stop]
-    if len(inside) > FRONT_MATTER_LIMIT:
+    front_matter = text[span.start : span.stop]
+    if len(front_matter) > FRONT_MATTER_LIMIT:
         head.fault = f"it is over {FRONT_MATTER_LIMIT} characters"
         return head
     try:
-        values = _yaml(inside) if span.kind == "yaml" else tomllib.loads(inside)
+        values = _yaml(front_matter) if span.kind == "yaml" else tomllib.loads(front_matter)
     except Exception as error:  # noqa: BLE001 - any exception of a parser is a fault of the text
         head.fault = " ".join(str(error).split()) or type(error).__name__
         return head
@@ -207,7 +208,7 @@ def read_markdown_head(text: str) -> Head:
 
 
 def _yaml(text: str) -> Any:
-    # The import takes 10 ms, and few folders need it. The loader written in C has no limit of its depth.
+    # The import takes 10 ms, and few folders need it. The loader that is written in C does not limit the depth.
     import yaml  # type: ignore[import-untyped]
 
     return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - this loader creates texts, lists and mappings only
@@ -236,7 +237,7 @@ def read_html_head(html: str) -> Head:
 
 
 class _HeadParser(HTMLParser):
-    """Reads the first `title` and `h1` with a text. Titles of SVG images come later, so they do not count."""
+    """Reads the first `title` and the first `h1` with a text. The titles of SVG images come later, and do not count."""
 
     def __init__(self) -> None:
         super().__init__()

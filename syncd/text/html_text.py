@@ -15,11 +15,11 @@ from markdownify import ATX, MarkdownConverter
 DEPTH_LIMIT = 100
 """A deeper page becomes flat text, because the library recurses four calls for each level."""
 
-INDENTING = 5
-"""Levels that a quote, list item or definition counts as, because the library indents each of its lines again."""
+INDENTED_LEVELS = 5
+"""A quote, a list item and a definition count as so many levels. The library indents each of their lines again."""
 
-MANY = 200
-"""Maximum number of list items or table parts in one element. The library counts all siblings for each of them."""
+COUNTED_SIBLINGS = 200
+"""Maximum number of list items or table parts that the library counts. It counts all siblings for each of them."""
 
 
 def _names(listed: str) -> frozenset[str]:
@@ -40,12 +40,12 @@ _CLOSES = {
     **dict.fromkeys(("td", "th"), _names("p td th")),
     "tr": _names("p td th tr"),
 }
-"""Start tag -> open elements that it closes. HTML permits their end tags to be absent. The parser would nest them."""
+"""Start tag -> open elements that it closes. HTML permits to leave out their end tags. The parser would nest them."""
 
 _INDENTED = _names("blockquote li dd")
 _HEADING = re.compile(r"h[1-6]")
 _XML_DECLARATION = re.compile(r"<\?xml[^>]{0,200}>")
-# The expressions of the library take quadratic time for longer runs.
+# The expressions of the library take quadratic time for a longer run of white space.
 _LONG_SPACE = re.compile(r"[ \t\n]{200,}")
 _SPACE = re.compile(r"\s+")
 _BLANK_LINES = re.compile(r"\n{3,}")
@@ -57,9 +57,11 @@ _OPTIONS: dict[str, Any] = {
     "escape_underscores": False,
     "strip_pre": None,
 }
-# This text closes any open tag or comment at the end. Without it, html.parser reads to the end of the file for each
-# open tag. In a file without open tags, the text is a comment and an empty template, and the converter drops both.
 _CLOSER = """<!--'><template "><template>--></template>"""
+"""A text that closes an open tag or comment at the end. Without it, html.parser reads to the end for each open tag.
+
+In a file without open tags, the text is a comment and an empty template, and the converter drops both.
+"""
 
 
 def markdown(html: str) -> str:
@@ -73,16 +75,16 @@ def markdown(html: str) -> str:
         soup = _Soup(f"\n{source}{_CLOSER}", "html.parser")
     except ParserRejectedMarkup as error:
         raise ValueError(str(error)) from error
-    _without_closer(soup)
+    _remove_closer(soup)
     title = " ".join(soup.title.get_text().split()) if soup.title else ""
-    flat = _prepared(soup) > DEPTH_LIMIT
-    text = _flat(soup) if flat else _Converter(**_OPTIONS).convert_soup(soup)
+    depth = _prepare(soup)
+    text = _flat_text(soup) if depth > DEPTH_LIMIT else _Converter(**_OPTIONS).convert_soup(soup)
     if title and not any(heading.get_text(strip=True) for heading in soup.find_all("h1")):
         text = f"# {title}\n\n{text}"
     return text
 
 
-def _without_closer(soup: BeautifulSoup) -> None:
+def _remove_closer(soup: BeautifulSoup) -> None:
     """Remove _CLOSER from the text of an unclosed tag. Newer parsers read this text to the end of the file."""
     last = next(reversed(soup.find_all(string=True)), None)
     if isinstance(last, NavigableString) and last.endswith(_CLOSER):
@@ -90,6 +92,8 @@ def _without_closer(soup: BeautifulSoup) -> None:
 
 
 class _Soup(BeautifulSoup):
+    """Closes elements whose end tags are absent."""
+
     def handle_starttag(self, name: str, *others: Any, **named: Any) -> Tag | None:
         while self.currentTag and self.currentTag.name in _CLOSES.get(name, ()):
             self.handle_endtag(self.currentTag.name)
@@ -130,17 +134,17 @@ def _is_markup(text: NavigableString) -> bool:
     return isinstance(text, PreformattedString) and not isinstance(text, CData)
 
 
-def _prepared(soup: BeautifulSoup) -> int:
-    """Rename elements of very long lists and tables, so that the library does not count them. Return the depth."""
+def _prepare(soup: BeautifulSoup) -> int:
+    """Rename the parts of long lists and tables, so that the library does not count them. Return the depth."""
     depths = {id(soup): 0}
     counts: Counter[tuple[int, str]] = Counter()
     for tag in soup.descendants:
         if not isinstance(tag, Tag):
             continue
         parent = tag.parent or soup
-        depths[id(tag)] = depths[id(parent)] + (INDENTING if tag.name in _INDENTED else 1)
+        depths[id(tag)] = depths[id(parent)] + (INDENTED_LEVELS if tag.name in _INDENTED else 1)
         counts[id(parent), tag.name] += 1
-        if counts[id(parent), tag.name] > MANY:
+        if counts[id(parent), tag.name] > COUNTED_SIBLINGS:
             match parent.name, tag.name:
                 case "ol", "li":
                     parent.name = "ul"
@@ -151,23 +155,23 @@ def _prepared(soup: BeautifulSoup) -> int:
     return max(depths.values())
 
 
-def _flat(soup: BeautifulSoup) -> str:
-    """Return headings and paragraphs without nesting."""
+def _flat_text(soup: BeautifulSoup) -> str:
+    """Return the headings and the paragraphs of a page without nesting."""
     parts: list[str] = []
     dropped = {id(soup): False}
-    heading: dict[int, Tag | None] = {id(soup): None}
-    current: Tag | None = None
+    headings: dict[int, Tag | None] = {id(soup): None}
+    previous: Tag | None = None
     for node in soup.descendants:
         parent = id(node.parent or soup)
-        inside = heading[parent]
+        heading = headings[parent]
         if isinstance(node, Tag):
             dropped[id(node)] = dropped[parent] or _is_dropped(node)
-            heading[id(node)] = inside or (node if _HEADING.fullmatch(node.name) else None)
-            if node.name in _BLOCKS and not inside:
+            headings[id(node)] = heading or (node if _HEADING.fullmatch(node.name) else None)
+            if node.name in _BLOCKS and not heading:
                 parts.append("\n\n")
         elif isinstance(node, NavigableString) and not dropped[parent] and not _is_markup(node):
-            if inside is not current:
-                parts.append(f"\n\n{'#' * int(inside.name[1])} " if inside else "\n\n")
-                current = inside
+            if heading is not previous:
+                parts.append(f"\n\n{'#' * int(heading.name[1])} " if heading else "\n\n")
+                previous = heading
             parts.append(_SPACE.sub(" ", node))
     return _BLANK_LINES.sub("\n\n", "".join(parts)).strip("\n")

@@ -53,28 +53,32 @@ _INLINE: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 class Block(NamedTuple):
-    """A paragraph, table or code block: text[start:end]. lined: cut it at line ends; None: its text decides."""
+    """A paragraph, table or code block: text[start:end].
+
+    by_lines: whether a long block is cut at line ends, or at sentences. None: the text of the block decides.
+    """
 
     start: int
     end: int
-    lined: bool | None
+    by_lines: bool | None
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
     """The text below one heading.
 
-    heading: the path of headings. text[lead:lead_end]: its heading after headings of empty sections; may be empty.
+    path: the titles of the headings that lead to it. text[heading_start:heading_end]: its heading, with the headings
+    of empty sections before it; empty before the first heading.
     """
 
-    heading: str
-    lead: int
-    lead_end: int
+    path: str
+    heading_start: int
+    heading_end: int
     blocks: Sequence[Block]
 
 
 class FrontSpan(NamedTuple):
-    """The place of front matter: text[start:stop]. end: the start of the text after it."""
+    """The place of front matter: text[start:stop], without its marks. end: the start of the text after it."""
 
     kind: Literal["yaml", "toml"]
     start: int
@@ -110,67 +114,68 @@ def front_end(text: str) -> int:
 
 def first_heading(text: str) -> str | None:
     """Return the first level-1 heading with a text, else the first heading, else None."""
-    headings = (line for line in structure(text, front_end(text)) if isinstance(line, Heading))
+    headings = (part for part in structure(text, front_end(text)) if isinstance(part, Heading))
     first = next(headings, None)
     if first is None or first.level == 1:
         return first.title if first else None
-    return next((line.title for line in headings if line.level == 1), first.title)
+    return next((heading.title for heading in headings if heading.level == 1), first.title)
 
 
 def sections(text: str) -> Iterator[Section]:
     """Yield the sections of a text in order. A heading without own text belongs to the first section below it."""
     start = front_end(text)
     path: list[Heading] = []
-    kept: list[Block] = []
-    lead = lead_end = start
-    for line in (*structure(text, start), None):
-        if isinstance(line, Block):
-            kept.append(line)
+    fixed: list[Block] = []
+    heading_start = heading_end = start
+    for part in (*structure(text, start), None):
+        if isinstance(part, Block):
+            fixed.append(part)
             continue
-        blocks = list(_blocks(text, lead_end, line.start if line else len(text), kept))
-        goes_on = not blocks and path and line is not None and line.level > path[-1].level
-        if not goes_on:
-            yield Section(" > ".join(heading.title for heading in path), lead, lead_end, blocks)
-        if line is not None:
-            path = [heading for heading in path if heading.level < line.level] + [line]
-            lead, lead_end = (lead if goes_on else line.start), line.end
-            kept = []
+        blocks = list(_blocks(text, heading_end, part.start if part else len(text), fixed))
+        has_subsection = part is not None and path and part.level > path[-1].level
+        is_joined = has_subsection and not blocks
+        if not is_joined:
+            yield Section(" > ".join(heading.title for heading in path), heading_start, heading_end, blocks)
+        if part is not None:
+            path = [heading for heading in path if heading.level < part.level] + [part]
+            heading_start, heading_end = (heading_start if is_joined else part.start), part.end
+            fixed = []
 
 
-def _blocks(text: str, start: int, end: int, kept: list[Block]) -> Iterator[Block]:
-    """Yield the paragraphs and the kept blocks in order. Blank lines do not cut a kept block."""
-    for block in kept:
-        yield from (Block(*span, lined=None) for span in paragraphs(text, start, block.start))
+def _blocks(text: str, start: int, end: int, fixed: list[Block]) -> Iterator[Block]:
+    """Yield the paragraphs and the fixed blocks in order. A blank line in a fixed block does not end it."""
+    for block in fixed:
+        yield from (Block(*span, by_lines=None) for span in paragraphs(text, start, block.start))
         yield block
         start = block.end
-    yield from (Block(*span, lined=None) for span in paragraphs(text, start, end))
+    yield from (Block(*span, by_lines=None) for span in paragraphs(text, start, end))
 
 
 def structure(text: str, start: int) -> Iterator[Heading | Block]:
-    """Yield the headings, and the blocks that contain no heading. A heading without a text counts as prose."""
-    floor = start
+    """Yield the headings, the fenced blocks and the blocks of raw HTML. A heading without a text counts as prose."""
+    prose_start = start
     while line := _LINE.search(text, start):
         part: Heading | Block | None
         if line["level"]:
-            name = _plain(_CLOSING_HASHES.sub("", (line["atx"] or "")[: HEADING_LIMIT * 5]))
-            part = Heading(len(line["level"]), name, line.start(), line.end()) if name else None
+            title = _plain(_CLOSING_HASHES.sub("", (line["atx"] or "")[: HEADING_LIMIT * 5]))
+            part = Heading(len(line["level"]), title, line.start(), line.end()) if title else None
         elif line["setext"]:
-            part = _setext(text, floor, line)
+            part = _setext(text, prose_start, line)
         else:
             end = _fence_end(text, line) if line["fence"] else _html_end(text, line)
-            part = Block(line.start(), line.start() + len(text[line.start() : end].rstrip()), lined=True)
+            part = Block(line.start(), line.start() + len(text[line.start() : end].rstrip()), by_lines=True)
         start = max(line.end(), part.end if part else 0)
         if part:
             yield part
-        floor = start
+        prose_start = start
 
 
-def _setext(text: str, floor: int, line: re.Match[str]) -> Heading | None:
+def _setext(text: str, prose_start: int, line: re.Match[str]) -> Heading | None:
     """Return the heading above a line of `=` or `-`. None: there is none, such as below a list or a table."""
     begin = line.start()
     for _ in range(_SETEXT_LINES + 1):
-        above = text.rfind("\n", floor, begin - 1) + 1 if begin > floor else begin
-        above = max(above, floor)
+        above = text.rfind("\n", prose_start, begin - 1) + 1 if begin > prose_start else begin
+        above = max(above, prose_start)
         if not text[above:begin].strip():
             break
         begin = above
@@ -179,9 +184,9 @@ def _setext(text: str, floor: int, line: re.Match[str]) -> Heading | None:
     words = text[begin : line.start()]
     if not words.strip() or _NOT_PROSE.match(words):
         return None
-    name = _plain(words[: HEADING_LIMIT * 5])
+    title = _plain(words[: HEADING_LIMIT * 5])
     begin += len(words) - len(words.lstrip("\n"))
-    return Heading(1 if line["setext"][0] == "=" else 2, name, begin, line.end()) if name else None
+    return Heading(1 if line["setext"][0] == "=" else 2, title, begin, line.end()) if title else None
 
 
 def _fence_end(text: str, line: re.Match[str]) -> int:
@@ -211,8 +216,8 @@ def _html_end(text: str, line: re.Match[str]) -> int:
 
 def _plain(heading: str) -> str:
     """Return a heading without markup, of at most HEADING_LIMIT characters."""
-    for pattern, instead in _INLINE if _MARKUP.search(heading) else ():
-        heading = pattern.sub(instead, heading)
+    for pattern, replacement in _INLINE if _MARKUP.search(heading) else ():
+        heading = pattern.sub(replacement, heading)
     heading = " ".join(heading.split())
     return heading if len(heading) <= HEADING_LIMIT else heading[: HEADING_LIMIT - 1].rstrip() + "…"
 

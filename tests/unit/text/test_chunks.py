@@ -29,10 +29,10 @@ def of(text: str, size: int, overlap: int = 0) -> list[str]:
     return [chunk.text for chunk in chunks(text, "text", size, overlap)]
 
 
-# Front matter is told apart in test_chunk_markdown.py; a line before the text keeps it out of here.
+# A line before the text, so that the text has no front matter.
 @given(texts.map("\n{}".format), kinds, st.integers(1, 120))
 @example("\n# H\n\n" + "x" * 300, "markdown", 1)
-def test_nothing_but_white_space_is_lost(text: str, kind: TextKind, size: int) -> None:
+def test_only_white_space_is_lost(text: str, kind: TextKind, size: int) -> None:
     assert "".join(bare(chunk.text) for chunk in chunks(text, kind, size, 0)) == bare(text)
 
 
@@ -55,7 +55,7 @@ def test_no_chunk_is_blank_or_too_long_and_every_run_gives_the_same(
 def test_a_chunk_repeats_the_end_of_the_one_before_in_its_section_only(
     joints: list[str], kind: TextKind, size: int
 ) -> None:
-    # No word occurs twice, so it is plain where in the text a chunk begins.
+    # No word occurs twice, so each chunk has one place in the text.
     text = "".join(f"w{number:03}{joint}" for number, joint in enumerate([*joints, ""]))
     overlap = size // 3
     before = Chunk("", "")
@@ -93,13 +93,13 @@ def test_text_is_cut_at_the_best_border_that_fits(text: str, size: int, expected
     assert of(text, size) == expected
 
 
-def test_a_repetition_begins_at_a_sentence_or_else_at_a_word() -> None:
+def test_an_overlap_begins_at_a_sentence_or_else_at_a_word() -> None:
     text = "Alpha beta gamma. Delta epsilon.\n\nZeta eta theta iota kappa lambda."
     assert of(text, 60, 20) == [
         "Alpha beta gamma. Delta epsilon.",
         "Delta epsilon.\n\nZeta eta theta iota kappa lambda.",
     ]
-    assert of("a" * 30, 20, 9) == ["a" * 11, "a" * 11, "a" * 8], "where no word begins, nothing is repeated"
+    assert of("a" * 30, 20, 9) == ["a" * 11, "a" * 11, "a" * 8], "no word begins here, so nothing is repeated"
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,8 @@ def test_an_edit_of_one_paragraph_changes_few_chunks(kind: TextKind) -> None:
         for edited in edits(rng, paragraphs)
     ]
     assert sum(changed) / len(changed) < 2
-    assert sum(each <= 3 for each in changed) > 0.9 * len(changed)
-    assert max(changed) <= 10, "borders fall into step again"
+    assert sum(count <= 3 for count in changed) > 0.9 * len(changed)
+    assert max(changed) <= 10, "the later borders are the same again"
 
 
 HALF = 500_000
@@ -151,9 +151,9 @@ PATHOLOGICAL = {
     "line feeds": "\n" * HALF,
     "fence": "```" * (HALF // 3),
     "fences": "```\n" * (HALF // 4),
-    "longer fences": "\n".join("`" * each for each in range(3, 1000)),
+    "longer fences": "\n".join("`" * length for length in range(3, 1000)),
     "quotes": "> " * (HALF // 2),
-    "deep list": "\n".join(" " * each + "- a" for each in range(1000)),
+    "deep list": "\n".join(" " * depth + "- a" for depth in range(1000)),
     "items": "- " * (HALF // 2),
     "full stops": "." * HALF,
     "blanks": "a" + " " * HALF + "b",

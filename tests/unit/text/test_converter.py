@@ -19,7 +19,7 @@ convert = w._markdown
 w._markdown = lambda kind, page: time.sleep(60) if page == b"endless" else convert(kind, page)
 w.main()
 """
-"""A converter that does not get to the end of the page "endless"."""
+"""A converter that does not end the page "endless"."""
 
 
 @pytest.fixture
@@ -37,14 +37,14 @@ def test_pages_go_through_one_process(converter: Converter) -> None:
     assert converter._all == {first}
 
 
-def test_what_the_parser_raises_is_the_pages(converter: Converter) -> None:
+def test_an_error_of_the_parser_is_a_fault_of_the_page(converter: Converter) -> None:
     with pytest.raises(Park, match="ValueError") as caught:
         converter.markdown(f"<p>&#{'9' * 4301};")
     assert caught.value.kind == "refused"
     assert converter.markdown("<p>next") == "next"
 
 
-def test_a_page_over_the_wall_limit_is_broken_off_and_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_over_the_time_limit_is_ended_and_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("syncd.text.converter.COMMAND", ("-c", ENDLESS))
     converter = Converter(wall_s=2.0)
     ended: list[BaseException] = []
@@ -63,7 +63,7 @@ def test_a_page_over_the_wall_limit_is_broken_off_and_others_go_on(monkeypatch: 
     converter.close()
 
 
-def test_close_breaks_off_what_is_under_way(converter: Converter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_close_ends_a_conversion_under_way(converter: Converter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("syncd.text.converter.COMMAND", ("-c", ENDLESS))
     ended: list[BaseException] = []
 
@@ -84,7 +84,7 @@ def test_close_breaks_off_what_is_under_way(converter: Converter, monkeypatch: p
     assert converter.markdown("<p>again") == "again"
 
 
-# Memory that ends in the middle of a large tree can take the parser a minute. A large text needs it in one piece.
+# The parser may take a minute to fail if the memory ends in a large tree. A large text needs its memory at once.
 @pytest.mark.parametrize(
     ("limit", "page"),
     [
@@ -113,11 +113,11 @@ def test_an_answer_over_the_limit_is_refused(converter: Converter, monkeypatch: 
         converter.markdown("<p>more than ten characters")
 
 
-def test_what_the_program_holds_is_not_what_its_converter_holds() -> None:
+def test_the_memory_of_the_program_does_not_count_as_memory_of_its_converter() -> None:
     """A daemon over a large folder holds more than a page may take."""
     child = "from syncd.text.converter import peak_memory; print(peak_memory())"
     parent = (
         "import subprocess, sys; held = b'x' * 2**28; subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
     )
-    said = subprocess.run([sys.executable, "-c", parent, child], capture_output=True, text=True, check=True)
-    assert 2**20 < int(said.stdout) < 2**27
+    ended = subprocess.run([sys.executable, "-c", parent, child], capture_output=True, text=True, check=True)
+    assert 2**20 < int(ended.stdout) < 2**27

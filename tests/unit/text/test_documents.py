@@ -18,7 +18,7 @@ def html(page: str) -> str:
 
 
 def test_every_ending_is_lower_case_has_a_dot_and_one_kind() -> None:
-    assert all(each.startswith(".") and each == each.lower() and each.count(".") == 1 for each in SUPPORTED)
+    assert all(suffix.startswith(".") and suffix == suffix.lower() and suffix.count(".") == 1 for suffix in SUPPORTED)
     assert len(SUPPORTED) == len(MARKDOWN) + len(HTML) + len(PLAIN)
     assert not {".pdf", ".png", ".docx", ".zip", ".svg", ""} & SUPPORTED
 
@@ -34,7 +34,7 @@ def test_the_last_dot_of_the_name_begins_the_ending(key: str, expected: str) -> 
     ("key", "kind"),
     [("a.md", "markdown"), ("a.MDX", "markdown"), ("a.py", "text"), ("a", "text"), ("a.htm", "markdown")],
 )
-def test_the_name_says_what_kind_of_text_it_is(key: str, kind: str) -> None:
+def test_the_kind_of_a_text_follows_from_its_name(key: str, kind: str) -> None:
     assert read_document(key, b"x").kind == kind
 
 
@@ -50,14 +50,14 @@ def test_the_name_says_what_kind_of_text_it_is(key: str, kind: str) -> None:
         codecs.BOM_UTF32_BE + "ä\nb\nc".encode("utf-32-be"),
     ],
 )
-def test_marked_unicode_is_understood_and_line_ends_are_line_feeds(data: bytes) -> None:
+def test_unicode_with_a_mark_is_read_and_line_ends_become_line_feeds(data: bytes) -> None:
     assert read_document("a.txt", data) == Document("ä\nb\nc", "text")
 
 
 @pytest.mark.parametrize(
     "data", [b"a\0b", "ä".encode("latin-1"), b"\x89PNG\r\n", codecs.BOM_UTF16_LE + b"a", "a".encode("utf-16-le")]
 )
-def test_what_is_no_text_is_parked(data: bytes) -> None:
+def test_a_file_that_is_no_text_is_parked(data: bytes) -> None:
     with pytest.raises(Park, match="not UTF-8 text; save it as UTF-8") as caught:
         read_document("a.txt", data)
     assert caught.value.kind == "unsupported_type"
@@ -101,9 +101,9 @@ def test_html_becomes_markdown(page: str, expected: str) -> None:
     assert html(page).strip() == expected
 
 
-def test_headings_of_html_are_those_of_the_chunks() -> None:
+def test_the_headings_of_html_are_the_headings_of_its_chunks() -> None:
     read = read_document("a.html", b"<title>Site</title><h2>Install</h2><p>Text</p><h3>Linux</h3><pre># apt</pre>")
-    assert [each.heading for each in chunks(read.text, read.kind, 1000, 0)] == [
+    assert [chunk.heading for chunk in chunks(read.text, read.kind, 1000, 0)] == [
         "Site > Install",
         "Site > Install > Linux",
     ]
@@ -118,7 +118,7 @@ def test_a_page_nested_ten_thousand_deep_is_flattened(tag: str) -> None:
     assert tag == "h1" or "\n## Deep" in read or read.startswith("## Deep")
 
 
-@pytest.mark.timeout(30)  # each takes under five seconds; what is quadratic takes minutes
+@pytest.mark.timeout(30)  # each takes under five seconds, and minutes if it is quadratic
 @pytest.mark.parametrize(
     "page",
     [
@@ -152,7 +152,7 @@ def test_html_that_the_parser_rejects_is_an_error_with_its_reason(monkeypatch: p
 
 
 @pytest.mark.parametrize("tag", ["plaintext", "textarea", "xmp", "title", "style", "script", "iframe", "noembed", "p"])
-def test_nothing_of_ours_is_in_the_text_whatever_is_left_open(tag: str) -> None:
+def test_an_open_tag_adds_nothing_to_the_text(tag: str) -> None:
     """Newer parsers read to the end of the file in some of these."""
     read = html(f"<p>before</p><{tag}>after")
     assert "before" in read
@@ -160,7 +160,7 @@ def test_nothing_of_ours_is_in_the_text_whatever_is_left_open(tag: str) -> None:
     assert "<!--" not in read
 
 
-def test_nothing_of_html_is_imported_for_other_files() -> None:
+def test_no_package_for_html_is_imported_for_other_files() -> None:
     program = (
         "import sys; from syncd.text import documents as d; d.read_document('a.md', b'x'); print('bs4' in sys.modules)"
     )

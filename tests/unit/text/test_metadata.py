@@ -1,4 +1,4 @@
-"""From a file to the fields that are said of it."""
+"""From a file to the values of its metadata."""
 
 from html.parser import HTMLParser
 
@@ -20,7 +20,7 @@ from syncd.text.documents import (
 ALL = {"title": "title", "description": "description", "modified": "modified", "folder": "folder"}
 
 
-def said(text: str | None, source: str, key: str = "docs/guide.md") -> str | None:
+def value_of(text: str | None, source: str, key: str = "docs/guide.md") -> str | None:
     return describe({"x": source}, key, content(text or ""))[0].get("x")
 
 
@@ -47,8 +47,8 @@ def content(text: str, mtime_ns: int | None = None) -> Content:
         (None, "docs/README", "README"),
     ],
 )
-def test_a_title_is_found_or_is_the_files_name(text: str | None, key: str, expected: str) -> None:
-    assert said(text, "title", key) == expected
+def test_a_title_is_in_the_file_or_is_its_name(text: str | None, key: str, expected: str) -> None:
+    assert value_of(text, "title", key) == expected
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_a_title_is_found_or_is_the_files_name(text: str | None, key: str, expec
         (None, "a.pdf", None),
     ],
 )
-def test_a_description_is_what_the_author_gave_or_nothing(text: str | None, key: str, expected: str | None) -> None:
-    assert said(text, "description", key) == expected
+def test_a_description_is_written_in_the_file_or_absent(text: str | None, key: str, expected: str | None) -> None:
+    assert value_of(text, "description", key) == expected
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_description_is_what_the_author_gave_or_nothing(text: str | None, key:
     ],
 )
 def test_any_field_of_yaml_is_a_text_as_it_is_written(written: str, expected: str | None) -> None:
-    assert said(f"---\n{written}\n---\ntext", "front: Section") == expected
+    assert value_of(f"---\n{written}\n---\ntext", "front: Section") == expected
 
 
 @pytest.mark.parametrize(
@@ -103,50 +103,50 @@ def test_any_field_of_yaml_is_a_text_as_it_is_written(written: str, expected: st
     ],
 )
 def test_any_field_of_toml_is_a_text(written: str, expected: str | None) -> None:
-    assert said(f"+++\n{written}\n+++\ntext", "front:section") == expected
+    assert value_of(f"+++\n{written}\n+++\ntext", "front:section") == expected
 
 
 @pytest.mark.parametrize(
     "inside",
     ["a: b: c", "a: [", "a: !!python/object:os.system x\n? [b]\n: c\n'", "a: b\n---\nc: d", "a: *nowhere"],
 )
-def test_front_matter_that_cannot_be_read_gives_no_fields_and_says_why(inside: str) -> None:
+def test_front_matter_that_cannot_be_read_has_no_fields_and_a_fault(inside: str) -> None:
     text = f"---\na: 1\n{inside}\n---\n# H\n"
     fields, fault = describe({"t": "title", "a": "front:a"}, "x.md", content(text))
     assert fields == {"t": "H"} or inside.startswith("a: b\n---")
     assert fault or inside.startswith("a: b\n---")
 
 
-def test_no_tag_of_yaml_makes_anything_but_text() -> None:
-    found = read_markdown_head('---\na: !!python/object/apply:os.system ["exit 1"]\nb: !!int "7"\n---\n')
-    assert (found.fields, found.fault) == ({"a": "exit 1", "b": "7"}, None)
+def test_every_tag_of_yaml_gives_text() -> None:
+    read_head = read_markdown_head('---\na: !!python/object/apply:os.system ["exit 1"]\nb: !!int "7"\n---\n')
+    assert (read_head.fields, read_head.fault) == ({"a": "exit 1", "b": "7"}, None)
 
 
 @pytest.mark.parametrize(("size", "read"), [(-1, True), (0, True), (1, False)])
 def test_front_matter_has_a_limit(size: int, read: bool) -> None:
     head = "a: b\n#"
-    found = read_markdown_head(f"---\n{head}{'x' * (FRONT_MATTER_LIMIT + size - len(head) - 1)}\n---\n# H")
-    assert (found.fields == {"a": "b"}) is read
-    assert (found.fault is None) is read
+    read_head = read_markdown_head(f"---\n{head}{'x' * (FRONT_MATTER_LIMIT + size - len(head) - 1)}\n---\n# H")
+    assert (read_head.fields == {"a": "b"}) is read
+    assert (read_head.fault is None) is read
 
 
 @pytest.mark.parametrize("bomb", ["[" * 9000, "{" * 9000, "? " * 7000, "&a [" + "*a," * 4000 + "]", "'" * 15000])
-def test_front_matter_that_means_harm_is_only_a_fault(bomb: str) -> None:
-    found = read_markdown_head(f"---\na: b\nc: {bomb}\n---\n# H")
-    assert found.fault or found.fields["a"] == "b"
+def test_hostile_front_matter_is_only_a_fault(bomb: str) -> None:
+    read_head = read_markdown_head(f"---\na: b\nc: {bomb}\n---\n# H")
+    assert read_head.fault or read_head.fields["a"] == "b"
 
 
 @pytest.mark.parametrize(("count", "taken"), [(49, 49), (50, 50), (51, 50)])
 def test_a_list_has_a_limit(count: int, taken: int) -> None:
-    found = read_markdown_head(f"---\na: [{', '.join('x' * count)}]\n---\n")
-    assert found.fields["a"].count("x") == taken
+    read_head = read_markdown_head(f"---\na: [{', '.join('x' * count)}]\n---\n")
+    assert read_head.fields["a"].count("x") == taken
 
 
 @pytest.mark.parametrize("rejects", [False, True])
-def test_a_page_tells_what_it_said_before_what_the_parser_cannot_read(
+def test_a_page_keeps_its_fields_before_a_part_that_the_parser_rejects(
     monkeypatch: pytest.MonkeyPatch, *, rejects: bool
 ) -> None:
-    """Some Pythons' parsers raise at a declaration they do not know."""
+    """The parsers of some versions of Python raise an error for an unknown declaration."""
 
     def raising(*_: object) -> int:
         raise AssertionError("unknown status keyword")
@@ -173,30 +173,28 @@ def test_meta_tags_have_a_limit(count: int, known: bool) -> None:
         (None, None),
     ],
 )
-def test_a_time_is_written_in_utc_and_left_out_if_no_calendar_has_it(
-    mtime_ns: int | None, expected: str | None
-) -> None:
+def test_a_time_is_in_utc_and_absent_if_no_calendar_has_it(mtime_ns: int | None, expected: str | None) -> None:
     assert describe({"m": "modified"}, "a.md", content("", mtime_ns))[0].get("m") == expected
 
 
 @pytest.mark.parametrize(("key", "expected"), [("a/b/c.md", "a/b/"), ("c.md", None)])
 def test_a_folder_is_the_key_up_to_its_last_slash(key: str, expected: str | None) -> None:
-    assert said("", "folder", key) == expected
+    assert value_of("", "folder", key) == expected
 
 
 @pytest.mark.parametrize("length", [VALUE_LENGTH - 1, VALUE_LENGTH, VALUE_LENGTH + 1])
 def test_a_value_is_cut_to_characters(length: int) -> None:
-    assert len(said("# H", "title", "x" * length + ".md") or "") == 1
-    assert len(said("", "title", "x" * length + ".md") or "") == min(length, VALUE_LENGTH)
+    assert len(value_of("# H", "title", "x" * length + ".md") or "") == 1
+    assert len(value_of("", "title", "x" * length + ".md") or "") == min(length, VALUE_LENGTH)
 
 
 @pytest.mark.parametrize("count", [VALUE_BYTES // 4 - 1, VALUE_BYTES // 4, VALUE_BYTES // 4 + 1])
 def test_a_value_is_cut_to_bytes(count: int) -> None:
-    assert said("", "title", "\U0001f600" * count + ".md") == "\U0001f600" * min(count, VALUE_BYTES // 4)
+    assert value_of("", "title", "\U0001f600" * count + ".md") == "\U0001f600" * min(count, VALUE_BYTES // 4)
 
 
 @given(st.text(), st.sampled_from(["a.md", "a.html", "a.txt"]))
-def test_whatever_a_file_holds_every_value_is_one_line_of_text(text: str, key: str) -> None:
+def test_every_value_of_any_file_is_one_line_of_text(text: str, key: str) -> None:
     for front in ("", "---\n", "---\na: b\n", "+++\n"):
         fields, _ = describe(ALL, key, content(front + text + ("\n---\n" if front else ""), 0))
         for value in fields.values():

@@ -1,4 +1,4 @@
-"""Markdown by its headings: what is one, what stands under it, how a long section is cut."""
+"""Markdown by its headings: which lines are headings, the text of a section, and the cuts of a long section."""
 
 import pytest
 
@@ -60,7 +60,7 @@ def test_a_section_is_a_chunk_under_its_headings(text: str, expected: list[tuple
         "one\ntwo\nthree\nfour\nfive\n---",
     ],
 )
-def test_what_only_looks_like_a_heading_is_none(text: str) -> None:
+def test_a_line_that_only_looks_like_a_heading_is_none(text: str) -> None:
     assert of(text) == [("", text.rstrip())]
 
 
@@ -118,7 +118,7 @@ def test_the_path_shows_headings_without_markup(line: str, expected: str) -> Non
 def test_front_matter_is_no_text_and_has_no_heading(text: str, expected: str | None, rest: str | None) -> None:
     assert first_heading(text) == expected
     if rest is not None:
-        assert "\n".join(each for _, each in of(text)) == rest
+        assert "\n".join(piece for _, piece in of(text)) == rest
 
 
 def test_a_long_section_is_cut_at_paragraphs_and_only_the_first_piece_has_the_heading() -> None:
@@ -126,31 +126,31 @@ def test_a_long_section_is_cut_at_paragraphs_and_only_the_first_piece_has_the_he
     found = of(text, 70)
     assert {heading for heading, _ in found} == {"A"}
     assert found[0][1].startswith("# A\n\nbbb")
-    assert all(set(each.replace("# A", "").split("\n\n")) <= {"", *(x * 30 for x in "bcde")} for _, each in found)
+    assert all(set(piece.replace("# A", "").split("\n\n")) <= {"", *(x * 30 for x in "bcde")} for _, piece in found)
 
 
 def test_prose_is_cut_at_sentences_and_rows_at_lines() -> None:
     assert of("One two\nthree. Four five\nsix.", 18) == [("", "One two\nthree."), ("", "Four five\nsix.")]
-    rows = [f"| row {each}. x | y |" for each in range(4)]
-    assert [each for _, each in of("\n".join(rows), 20)] == rows
-    items = [f"- item {each}. Long" for each in range(4)]
-    assert [each for _, each in of("\n".join(items), 20)] == items
+    rows = [f"| row {number}. x | y |" for number in range(4)]
+    assert [piece for _, piece in of("\n".join(rows), 20)] == rows
+    items = [f"- item {number}. Long" for number in range(4)]
+    assert [piece for _, piece in of("\n".join(items), 20)] == items
 
 
-def test_code_stays_whole_where_it_fits_and_else_is_cut_at_lines() -> None:
+def test_code_stays_whole_if_it_fits_and_is_cut_at_lines_otherwise() -> None:
     code = "```\none. two\n\nthree\n```"
-    assert [each for _, each in of(f"text before the code\n\n{code}\n\ntext behind the code", 25)] == [
+    assert [piece for _, piece in of(f"text before the code\n\n{code}\n\ntext behind the code", 25)] == [
         "text before the code",
         code,
         "text behind the code",
     ]
-    lines = "\n".join(["```", *(f"line {each} of the code" for each in range(9)), "```"])
-    found = [each for _, each in of(lines, 50)]
+    lines = "\n".join(["```", *(f"line {number} of the code" for number in range(9)), "```"])
+    found = [piece for _, piece in of(lines, 50)]
     assert "\n".join(found) == lines
     assert len(found) > 3
 
 
-def test_a_heading_never_stands_alone_above_a_block_that_fills_a_chunk() -> None:
+def test_a_heading_is_never_a_chunk_of_its_own_above_a_block_that_fills_a_chunk() -> None:
     found = of("# Heading\n\n" + "```\n" + "code line\n" * 9 + "```\n\nlast", 100)
     assert found[0][1].startswith("# Heading\n\n```\ncode line\n")
     assert of("# A\n## B\n" + "word " * 50, 100)[0][1].startswith("# A\n## B\nword word")
@@ -164,8 +164,8 @@ def test_overlap_does_not_cross_a_heading() -> None:
 
 
 def test_an_edit_changes_the_chunks_of_its_section_only() -> None:
-    sections = [f"## S{each}\n\n" + f"Words of {each}. " * 40 for each in range(20)]
-    before = {each for _, each in of("\n\n".join(sections), 300, 50)}
+    sections = [f"## S{number}\n\n" + f"Words of {number}. " * 40 for number in range(20)]
+    before = {piece for _, piece in of("\n\n".join(sections), 300, 50)}
     sections[9] = "## S9\n\nAnother text."
-    changed = [each for each in of("\n\n".join(sections), 300, 50) if each[1] not in before]
+    changed = [chunk for chunk in of("\n\n".join(sections), 300, 50) if chunk[1] not in before]
     assert changed == [("S9", "## S9\n\nAnother text.")]
