@@ -77,7 +77,7 @@ def _config_of(ctx: click.Context) -> Path | None:
 
 
 class OsPath(click.ParamType[Path]):
-    """A path of the command line, which `main` decoded as UTF-8, as the operating system takes it.
+    """A path of the command line, which `main` decoded as UTF-8, as the operating system takes it, with "~" as home.
 
     kind: the kind of path that a shell completes.
     """
@@ -89,7 +89,9 @@ class OsPath(click.ParamType[Path]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # noqa: ARG002
         """Return the path."""
-        return Path(to_os(value))
+        from syncd.config.file import at_home
+
+        return at_home(Path(to_os(value)))
 
     def shell_complete(self, _: click.Context, __: click.Parameter, incomplete: str) -> "list[CompletionItem]":
         """Let the shell complete the path."""

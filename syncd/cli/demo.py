@@ -165,7 +165,6 @@ def demo(options: GlobalOptions, path: Path | None, *, watch: bool) -> int:
     import tempfile
     from importlib.resources import as_file, files
 
-    from syncd.config.file import at_home
     from syncd.emulator.options import EmulatorOptions
     from syncd.emulator.server import serve
 
@@ -175,7 +174,7 @@ def demo(options: GlobalOptions, path: Path | None, *, watch: bool) -> int:
         tempfile.TemporaryDirectory(prefix="syncd-demo-") as state,
         serve(EmulatorOptions(index_delay=0.2)) as server,
     ):
-        root = at_home(path).absolute() if path else sample
+        root = path.absolute() if path else sample
         if not root.is_dir():
             raise ConfigError(f"{shown_path(root)} is no directory; name a folder to mirror: syncd demo PATH")
         config = _demo_config(root, Path(state), server.base_url)

@@ -126,10 +126,9 @@ def _check_command(place: Path) -> str:
 
 def _root(path: Path, target: str) -> Path:
     """Return the folder to mirror as an absolute path. Raises ConfigError if a config cannot name it."""
-    from syncd.config.file import at_home
     from syncd.core.keys import NOT_UTF8, name_fault
 
-    root = at_home(path).absolute()
+    root = path.absolute()
     if not root.is_dir():
         raise ConfigError(
             f"{shown_path(root)} is no directory; name the folder to mirror: syncd init PATH --target {target}"

@@ -16,9 +16,12 @@ from syncd.service.streams import LogStream, is_terminal, shows_colours
 
 if TYPE_CHECKING:
     from syncd.cloudflare.gate import Gate
+    from syncd.core.model import Problem
     from syncd.sync.mirror import Result
     from syncd.sync.mirror_status import Pace
 
+PROBLEMS_SHOWN = 20
+"""The largest number of problems of a mirror that are printed."""
 PLAIN_INTERVAL_S = 5.0
 """Seconds between two progress lines when stderr is no terminal."""
 _REFRESH_S = 0.1
@@ -81,6 +84,13 @@ def print_rows(rows: Iterable[Sequence[object]]) -> None:
     """Print indented rows in columns without headers, nothing if there are none."""
     indented = [(f"  {first}", *rest) for first, *rest in rows]
     print_table([""] * len(indented[0]) if indented else (), indented)
+
+
+def print_problems(problems: "Sequence[Problem]", rest: str) -> None:
+    """Print the first problems in columns, and the number of the others. rest: the command that shows all."""
+    print_rows((problem.kind, problem.key, problem.message) for problem in problems[:PROBLEMS_SHOWN])
+    if len(problems) > PROBLEMS_SHOWN:
+        print_line(f"  … and {len(problems) - PROBLEMS_SHOWN} more: {rest}")
 
 
 def table_lines(headers: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[str]) -> Iterator[str]:

@@ -39,7 +39,6 @@ def pull(
     config = options.load()
     name = one_mirror(config, mirrors)
 
-    from syncd.config.file import at_home
     from syncd.queries.pull import Pulled
 
     pulled = Pulled()
@@ -54,7 +53,6 @@ def pull(
             with Folder(folder) as target:
                 await pull(session.mirrors[name], target, force=force, everyone=everyone, pulled=pulled)
 
-    folder = at_home(folder)
     run_async(work())
     code = EXIT_PROBLEMS if pulled.problems else EXIT_OK
     result = {outcome: pulled.done[outcome] for outcome in _OUTCOMES}

@@ -18,7 +18,7 @@ from syncd.cli.output import (
     print_json,
     print_line,
     print_note,
-    print_rows,
+    print_problems,
     print_table,
     progress,
 )
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from syncd.sync.mirror import Mirror
     from syncd.sync.once import Report
 
-_PROBLEMS_SHOWN = 20
 _TOP = 10
 """The hits of a question that count."""
 
@@ -46,10 +45,11 @@ _TOP = 10
 class _Filled:
     """The end of a fill.
 
-    worse: the problems that only the second target has. requests: of this command. searches: of both targets, None
-    without questions.
+    name: of the mirror. worse: the problems that only the second target has. requests: of this command. searches: of
+    both targets, None without questions.
     """
 
+    name: str
     first: "Side"
     second: "Side"
     worse: "list[Problem]"
@@ -152,12 +152,12 @@ async def _rebuild(  # noqa: PLR0913 - the options of the command
         filled = await _fill(options, session, rebuild, questions, force=force)
     if not as_json:
         _print_filled(filled)
-    fault = _fault(name, filled)
+    fault = _fault(filled)
     switches = switch and not fault
     if switches:
         fault = await _switch(options, rebuild, as_json=as_json)
     if as_json:
-        print_json(_filled_object(name, filled, fault, switched=switches and not fault))
+        print_json(_filled_object(filled, fault, switched=switches and not fault))
     elif fault:
         print_error(str(fault))
     elif not switch:
@@ -169,12 +169,11 @@ def _questions(session: "Session", name: str, queries: Path | None) -> "list[Que
     """Return the questions of the file. Raises ConfigError if it has mistakes, or if the target has no search."""
     if queries is None:
         return []
-    from syncd.config.file import at_home
     from syncd.queries.questions import questions_of_file
     from syncd.targets.base import searchable
 
     searchable(session.mirrors[name].target)
-    return questions_of_file(session.config, [name], at_home(queries))[name]
+    return questions_of_file(session.config, [name], queries)[name]
 
 
 async def _fill(
@@ -199,7 +198,7 @@ async def _fill(
             if questions and not reports[-1].error:
                 searches = await _ask_both(questions, session.mirrors[rebuild.name], mirror, display)
         first, second = first_side(session.config, rebuild), side_of(mirror.journal, rebuild.second)
-    return _Filled(first, second, worse(rebuild.name, first, second), reports[-1], used, searches)
+    return _Filled(rebuild.name, first, second, worse(rebuild.name, first, second), reports[-1], used, searches)
 
 
 async def _ask_both(
@@ -231,20 +230,20 @@ def _print_filled(filled: _Filled) -> None:
     print_table(("", "target", "entries", "searchable", "problems"), rows)
     if filled.worse:
         print_line("only in the second target:")
-        print_rows((problem.kind, problem.key, problem.message) for problem in filled.worse[:_PROBLEMS_SHOWN])
+        print_problems(filled.worse, f"syncd rebuild {filled.name} --json")
     print_line(f"{counted(filled.requests, 'request')} for the second target")
     if filled.searches and (compared := filled.comparison):
         print_line(f"{counted(len(filled.searches[0].questions), 'question')}:")
         print_comparison(compared, _TOP)
 
 
-def _filled_object(name: str, filled: _Filled, fault: SyncdError | None, *, switched: bool) -> dict[str, Any]:
+def _filled_object(filled: _Filled, fault: SyncdError | None, *, switched: bool) -> dict[str, Any]:
     def side(found: "Side") -> dict[str, Any]:
         counts = {"entries": found.entries, "searchable": found.searchable, "problems": len(found.problems)}
         return {"target": found.spec, **counts}
 
     return {
-        "mirror": name,
+        "mirror": filled.name,
         "first": side(filled.first),
         "second": side(filled.second),
         "new_problems": [asdict(problem) for problem in filled.worse],
@@ -265,13 +264,13 @@ def _comparison_object(compared: "Comparison") -> dict[str, Any]:
     }
 
 
-def _fault(name: str, filled: _Filled) -> SyncdError | None:
+def _fault(filled: _Filled) -> SyncdError | None:
     """Return why the second target cannot take the place of the first, None if it can."""
     from syncd.service.rebuild import in_own_words
 
     report = filled.report
     if report.error:
-        return _Stopped(in_own_words(str(report.error), name), report.error.exit_code)
+        return _Stopped(in_own_words(str(report.error), filled.name), report.error.exit_code)
     if report.not_indexed:
         return _Stopped("the second target is not searchable yet; run the same command again", EXIT_PROBLEMS)
     if filled.worse:
@@ -279,7 +278,7 @@ def _fault(name: str, filled: _Filled) -> SyncdError | None:
         return _Stopped(
             f"the second target has {problems} that the first does not have; solve them before a switch", EXIT_PROBLEMS
         )
-    return _search_fault(name, *filled.searches) if filled.searches else None
+    return _search_fault(filled.name, *filled.searches) if filled.searches else None
 
 
 def _search_fault(name: str, first: "Measurement", second: "Measurement") -> SyncdError | None:

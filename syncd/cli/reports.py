@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from syncd.cli.output import print_error, print_line, print_rows, print_table, shard_suffix
+from syncd.cli.output import print_error, print_line, print_problems, print_table, shard_suffix
 from syncd.core.keys import shown
 from syncd.core.plain_text import counted, shown_size
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from syncd.sync.once import Report
 
 KINDS: tuple[Literal["put", "delete", "adopt", "forget"], ...] = ("put", "delete", "adopt", "forget")
-_PROBLEMS_SHOWN = 20
 _ACTIONS_SHOWN = 200
 """The largest number of actions that a dry run prints one by one. More have one line for each directory."""
 _Row = tuple[str, str, str, str]
@@ -34,7 +33,10 @@ def print_reports(session: "Session", reports: "Mapping[str, Report]") -> None:
             print_table(("", "", "", "size"), _plan_rows(report))
             if _actions(report) > _ACTIONS_SHOWN:
                 print_line(f"  each file: syncd plan {name} --json")
-        _print_problems(name, mirror, report, dry_run=dry_run)
+        # A dry run stores no problems.
+        print_problems(
+            report.problems(mirror), f"syncd plan {name} --json" if dry_run else f"syncd status {name} --all"
+        )
         if report.not_indexed:
             keys = ", ".join(shown(key) for key in report.waiting)
             left = report.not_indexed - len(report.waiting)
@@ -104,15 +106,6 @@ def _print_end_of_plan(session: "Session", mirror: "Mirror", report: "Report", t
         requests = counted(int(expected["requests"]), "request")
         cost = f"; about {requests}, {span(expected['seconds'])} at the present rate limit"
     print_line(f"{title}: {_summary(report)}{cost}")
-
-
-def _print_problems(name: str, mirror: "Mirror", report: "Report", *, dry_run: bool) -> None:
-    problems = report.problems(mirror)
-    print_rows((problem.kind, problem.key, problem.message) for problem in problems[:_PROBLEMS_SHOWN])
-    if len(problems) > _PROBLEMS_SHOWN:
-        # A dry run stores no problems.
-        rest = f"syncd plan {name} --json" if dry_run else f"syncd status {name} --all"
-        print_line(f"  … and {len(problems) - _PROBLEMS_SHOWN} more: {rest}")
 
 
 # -- counts

@@ -11,13 +11,22 @@ import click
 
 from syncd.cli.context import GlobalOptions, as_json_option, chosen_mirrors, command, mirrors_argument, run_async
 from syncd.cli.daemon import check_alive, let_daemon_look
-from syncd.cli.output import cut, print_frame, print_json, print_line, print_styled, shard_suffix, table_lines, width
+from syncd.cli.output import (
+    PROBLEMS_SHOWN,
+    cut,
+    print_frame,
+    print_json,
+    print_line,
+    print_styled,
+    shard_suffix,
+    table_lines,
+    width,
+)
 from syncd.core.errors import EXIT_OK
 from syncd.core.plain_text import printable
 from syncd.service.streams import is_terminal
 
 _REFRESH_S = 1.0
-_PROBLEMS_SHOWN = 20
 _STUCK_SHOWN = 3
 _NAMES_SHOWN = 3
 _COLOURS = {"idle": "green", "syncing": "cyan", "degraded": "yellow", "halted": "red"}
@@ -58,7 +67,7 @@ def status(
     elif as_json:
         print_json(look())
     else:
-        _print_status(look(), None if everything else _PROBLEMS_SHOWN)
+        _print_status(look(), None if everything else PROBLEMS_SHOWN)
     return EXIT_OK
 
 
@@ -232,7 +241,7 @@ def frame(status: dict[str, Any], columns: int, rows: int) -> list[str]:
         for problem in mirror["problems"]
     ]
     # The heading and the number of the others take two rows.
-    room = max(0, min(_PROBLEMS_SHOWN, rows - len(lines) - 2))
+    room = max(0, min(PROBLEMS_SHOWN, rows - len(lines) - 2))
     lines += _problem_lines(problems, room, "syncd status --all")
     if len(lines) > rows:
         lines[rows - 1 :] = [f"… and {len(lines) - rows + 1} more lines: syncd status"]

@@ -201,11 +201,10 @@ def _questions(
 ) -> "MirrorQuestions":
     if not (queries or query or expect):
         return {}
-    from syncd.config.file import at_home
     from syncd.queries.questions import questions_of_file, questions_of_options
 
     if queries:
-        return questions_of_file(config, mirrors, at_home(queries))
+        return questions_of_file(config, mirrors, queries)
     return questions_of_options(config, mirrors, query, expect)
 
 

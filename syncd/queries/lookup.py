@@ -116,11 +116,13 @@ class Lookup:
 # -- a text that may be a path of this machine
 
 
-def mirrors_containing(config: Config, path: str) -> Iterator[tuple[str, str]]:
+def mirrors_containing(config: Config, path: str, *, from_here: bool = True) -> Iterator[tuple[str, str]]:
     """Yield each mirror whose folder contains a path, or is it, and the path relative to that folder ("": the folder).
 
-    A relative path starts at the current directory.
+    from_here: whether a relative path starts at the current directory. Otherwise no folder contains it.
     """
+    if not from_here and not os.path.isabs(path):  # noqa: PTH117
+        return
     given = at_home(Path(to_os(path)))
     absolute = Path(os.path.abspath(given))  # noqa: PTH100 - removes ".." without following links
     candidates = absolute, _real(given.parent) / absolute.name
@@ -143,14 +145,10 @@ def folder_key(config: Config, name: str, folder: str, tree: Tree, *, from_here:
     ConfigError if there is no such folder.
     """
     lookup = Lookup(config, name, tree)
-    inside = dict(_containing(config, folder, from_here=from_here)).get(name)
+    inside = dict(mirrors_containing(config, folder, from_here=from_here)).get(name)
     found = lookup.find_path(inside) if inside is not None else None
     path = found.path if found and found.kind == "directory" else lookup.folder(folder)
     return config.mirrors[name].key_prefix + normal(f"{path}/" if path else "")
-
-
-def _containing(config: Config, path: str, *, from_here: bool) -> Iterator[tuple[str, str]]:
-    return mirrors_containing(config, path) if from_here or os.path.isabs(path) else iter(())  # noqa: PTH117
 
 
 def find_all(
@@ -165,7 +163,7 @@ def find_all(
 
     tree_of: returns the folder of a mirror. from_here: whether a relative path may start at the current directory.
     """
-    paths = dict(_containing(config, text, from_here=from_here))
+    paths = dict(mirrors_containing(config, text, from_here=from_here))
     found = []
     for name in names:
         lookup = Lookup(config, name, tree_of(config.mirrors[name]))

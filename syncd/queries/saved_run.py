@@ -10,7 +10,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from syncd.config.file import at_home
 from syncd.config.schema import Config
 from syncd.core.errors import ConfigError
 from syncd.core.keys import shown_path
@@ -89,7 +88,7 @@ def saved_run_of(config: Config, searches: Mapping[str, Measurement], top: int, 
 
 def read_saved_run(path: Path, top: int) -> SavedRun:
     """Return the results of a file. Raises ConfigError if it holds no results, or results of another --top."""
-    path, name = at_home(path), shown_path(path)
+    name = shown_path(path)
     try:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
@@ -112,7 +111,7 @@ class SavePlace:
 
     def __init__(self, path: Path) -> None:
         self._name = shown_path(path)
-        self._path = Path(os.path.realpath(at_home(path)))
+        self._path = Path(os.path.realpath(path))
         try:
             if self._path.exists() or self._path.is_symlink():
                 self._check_present()

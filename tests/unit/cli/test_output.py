@@ -5,8 +5,17 @@ import asyncio
 import pytest
 
 from syncd.cli import output
-from syncd.cli.output import ProgressDisplay, ProgressLine, ProgressPrinter, print_table, table_lines
+from syncd.cli.output import (
+    PROBLEMS_SHOWN,
+    ProgressDisplay,
+    ProgressLine,
+    ProgressPrinter,
+    print_problems,
+    print_table,
+    table_lines,
+)
 from syncd.cloudflare.gate import Gate
+from syncd.core.model import Problem
 
 
 def test_columns_are_as_wide_as_their_widest_cell_on_a_terminal() -> None:
@@ -30,6 +39,16 @@ def test_a_table_in_a_pipe_is_plain_text_in_whole_lines(capsys: pytest.CaptureFi
     assert lines[0] == "key" + " " * 306 + "size"
     assert lines[1] == "long " * 60 + "\\x1b[2J" + " " * 5 + "7"
     assert lines[2] == " " * 312 + "x"
+
+
+@pytest.mark.parametrize(("count", "more"), [(0, 0), (PROBLEMS_SHOWN, 0), (PROBLEMS_SHOWN + 1, 1)])
+def test_a_long_list_of_problems_ends_in_the_command_for_the_rest(
+    count: int, more: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_problems([Problem("1.md", "failed", "no answer")] * count, "syncd status")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:PROBLEMS_SHOWN] == ["  failed  1.md  no answer"] * min(count, PROBLEMS_SHOWN)
+    assert lines[PROBLEMS_SHOWN:] == ["  … and 1 more: syncd status"] * more
 
 
 @pytest.mark.parametrize(
