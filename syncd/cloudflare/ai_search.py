@@ -301,10 +301,10 @@ class AISearch:
         """
         await self.transport.request(_request("DELETE", self._item(item_id)))
 
-    async def download(self, item_id: str, max_bytes: int = DOWNLOAD_LIMIT) -> bytes:
-        """Return the stored bytes of an uploaded item. Raises Park("too_large") for more than max_bytes."""
+    async def download(self, item_id: str) -> bytes:
+        """Return the stored bytes of an uploaded item. Raises Park("too_large") for more than DOWNLOAD_LIMIT."""
         request = _request("GET", self._item(item_id) + "/download", probe=self._instance)
-        return await self.transport.fetch(request, max_bytes)
+        return await self.transport.fetch(request, DOWNLOAD_LIMIT)
 
     async def logs(self, item_id: str, limit: int) -> tuple[LogEntry, ...]:
         """Return the latest entries in the indexing log of an item. limit: 1 to 100."""

@@ -185,11 +185,6 @@ class Gate:
             self._slots.release()
 
     @property
-    def crowded(self) -> bool:
-        """Whether no slot is free for a new request."""
-        return self._slots.locked()
-
-    @property
     def share_left(self) -> float:
         """The share of the budget that is left: 0 to 1, and 1 without a budget."""
         return self.budget.left() / self.budget.quota.requests if self.budget else 1.0

@@ -43,8 +43,8 @@ from syncd.core.errors import Halt, NotFound, Park, Retry, TargetMissing, TooMuc
 
 NAMESPACES_PER_PAGE = 100
 """Namespaces of one page; an account holds at most 1,000 (KV limits)."""
-LIST_LIMIT_MIN, LIST_LIMIT = 10, 1000
-"""Smallest and largest page of keys (KV API: list limit)."""
+LIST_LIMIT = 1000
+"""Keys of one page, the largest number that the API takes (KV API: list limit)."""
 BULK_GET_LIMIT = 100
 """Maximum number of keys of one bulk get (KV API)."""
 BULK_SLOW_S = 60.0
@@ -177,28 +177,26 @@ class KVNamespace:
         found = await self.transport.ask(request, _bulk_values, partial(_too_much, len(keys)))
         return {key: found.get(key) for key in keys}
 
-    async def list_keys(self, prefix: str = "", limit: int = LIST_LIMIT, cursor: str | None = None) -> Page[ListedKey]:
-        """Return one page of the keys that start with prefix. A limit outside of 10 to 1000 raises ValueError.
+    async def list_keys(self, prefix: str = "", cursor: str | None = None) -> Page[ListedKey]:
+        """Return one page of the keys that start with prefix.
 
         A listing may lag behind writes by 60 s and more (KV: consistency).
         """
         check_text(prefix)
-        if not LIST_LIMIT_MIN <= limit <= LIST_LIMIT:
-            raise ValueError(f"limit must be {LIST_LIMIT_MIN} to {LIST_LIMIT}")
-        params = {"limit": limit, "prefix": prefix or None, "cursor": cursor or None}
+        params = {"limit": LIST_LIMIT, "prefix": prefix or None, "cursor": cursor or None}
         return await self.transport.ask(_request("GET", self._base + "/keys", params=params), _key_page)
 
-    async def iter_keys(self, prefix: str = "", limit: int = LIST_LIMIT) -> AsyncGenerator[ListedKey, None]:
-        """Yield each key that starts with prefix, in pages of `limit`. Raises Retry if the listing does not end."""
-        async with aclosing(self.key_pages(prefix, limit)) as key_pages:
+    async def iter_keys(self, prefix: str = "") -> AsyncGenerator[ListedKey, None]:
+        """Yield each key that starts with prefix. Raises Retry if the listing does not end."""
+        async with aclosing(self.key_pages(prefix)) as key_pages:
             async for keys in key_pages:
                 for key in keys:
                     yield key
 
-    async def key_pages(self, prefix: str = "", limit: int = LIST_LIMIT) -> AsyncGenerator[list[ListedKey], None]:
+    async def key_pages(self, prefix: str) -> AsyncGenerator[list[ListedKey], None]:
         """Yield the keys by page. A step of an asynchronous generator takes longer than the decision on one key."""
         self.faults = []
-        async with aclosing(pages(lambda cursor: self.list_keys(prefix, limit, cursor))) as listing:
+        async with aclosing(pages(partial(self.list_keys, prefix))) as listing:
             async for page in listing:
                 self.faults += page.faults
                 # A key outside of the prefix must not reach the planner, which could delete it.
@@ -211,10 +209,10 @@ class KVNamespace:
         request = _request("GET", self._of("metadata", key), probe=self._base)
         return (await self.transport.request(request)).result
 
-    async def read_value(self, key: str, max_bytes: int = VALUE_LIMIT) -> bytes:
-        """Return the stored bytes. Raises NotFound for an absent key, Park("too_large") for more than max_bytes."""
+    async def read_value(self, key: str) -> bytes:
+        """Return the stored bytes. Raises NotFound for an absent key, Park("too_large") for more than VALUE_LIMIT."""
         request = _request("GET", self._of("values", key), probe=self._base)
-        return await self.transport.fetch(request, max_bytes)
+        return await self.transport.fetch(request, VALUE_LIMIT)
 
     async def write_value(
         self, key: str, value: bytes, metadata: Mapping[str, Any] | None = None, expiration_ttl: int | None = None

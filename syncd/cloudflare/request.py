@@ -3,7 +3,6 @@
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from secrets import token_hex
 from typing import Any, Literal
 from urllib.parse import quote
@@ -24,11 +23,6 @@ _HEADERS = {
     "Accept-Encoding": "gzip",
     "Connection": "keep-alive",
 }
-
-# One encoder is shared, because a pass encodes three values for each file.
-_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-# Parsing a URL costs as much as sending it, and all uploads of a pass have the same one.
-_url = lru_cache(maxsize=128)(httpx.URL)
 
 
 class Body:
@@ -110,7 +104,7 @@ class Request:
 
 def compact_json(value: object) -> bytes:
     """Encode JSON in UTF-8 without spaces. Raises ValueError for NaN and for text that is not valid Unicode."""
-    return _json(value).encode()
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def path(*segments: str) -> str:
@@ -158,7 +152,7 @@ def build(request: Request, base_url: str, login: Mapping[str, str], extensions:
         content, headers["Content-Length"] = body.blocks(), str(body.size)
     return httpx.Request(
         request.method,
-        _url(base_url + request.path),
+        base_url + request.path,
         params={name: value for name, value in request.params.items() if value is not None} or None,
         json=request.json,
         content=content,

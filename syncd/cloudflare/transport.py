@@ -336,9 +336,6 @@ class Transport:
                 self._raise_failed(request, error)
             self.counters.by[request.method, str(response.status_code)] += 1
             _log.debug("http.request", method=request.method, path=request.path, status=response.status_code)
-        if self.gate.crowded:
-            # The request that waited for this slot is sent before this answer is parsed.
-            await asyncio.sleep(0)
         if response.is_success and len(body) > limit:
             raise Park("too_large", f"the answer is over {shown_size(limit)}")
         return Response(response.status_code, headers, body, request.permission)

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
@@ -108,13 +108,8 @@ def _encode_values(values: Sequence[float]) -> bytes:
     stored = array("f", values)
     if not math.isfinite(sum(stored)):  # the sum of float32 values stays in the range of a double
         raise ValueError("a vector holds a value that is no finite float32")
-    return _template(len(stored)) % tuple(stored)
-
-
-@lru_cache(maxsize=8)
-def _template(count: int) -> bytes:
-    """Return the format of `count` values. Nine digits identify every float32. Bytes are a third faster than text."""
-    return b"[" + b",".join([b"%.9g"] * count) + b"]"
+    # Nine digits identify every float32.
+    return b"[" + b",".join(b"%.9g" % value for value in stored) + b"]"
 
 
 def _encode_metadata(metadata: Mapping[str, Any]) -> bytes:
@@ -273,11 +268,9 @@ class VectorizeIndex:
         request = _request("POST", self._base + "/get_by_ids", json={"ids": list(ids)}, reads=True)
         return await self._ask(request, rows_of(StoredVector, "vector"), len(ids))
 
-    async def list_vectors(self, count: int = LIST_LIMIT, cursor: str | None = None) -> Page[StoredVector]:
-        """Return one page of ids. Without a cursor a new snapshot begins. count: 1 to LIST_LIMIT, else ValueError."""
-        if not 1 <= count <= LIST_LIMIT:
-            raise ValueError(f"count must be 1 to {LIST_LIMIT}")
-        request = _request("GET", self._base + "/list", params={"count": count, "cursor": cursor})
+    async def list_vectors(self, cursor: str | None = None) -> Page[StoredVector]:
+        """Return one page of LIST_LIMIT ids. Without a cursor a new snapshot begins."""
+        request = _request("GET", self._base + "/list", params={"count": LIST_LIMIT, "cursor": cursor})
         return await self._ask(request, _page)
 
     async def iter_ids(self) -> AsyncGenerator[str, None]:
@@ -287,7 +280,7 @@ class VectorizeIndex:
         cursor or more than PAGES_LIMIT pages. After both errors the caller lists again from the start.
         """
         self.faults = []
-        async with aclosing(pages(lambda cursor: self.list_vectors(LIST_LIMIT, cursor))) as listing:
+        async with aclosing(pages(self.list_vectors)) as listing:
             async for page in listing:
                 self.faults += page.faults
                 for vector in page.rows:

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import json
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
@@ -16,7 +15,7 @@ from syncd.core.errors import Halt, NotFound, Park, SyncdError, Unreachable
 from syncd.core.keys import shown
 from syncd.core.model import Content, Entry
 from syncd.core.problems import Limits
-from syncd.targets.base import NO_RECORDS, Fetched, MirrorRecords
+from syncd.targets.base import NO_RECORDS, Fetched, MirrorRecords, task_group
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -162,23 +161,12 @@ async def fetch_each(
     entries: Sequence[Entry], read: Callable[[Entry], Awaitable[bytes]]
 ) -> AsyncIterator[tuple[Entry, Fetched]]:
     """Yield the result of `read` for each entry, in order, with at most DOWNLOADS calls of `read` at a time."""
-    waiting = iter(entries)
-    running: deque[tuple[Entry, asyncio.Task[Fetched]]] = deque()
-    try:
-        while True:
-            while len(running) < DOWNLOADS and (entry := next(waiting, None)):
-                running.append((entry, asyncio.ensure_future(_fetched(read(entry)))))
-            if not running:
-                return
-            first, task = running[0]
-            fetched = await task
-            running.popleft()
-            yield first, fetched
-            del fetched, task
-    finally:
-        for _, task in running:
-            task.cancel()
-        await asyncio.gather(*(task for _, task in running), return_exceptions=True)
+    for start in range(0, len(entries), DOWNLOADS):
+        part = entries[start : start + DOWNLOADS]
+        async with task_group() as group:
+            reading = [group.create_task(_fetched(read(entry))) for entry in part]
+        for entry, task in zip(part, reading, strict=True):
+            yield entry, task.result()
 
 
 async def _fetched(reading: Awaitable[bytes]) -> Fetched:

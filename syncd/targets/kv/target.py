@@ -127,19 +127,15 @@ class ValueReader:
         if marks.get(STALE) and owner == self._policy.owner:
             return None
         key = full_key(name, marks.get(FULL_KEY_FIELD))
-        # Positional arguments are faster, and a listing makes one entry for each key. KV has no version, status, error.
         return Entry(
-            key,
-            name,
-            _text(checksum) if checksum else None,
-            None,
-            size if isinstance(size, int) and 0 <= size <= VALUE_LIMIT else None,
-            _text(owner) if owner is not None else None,
-            checksum is not None,
-            None,
-            None,
-            prefix_of(key, marks.get(PREFIX)) if checksum is not None else None,
-            marks,
+            key=key,
+            ref=name,
+            checksum=_text(checksum) if checksum else None,
+            size=size if isinstance(size, int) and 0 <= size <= VALUE_LIMIT else None,
+            owner=_text(owner) if owner is not None else None,
+            marked=checksum is not None,
+            prefix=prefix_of(key, marks.get(PREFIX)) if checksum is not None else None,
+            metadata=marks,
         )
 
 

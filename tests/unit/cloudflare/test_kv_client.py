@@ -8,6 +8,7 @@ import httpx
 import pytest
 from starlette.requests import Request as ServerRequest
 
+from syncd.cloudflare import kv as kv_api
 from syncd.cloudflare.kv import KV, KVNamespace, KVNamespaceInfo, ListedKey
 from syncd.cloudflare.kv_bodies import (
     BulkBody,
@@ -91,9 +92,9 @@ CALLS = [
     ),
     Case(lambda _, docs: docs.list_keys(), [], ("GET", f"{ONE}/keys", {"limit": "1000"}), None),
     Case(
-        lambda _, docs: docs.list_keys("dö/ +", 10, "c=&"),
+        lambda _, docs: docs.list_keys("dö/ +", "c=&"),
         [],
-        ("GET", f"{ONE}/keys", {"limit": "10", "prefix": "dö/ +", "cursor": "c=&"}),
+        ("GET", f"{ONE}/keys", {"limit": "1000", "prefix": "dö/ +", "cursor": "c=&"}),
         None,
     ),
     Case(lambda _, docs: docs.read_metadata("a/b"), {}, ("GET", f"{ONE}/metadata/a%2Fb", {}), None),
@@ -298,13 +299,16 @@ async def test_a_value_comes_back_byte_for_byte(remote: Remote, docs: KVNamespac
 
 
 @pytest.mark.parametrize(("size", "fits"), [(9, True), (10, True), (11, False)])
-async def test_a_read_is_bounded(remote: Remote, docs: KVNamespace, size: int, fits: bool) -> None:
+async def test_a_read_is_bounded(
+    remote: Remote, docs: KVNamespace, monkeypatch: pytest.MonkeyPatch, size: int, fits: bool
+) -> None:
+    monkeypatch.setattr(kv_api, "VALUE_LIMIT", 10)
     remote.says(httpx.Response(200, content=b"x" * size))
     if fits:
-        assert len(await docs.read_value("a", 10)) == size
+        assert len(await docs.read_value("a")) == size
         return
     with pytest.raises(Park, match="over 10 B") as caught:
-        await docs.read_value("a", 10)
+        await docs.read_value("a")
     assert caught.value.kind == "too_large"
 
 

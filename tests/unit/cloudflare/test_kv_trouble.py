@@ -89,18 +89,6 @@ async def test_a_listing_that_never_ends_is_an_error(
     assert len(remote.requests) == 3
 
 
-@pytest.mark.parametrize(
-    ("limit", "fits"), [(9, False), (10, True), (11, True), (999, True), (1000, True), (1001, False)]
-)
-async def test_a_page_of_keys_is_limited(remote: Remote, docs: KVNamespace, limit: int, fits: bool) -> None:
-    remote.says(ok([]))
-    if fits:
-        await docs.list_keys(limit=limit)
-        return
-    with pytest.raises(ValueError, match="10 to 1000"):
-        await docs.list_keys(limit=limit)
-
-
 async def test_a_prefix_that_is_no_unicode_is_refused(remote: Remote, docs: KVNamespace) -> None:
     with pytest.raises(Park) as caught:
         await names(docs, "\udcff")

@@ -53,22 +53,6 @@ async def test_what_goes_over_the_wire_is_counted(remote: Remote, time: VirtualT
     assert dict(counters.by) == {("GET", "503"): 1, ("GET", "failed"): 1, ("GET", "200"): 1, ("POST", "200"): 2}
 
 
-async def test_who_waits_for_a_place_sends_before_the_answer_is_looked_at(remote: Remote) -> None:
-    async def later(_: httpx.Request) -> httpx.Response:
-        await asyncio.sleep(0.001)
-        return ok()
-
-    remote.says(later)
-    transport = remote.transport(remote.gate(transfers=1))
-    sent_by_then: list[int] = []
-
-    def look(_: Answer) -> None:
-        sent_by_then.append(len(remote.requests))
-
-    await asyncio.gather(*(transport.ask(GET, look) for _ in range(3)))
-    assert sent_by_then == [2, 3, 3]
-
-
 async def test_pauses_grow_between_their_bounds(remote: Remote, time: VirtualTime) -> None:
     remote.says(bad(500))
     with pytest.raises(Unreachable):

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from syncd.cloudflare import decoding
-from syncd.cloudflare.vectorize import DELETE_LIMIT, GET_LIMIT, LIST_LIMIT, VectorizeIndex, encode_line
+from syncd.cloudflare.vectorize import DELETE_LIMIT, GET_LIMIT, VectorizeIndex, encode_line
 from syncd.core.errors import Halt, Park, Retry, TargetMissing, TooMuch
 from tests.unit.cloudflare.harness import Remote, VirtualTime, bad, html, ok, sent_json
 
@@ -140,7 +140,6 @@ async def get(docs: VectorizeIndex, count: int) -> Any:
     [
         (delete, 0, DELETE_LIMIT, {}),
         (get, 0, GET_LIMIT, []),
-        (lambda docs, count: docs.list_vectors(count), 1, LIST_LIMIT, {"vectors": []}),
         (lambda docs, count: docs.query([1.0], count), 1, 50, {}),
     ],
 )
