@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from syncd.config.file import KeyPath, key_lines
+from syncd.config.file import KeyPath, key_lines, replace_file
 from syncd.core.errors import ConfigError
 
 _VALUE = re.compile(r'"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|[^\s#,{}\[\]"\']+')
@@ -99,26 +99,6 @@ def change_config(path: Path, mirror: str, changes: Changes, check: Callable[[Pa
     if text is None:
         raise ConfigError(f"{path}: the lines cannot be changed by a program without a risk; {by_hand}")
     try:
-        _replace(real, text.encode(), check)
+        replace_file(real, text.encode(), check)
     except OSError as error:
         raise ConfigError(f"{path} cannot be replaced ({error.strerror}); {by_hand}") from None
-
-
-def _replace(path: Path, data: bytes, check: Callable[[Path], None]) -> None:
-    seen = path.stat()
-    # The name is fixed, so that the next command removes the file of a killed one.
-    new = path.with_name(f".{path.name}.syncd-new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            os.fchmod(file.fileno(), seen.st_mode & 0o7777)
-            if (os.geteuid(), os.getegid()) != (seen.st_uid, seen.st_gid):
-                os.fchown(file.fileno(), seen.st_uid, seen.st_gid)
-            file.flush()
-            os.fsync(file.fileno())
-        check(new)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)

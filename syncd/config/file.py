@@ -6,7 +6,7 @@ This module imports nothing heavy, so that the completion of a shell is quick.
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,31 @@ def text_of(path: Path) -> str:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; let syncd read it") from None
+
+
+def replace_file(path: Path, data: bytes, check: Callable[[Path], None] = lambda _: None) -> None:
+    """Replace a file in one step, so that no reader sees half of it. It keeps its mode and owner. It may be new.
+
+    check: reads the new file before it takes the place of the old one.
+    """
+    old = path.stat() if path.exists() else None
+    # The name is fixed, so that the next command removes the file of a killed one.
+    new = path.with_name(f".{path.name}.syncd-new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600 if old else 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            if old:
+                os.fchmod(file.fileno(), old.st_mode & 0o7777)
+            if old and (os.geteuid(), os.getegid()) != (old.st_uid, old.st_gid):
+                os.fchown(file.fileno(), old.st_uid, old.st_gid)
+            file.flush()
+            os.fsync(file.fileno())
+        check(new)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def _explain_toml(text: str, message: str) -> tuple[int, str]:

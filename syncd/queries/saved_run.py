@@ -2,7 +2,6 @@
 
 import os
 import stat
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from syncd.config.file import replace_file
 from syncd.config.schema import Config
 from syncd.core.errors import ConfigError
 from syncd.core.keys import shown_path
@@ -130,28 +130,10 @@ class SavePlace:
 
     def write(self, results: SavedRun) -> None:
         """Replace the file in one step, so that no reader sees half of it. Raises ConfigError."""
-        text = results.model_dump_json(indent=1) + "\n"
         try:
-            descriptor, beside = tempfile.mkstemp(prefix=".syncd-save-", dir=self._path.parent)
-            try:
-                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                    file.write(text)
-                Path(beside).chmod(self._mode())
-                Path(beside).replace(self._path)
-            except BaseException:
-                with suppress(OSError):
-                    Path(beside).unlink()
-                raise
+            replace_file(self._path, f"{results.model_dump_json(indent=1)}\n".encode())
         except OSError as error:
             raise self._failed(error) from error
-
-    def _mode(self) -> int:
-        """Return the mode of the file: as before, or as the umask of the process gives a new file."""
-        with suppress(FileNotFoundError):
-            return stat.S_IMODE(self._path.stat().st_mode)
-        mask = os.umask(0o077)
-        os.umask(mask)
-        return 0o666 & ~mask
 
     def _failed(self, error: OSError) -> ConfigError:
         return ConfigError(f"--save {self._name}: {error.strerror}; name a file that can be written")

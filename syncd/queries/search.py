@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any, Literal
 
 from syncd.config.schema import Config, MirrorConfig
@@ -36,17 +37,7 @@ async def search(
     the target. Raises ConfigError if the target has no search.
     """
     hits = await searchable(target).search(query, limit, begin, filters)
-    return [
-        {
-            "key": hit.key,
-            "path": str(section.path / hit.key.removeprefix(section.key_prefix)),
-            "score": hit.score,
-            "title": hit.title,
-            "heading": hit.heading,
-            "text": hit.text,
-        }
-        for hit in hits
-    ]
+    return [{**asdict(hit), "path": str(section.path / hit.key.removeprefix(section.key_prefix))} for hit in hits]
 
 
 def freshness(config: Config, name: str, keys: Iterable[str], tree: Tree) -> dict[str, Freshness]:
