@@ -1,11 +1,11 @@
 """emulate, demo: the stand-in for the Cloudflare API, alone or with a mirror at work."""
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import Field, asdict, fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import click
 
@@ -14,6 +14,7 @@ from syncd.cli.context import Duration, GlobalOptions, command, run_async
 from syncd.cli.output import print_line, progress
 from syncd.core.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, most_serious
 from syncd.core.keys import shown_path
+from syncd.emulator.options import EmulatorOptions, Seconds
 
 if TYPE_CHECKING:
     from syncd.config.schema import Config
@@ -36,88 +37,43 @@ def _require_emulator(command: str) -> None:
 # -- emulate
 
 
-_Decorator = Callable[[Callable[..., int]], Callable[..., int]]
-_PATTERN = "Keys (regular expression) "
+_KINDS: dict[Any, click.ParamType[Any]] = {
+    Path | None: file_path,
+    Seconds: Duration(),
+    int: click.IntRange(0),
+    float: click.FLOAT,
+}
+"""The type of a field of EmulatorOptions -> the type of the option."""
 
 
-def _choice(name: str, choices: Sequence[str], text: str) -> _Decorator:
-    """Return an option that takes one of some texts, by default the first one. text: its help."""
-    return click.option(name, type=click.Choice(choices), default=choices[0], help=text)
+def _behaviour(function: Callable[..., int]) -> Callable[..., int]:
+    """Add an option to the command for each option of the stand-in that has a help text."""
+    for each in reversed(fields(EmulatorOptions)):
+        if "help" in each.metadata:
+            function = _option(each)(function)
+    return function
 
 
-def _time(name: str, default: str, text: str) -> _Decorator:
-    """Return an option that takes a duration. text: its help."""
-    return click.option(name, metavar="TIME", type=Duration(), default=default, help=text)
-
-
-def _switch(name: str, text: str) -> _Decorator:
-    """Return an option that is on unless it is given as --no-NAME. text: its help."""
-    return click.option(f"--{name}/--no-{name}", default=True, help=text)
+def _option(each: Field[Any]) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    name = f"--{each.name.replace('_', '-')}"
+    default: Any = each.default
+    if each.type is bool:
+        name = f"{name}/--no{name[1:]}" if default else name
+        return click.option(name, is_flag=True, default=default, help=each.metadata["help"])
+    kind: Any = _KINDS.get(each.type)
+    if get_origin(each.type) is Literal:
+        kind = click.Choice(get_args(each.type))
+    if isinstance(kind, Duration):
+        default = f"{default * 1000:g}ms" if 0 < default < 1 else f"{default:g}s"
+    return click.option(name, type=kind, default=default, multiple=default == (), **each.metadata)
 
 
 @command()
 @click.option(
     "--port", metavar="N", type=click.IntRange(0, 65535), default=8787, help="The loopback port; 0 takes a free one."
 )
-@click.option("--store", type=file_path, metavar="PATH", help="The SQLite file for all data. Default: memory.")
-@click.option("--token", help="Accept this token only. Default: any.")
-@_choice("--on-existing", ("overwrite", "conflict"), "The answer to an upload under an existing key.")
-@_choice("--overwritten-id", ("keep", "new"), "Whether an item keeps its id when it is overwritten.")
-@_choice("--form-names", ("backslash", "percent"), "The escapes in the file name of an upload.")
-@_time("--delete-delay", "0s", "Time until a deleted item is gone.")
-@_choice("--metadata", ("keep", "texts", "declared", "refuse"), "The custom metadata that an upload may have.")
-@_switch("list-metadata", "Show the metadata of items, as since July 2026.")
-@_choice("--checksum", ("opaque", "zero", "md5", "sha256"), "The kind of an item's checksum.")
-@_time("--index-delay", "200ms", "Time until an upload is indexed.")
-@click.option("--fail-index", help=f"{_PATTERN}whose content cannot be indexed.")
-@click.option("--fail-index-transient", help=f"{_PATTERN}whose first indexings fail.")
-@click.option(
-    "--fail-index-times",
-    metavar="N",
-    type=click.IntRange(0),
-    default=2,
-    help="How many indexings of these keys fail; 0: all.",
-)
-@click.option("--skip-index", help=f"{_PATTERN}that the index leaves out.")
-@click.option(
-    "--index-error",
-    metavar="REGEX=CODE",
-    multiple=True,
-    help="Keys whose indexing ends with this documented error; may be repeated.",
-)
-@click.option("--slow-index", help=f"{_PATTERN}whose indexing takes longer.")
-@_time("--slow-index-delay", "1h", "Time until the slow keys are indexed.")
-@_time("--list-lag", "0s", "Time by which listings are behind.")
-@_time("--latency", "0s", "Time from a request to its answer.")
-@click.option(
-    "--quota",
-    metavar="N/S",
-    help="More than N requests in any S seconds are answered 429, and all requests of the next S seconds.",
-)
-@_switch("quota-headers", "Send the Ratelimit headers on every answer under a quota.")
-@_choice(
-    "--permissions",
-    ("edit+run", "edit", "run"),
-    "The AI Search permissions of the token. Searches and chats need run, everything else edit.",
-)
-@_choice("--permission-status", ("403", "401"), "The HTTP status of a refusal for a missing permission.")
-@click.option("--degraded", is_flag=True, help="The statistics of instances are degraded: they have no counts.")
-@click.option("--paused", is_flag=True, help="Every instance is paused until it is updated with paused: false.")
-@_switch("show-defaults", "Show the settings of instances that no client has set.")
-@_switch("builtin-storage", "Instances take uploads; otherwise they answer 7053.")
-@_choice(
-    "--permanent",
-    ("refuse", "ignore"),
-    "The answer to an update that changes the embedding model or the type of an instance.",
-)
-@_choice("--oversize", ("refuse", "skip", "error"), "What happens to an upload over the size limit of its type.")
-@_switch("search-cache", "Answer similar queries from a cache, as the service does.")
-@click.option(
-    "--fail-search", is_flag=True, help="Retrieval fails: an empty list, or 7073 if return_on_failure is false."
-)
-@click.option("--unsuccessful", type=float, default=0.0, help="Share of the keys of a KV bulk request that fail.")
-@_time("--mutation-lag", "200ms", "Time until a change of a Vectorize index is seen.")
-def emulate(port: int, store: Path | None, permission_status: Literal["403", "401"], **behaviour: Any) -> int:
+@_behaviour
+def emulate(port: int, store: Path | None, **behaviour: Any) -> int:
     """Serve the stand-in for the Cloudflare API on loopback.
 
     It prints its base URL. GET /_syncd/requests on the same port returns the number of requests by route, and with
@@ -132,12 +88,10 @@ def emulate(port: int, store: Path | None, permission_status: Literal["403", "40
     import signal
     import sqlite3
 
-    from syncd.emulator.options import EmulatorOptions
     from syncd.emulator.server import run
 
     try:
-        status: Literal[403, 401] = 403 if permission_status == "403" else 401
-        options = EmulatorOptions(store=store, permission_status=status, **behaviour)
+        options = EmulatorOptions(store=store, **behaviour)
         return EXIT_INTERRUPTED if run(options, port, ready=print_line) == signal.SIGINT else EXIT_OK
     except ValueError as error:
         raise ConfigError(f"emulate: {error}") from None
@@ -165,7 +119,6 @@ def demo(options: GlobalOptions, path: Path | None, *, watch: bool) -> int:
     import tempfile
     from importlib.resources import as_file, files
 
-    from syncd.emulator.options import EmulatorOptions
     from syncd.emulator.server import serve
 
     options.set_up_logging("WARNING")
