@@ -31,8 +31,17 @@ EXIT_DIFFERENT = 6
 EXIT_LOCKED = 11
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
-SEVERITY = (EXIT_CONFIG, EXIT_HALT, EXIT_BRAKE, EXIT_UNREACHABLE, EXIT_PROBLEMS, EXIT_DIFFERENT, EXIT_OK)
-"""The exit codes that mirrors can have, the most serious first."""
+SEVERITY = (
+    EXIT_LOCKED,
+    EXIT_CONFIG,
+    EXIT_HALT,
+    EXIT_BRAKE,
+    EXIT_UNREACHABLE,
+    EXIT_PROBLEMS,
+    EXIT_DIFFERENT,
+    EXIT_OK,
+)
+"""The exit codes of results and of errors, the most serious first."""
 
 
 def most_serious(codes: Iterable[int]) -> int:

@@ -25,7 +25,7 @@ def value_of(config: Config, dotted: str) -> Any:
     return found
 
 
-# The contract's defaults, word for word.
+# The documented defaults.
 DEFAULTS: dict[str, Any] = {
     "cloudflare.base_url": "https://api.cloudflare.com/client/v4",
     "cloudflare.quota": "1050/300s",
@@ -298,14 +298,14 @@ def test_a_named_config_that_is_no_file_is_an_error_and_no_other_is_taken(tmp_pa
             load(flag, environ)
 
 
-def test_a_place_that_may_not_be_looked_at_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_cannot_be_examined_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    # Too long a name stands for what needs another user: the system refuses to look.
+    # A name that is too long stands for a folder of another user: the system refuses to examine it.
     with pytest.raises(ConfigError, match="no config file"):
         load(None, {"XDG_CONFIG_HOME": "/" + "n" * 300})
 
 
-# -- who we are
+# -- credentials
 
 TOKEN = "s3cr3t-t0ken"
 
@@ -367,7 +367,7 @@ def test_a_token_file_that_cannot_be_read_is_no_reason_not_to_load(place: Place)
         login(config)
 
 
-def test_a_mirror_that_is_not_there_is_named_with_those_that_are(place: Place) -> None:
+def test_a_missing_mirror_is_named_with_the_configured_ones(place: Place) -> None:
     with pytest.raises(ConfigError, match="no mirror 'wiki' is configured; there is: docs"):
         mirror_config(place.load(), "wiki")
 
@@ -382,8 +382,6 @@ def test_a_folder_or_a_file_in_the_place_of_a_mirror_is_named(place: Place) -> N
 
 def test_the_example_at_the_root_loads_once_account_and_path_are_set(place: Place, tmp_path: Path) -> None:
     example = Path(__file__).parents[3] / "config.example.toml"
-    if not example.exists():
-        pytest.skip("config.example.toml is not written yet")
     text = example.read_text()
     (tmp_path / "docs").mkdir()
     (tmp_path / "token").write_text(TOKEN)

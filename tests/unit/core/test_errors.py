@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.errors import FIRST_RETRY_S, LONGEST_RETRY_S, retry_delay_s
+from syncd.core.errors import FIRST_RETRY_S, LONGEST_RETRY_S, SEVERITY, SyncdError, most_serious, retry_delay_s
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,11 @@ def test_a_delay_is_at_least_the_delay_that_the_remote_asked_for() -> None:
 @given(st.integers(1, 1_000_000), st.floats(0, 1, exclude_max=True))
 def test_a_delay_is_between_its_least_and_75_minutes(attempts: int, chance: float) -> None:
     assert FIRST_RETRY_S * 0.75 <= retry_delay_s(attempts, chance) <= LONGEST_RETRY_S * 1.25
+
+
+def test_the_exit_code_of_each_error_has_a_place_in_the_order_of_severity() -> None:
+    def below(kind: type[SyncdError]) -> set[int]:
+        return {kind.exit_code}.union(*map(below, kind.__subclasses__()))
+
+    assert below(SyncdError) <= {*SEVERITY}
+    assert [most_serious(codes) for codes in ({0}, {0, 1}, {5, 1}, {4, 5}, {3, 4}, {2, 3})] == [0, 1, 5, 4, 3, 2]
