@@ -42,7 +42,8 @@ async def serve(agent: Agent, listen: str, token: str, on_ready: Callable[[str],
 
 def _allowed(host: str) -> TransportSecuritySettings:
     """Return the names that a request may have as Host and, from a browser, as Origin."""
-    names = [name for each in dict.fromkeys(served_names(host)) for name in (each, f"{each}:*")]
+    hosts = dict.fromkeys(served_names(host))
+    names = [name for served in hosts for name in (served, f"{served}:*")]
     return TransportSecuritySettings(allowed_hosts=names, allowed_origins=[f"http://{name}" for name in names])
 
 
@@ -57,8 +58,8 @@ class TokenMiddleware:
         """Serve one request."""
         if scope["type"] != "http":
             return
-        given = Headers(scope=scope).get("authorization", "")
-        app = self._app if hmac.compare_digest(given.encode("latin-1"), self._expected) else _refused
+        header = Headers(scope=scope).get("authorization", "")
+        app = self._app if hmac.compare_digest(header.encode("latin-1"), self._expected) else _refused
         await app(scope, receive, send)
 
 

@@ -80,11 +80,11 @@ def _described(tool: AgentTool) -> Tool:
 async def call(agent: Agent, tool: AgentTool, arguments: dict[str, Any]) -> CallToolResult:
     """Run a tool. Return its result, or its error as a message."""
     try:
-        given = tool.parameters.model_validate(arguments)
+        parameters = tool.parameters.model_validate(arguments)
     except ValidationError as error:
         return _refused("; ".join(_fault(fault) for fault in error.errors()))
     try:
-        return _answered(await tool.run(agent, given))
+        return _answered(await tool.run(agent, parameters))
     except SyncdError as error:
         return _refused("; ".join(error.lines))
     except OSError as error:

@@ -16,25 +16,25 @@ from syncd.agents.tools import Agent
 
 _log = structlog.get_logger()
 
-MOST_LINE = 4 * 1024 * 1024
-"""Bytes of a message (our own limit, and the one that the library has for HTTP)."""
-_CHUNK = 64 * 1024
-_WAITING = 64
-"""Lines that wait for the event loop."""
+MAX_LINE_BYTES = 4 * 1024 * 1024
+"""Maximum bytes of a message (our own limit, and the limit of the library for HTTP)."""
+_CHUNK_BYTES = 64 * 1024
+_MAX_WAITING = 64
+"""Maximum number of lines that wait for the event loop."""
 
 
 class InputLines:
     """The lines of a descriptor, read in a thread.
 
-    The library reads in a thread, too, but the program waits for that thread at its end. So a signal could not end the
-    program before the client closes stdin.
+    The library also reads in a thread, but the program waits for that thread at its end. A signal could then not end
+    the program before the client closes stdin.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._room = threading.Semaphore(_WAITING)
+        self._room = threading.Semaphore(_MAX_WAITING)
         threading.Thread(target=self._read, name="syncd-stdin", daemon=True).start()
 
     def __aiter__(self) -> "InputLines":
@@ -59,21 +59,21 @@ class InputLines:
         self._loop.call_soon_threadsafe(self._queue.put_nowait, line)
 
     def _lines(self) -> Iterator[bytes]:
-        """Yield the lines. A line that is too long is cut. It is no JSON then, and the library ignores such a line."""
-        kept, cut = b"", False
+        """Yield the lines. A line that is too long is cut to its first character, which is no message."""
+        rest, is_cut = b"", False
         while chunk := self._chunk():
-            *whole, kept = (kept + chunk).split(b"\n")
-            for line in whole:
-                yield line[:1] if cut else line
-                cut = False
-            if len(kept) > MOST_LINE:
-                kept, cut = kept[:1], True
-        if kept:
-            yield kept[:1] if cut else kept
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                yield line[:1] if is_cut else line
+                is_cut = False
+            if len(rest) > MAX_LINE_BYTES:
+                rest, is_cut = rest[:1], True
+        if rest:
+            yield rest[:1] if is_cut else rest
 
     def _chunk(self) -> bytes:
         try:
-            return os.read(self._descriptor, _CHUNK)
+            return os.read(self._descriptor, _CHUNK_BYTES)
         except OSError as error:
             _log.warning("mcp.unreadable", why=error.strerror, remedy="start it with a pipe as stdin, as agents do")
             return b""
@@ -126,11 +126,11 @@ def _settle(written: "asyncio.Future[None]", error: OSError | None) -> None:
 async def serve(agent: Agent) -> None:
     """Serve one client until it closes stdin or no longer reads stdout."""
     server = make_server(agent)
-    wire = os.dup(1)
-    # A stray print of a library must not reach the client.
+    output = os.dup(1)
+    # Text that a library prints must not reach the client.
     os.dup2(2, 1)
     stdin: Any = InputLines(0)
-    stdout: Any = Output(wire)
+    stdout: Any = Output(output)
     try:
         async with stdio_server(stdin, stdout) as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())

@@ -125,88 +125,97 @@ def _begin(config: Config, name: str, folder: str) -> str:
     return folder_key(config, name, folder, build_tree(config.mirrors[name]), from_here=False)
 
 
-async def _search(agent: Agent, given: SearchParameters) -> SearchResult:
-    config = agent.config(given.mirror)
+async def _search(agent: Agent, parameters: SearchParameters) -> SearchResult:
+    config = agent.config(parameters.mirror)
     name = _only(config)
     section = config.mirrors[name]
-    if not given.query.strip():
+    if not parameters.query.strip():
         raise ConfigError("the query is empty; ask a question")
     tree = build_tree(section)
-    # Without a folder, too: another mirror may write to the same target under another prefix.
-    begin = await asyncio.to_thread(_begin, config, name, given.folder) if given.folder else section.key_prefix
+    # Another mirror may write to the same target under another prefix, so a search without a folder has a prefix too.
+    folder, begin = parameters.folder, section.key_prefix
+    if folder:
+        begin = await asyncio.to_thread(_begin, config, name, folder)
     async with open_target(await agent.transport(config), config, name) as target:
-        hits = await search(target, section, given.query, given.limit, begin, given.filters)
+        hits = await search(target, section, parameters.query, parameters.limit, begin, parameters.filters)
     keys = [hit["key"] for hit in hits]
     fresh = await asyncio.to_thread(freshness, config, name, keys, tree) if keys else {}
-    found = [
+    known = [
         SearchHit(**{**hit, "path": shown_path(hit["path"])}, freshness=fresh[hit["key"]])
         for hit in hits
         if hit["key"] in fresh
     ]
-    return SearchResult(mirror=name, hits=found, left_out=len(hits) - len(found))
+    return SearchResult(mirror=name, hits=known, left_out=len(hits) - len(known))
 
 
-async def _read(agent: Agent, given: ReadParameters) -> ReadResult:
-    config = agent.config(given.mirror)
-    file = await asyncio.to_thread(_file, config, given)
+async def _read(agent: Agent, parameters: ReadParameters) -> ReadResult:
+    config = agent.config(parameters.mirror)
+    file = await asyncio.to_thread(_file, config, parameters)
     tree = build_tree(config.mirrors[file.mirror])
     item, source = await asyncio.to_thread(read_source, config, file.mirror, file.path, tree)
     converted = tree.limits.forms.of(item.key) == "convert"
     content = await agent.converted(item.key, source, tree.limits) if converted else source
     part = await asyncio.to_thread(
-        part_of, item, content, tree, offset=given.offset, limit=given.limit, line=given.line, lines=given.lines
+        part_of,
+        item,
+        content,
+        tree,
+        offset=parameters.offset,
+        limit=parameters.limit,
+        line=parameters.line,
+        lines=parameters.lines,
     )
     return ReadResult(mirror=file.mirror, converted=converted, **part)
 
 
-def _file(config: Config, given: ReadParameters) -> Found:
+def _file(config: Config, parameters: ReadParameters) -> Found:
     """Return the file to read. Raises ConfigError if there is none, or more than one."""
-    found = find_all(config, list(config.mirrors), given.path, build_tree, from_here=False)
-    if len(found) > 1:
-        raise ConfigError(f"which mirror? Name one of: {', '.join(each.mirror for each in found)}")
-    [file] = found
+    files = find_all(config, list(config.mirrors), parameters.path, build_tree, from_here=False)
+    if len(files) > 1:
+        raise ConfigError(f"which mirror? Name one of: {', '.join(file.mirror for file in files)}")
+    [file] = files
     if file.kind == "directory":
-        raise ConfigError(f"{shown(given.path)} is a directory; list shows its files")
+        raise ConfigError(f"{shown(parameters.path)} is a directory; list shows its files")
     return file
 
 
-def _list(agent: Agent, given: ListParameters) -> ListResult:
-    config = agent.config(given.mirror)
+def _list(agent: Agent, parameters: ListParameters) -> ListResult:
+    config = agent.config(parameters.mirror)
     name = _only(config)
-    begin = _begin(config, name, given.folder) if given.folder else ""
-    rows = page(config, name, begin, given.cursor or "", given.limit)
+    begin = _begin(config, name, parameters.folder) if parameters.folder else ""
+    rows = page(config, name, begin, parameters.cursor or "", parameters.limit)
     note = "nothing is known yet; run: syncd reconcile" if rows is None else ""
-    shown_rows = (rows or [])[: given.limit]
+    shown_rows = (rows or [])[: parameters.limit]
     return ListResult(
         mirror=name,
         items=[ListedItem.model_validate(row) for row in shown_rows],
-        next_cursor=shown_rows[-1]["key"] if len(rows or []) > given.limit else None,
+        next_cursor=shown_rows[-1]["key"] if len(rows or []) > parameters.limit else None,
         note=note,
     )
 
 
-def _explain(agent: Agent, given: ExplainParameters) -> ExplainResult:
-    config = agent.config(given.mirror)
-    found = find_all(config, list(config.mirrors), given.path, build_tree, from_here=False)
+def _explain(agent: Agent, parameters: ExplainParameters) -> ExplainResult:
+    config = agent.config(parameters.mirror)
+    files = find_all(config, list(config.mirrors), parameters.path, build_tree, from_here=False)
     return ExplainResult(
         found=[
             Explained(
-                mirror=each.mirror,
-                path=shown(each.path),
-                kind=each.kind,
+                mirror=file.mirror,
+                path=shown(file.path),
+                kind=file.kind,
                 facts=[
                     Fact(name=name, value=shown(value))
-                    for name, value in explain(config, each, build_tree(config.mirrors[each.mirror]))
+                    for name, value in explain(config, file, build_tree(config.mirrors[file.mirror]))
                 ],
             )
-            for each in found
+            for file in files
         ]
     )
 
 
-def _status(agent: Agent, given: StatusParameters) -> StatusResult:
-    config = agent.config(given.mirror)
-    status = snapshot(config, given.problems)
+def _status(agent: Agent, parameters: StatusParameters) -> StatusResult:
+    config = agent.config(parameters.mirror)
+    status = snapshot(config, parameters.problems)
     return StatusResult(
         daemon_running=status["daemon"]["running"],
         mirrors={
@@ -219,8 +228,8 @@ def _status(agent: Agent, given: StatusParameters) -> StatusResult:
 def _in_thread(answer: Callable[[Agent, Any], BaseModel]) -> Callable[[Agent, Any], Awaitable[BaseModel]]:
     """Let a function that reads the state file, or the folder, answer in a thread."""
 
-    async def run(agent: Agent, given: Parameters) -> BaseModel:
-        return await asyncio.to_thread(answer, agent, given)
+    async def run(agent: Agent, parameters: Parameters) -> BaseModel:
+        return await asyncio.to_thread(answer, agent, parameters)
 
     return run
 

@@ -24,9 +24,9 @@ from syncd.service import signals
 from syncd.service.build import open_session
 from syncd.service.control import ALIVE, Channel, ControlServer, understanding
 from syncd.service.lookout import Lookout
-from syncd.service.notify import Notifier
 from syncd.service.outbox import apprise
 from syncd.service.runtime import Heartbeat, Runtime, build_runtime, deliver_hints, follow_credentials, start_watching
+from syncd.service.systemd import Notifier
 from syncd.service.worker import is_cancelled
 from syncd.state.db import OnDamage
 

@@ -204,7 +204,7 @@ async def _open(
 
 
 @asynccontextmanager
-async def open_second(session: Session, rebuild: Rebuild, *, force: bool = False) -> AsyncIterator[Mirror]:
+async def open_second(session: Session, rebuild: Rebuild, *, force: bool) -> AsyncIterator[Mirror]:
     """Yield the mirror of the second target. Raises Locked if another command is at work on it.
 
     force: embed all files again if an earlier command named another model.

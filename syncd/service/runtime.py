@@ -18,7 +18,7 @@ from syncd.local.walk import Tree
 from syncd.service.build import Session
 from syncd.service.idle_look import LIMIT_S, IdleLook
 from syncd.service.lookout import DEGRADED_LONG_S, Lookout
-from syncd.service.notify import Notifier
+from syncd.service.systemd import Notifier
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import data_version
 from syncd.state.directory import FILE_NAME, writable

@@ -43,17 +43,17 @@ class Descriptor(InotifyFD):
 
     on_overflow: called after a loss of events or an inconsistency; the descriptor must be replaced.
     on_refused: called with a path for which the kernel has no watch left.
-    wanted: returns whether to watch a directory, from its root and its path.
-    All are called in any thread.
+    is_wanted: takes the root and the path of a directory, and returns whether to watch it.
+    Any thread may call them.
     """
 
     def __init__(
-        self, on_overflow: Callable[[], None], on_refused: Callable[[str], None], wanted: Callable[[str, str], bool]
+        self, on_overflow: Callable[[], None], on_refused: Callable[[str], None], is_wanted: Callable[[str, str], bool]
     ) -> None:
         super().__init__()
         self._on_overflow = on_overflow
         self._on_refused = on_refused
-        self._wanted = wanted
+        self._is_wanted = is_wanted
         self._probe: tuple[WatchDescriptor, threading.Event] | None = None
 
     def handle_event(self, event: InotifyEvent) -> None:
@@ -85,7 +85,7 @@ class Descriptor(InotifyFD):
         directory that came back and still has its old watch.
         """
         root = os.fsdecode(callback.path) if isinstance(callback, InotifyWatchGroup) else ""
-        if not self._wanted(root, os.fsdecode(path)):
+        if not self._is_wanted(root, os.fsdecode(path)):
             raise FileNotFoundError(errno.ENOENT, "not wanted", path)
         with self._lock:
             try:

@@ -69,7 +69,7 @@ class RootHandler(FileSystemEventHandler):
     """
 
     def __init__(
-        self, root: str, put: Callable[[Hint], None], refuse: Callable[[], None], ignore: Ignore | None = None
+        self, root: str, put: Callable[[Hint], None], refuse: Callable[[], None], ignore: Ignore | None
     ) -> None:
         self.root = root
         self._prefix = root.rstrip("/") + "/"
@@ -108,8 +108,11 @@ class RootHandler(FileSystemEventHandler):
         return from_os(path.removeprefix(self._prefix))
 
 
-class _Pulse(FileSystemEventHandler):
-    """A probe of the threads: a token through the queue of the dispatcher, and an event through the kernel."""
+class _Probe(FileSystemEventHandler):
+    """A probe of the threads: an event through the queue of the dispatcher, and an event through the kernel.
+
+    sent_at: seconds of the monotonic clock. reader, dispatcher: set by the thread that has answered.
+    """
 
     def __init__(self, sent_at: float) -> None:
         self.sent_at = sent_at
@@ -131,7 +134,7 @@ class _Watch(NamedTuple):
 
 
 class KernelWatch:
-    """Attaches roots to the observer. All methods are thread-safe, and all but `alive` block.
+    """Attaches roots to the observer. All methods are thread-safe, and all except `alive` block.
 
     rest_s: minimum seconds between two rebuilds. patience_s: seconds without an answer to a probe after which the
     threads count as stuck. The class has more than twelve methods, because one lock guards the observer together with
@@ -145,7 +148,7 @@ class KernelWatch:
         self._handlers: list[RootHandler] = []
         self._watches: dict[str, _Watch] = {}
         self._observer: BaseObserver | None = None
-        self._pulse: _Pulse | None = None
+        self._probe: _Probe | None = None
         self._busy_since: float | None = None
         self._overflowed = False
         self._rebuild_at = -math.inf
@@ -161,7 +164,7 @@ class KernelWatch:
                 self._observer = self._new_observer()
             self._handlers.append(handler)
             try:
-                self._join(handler)
+                self._add(handler)
             except OSError:
                 self._handlers.remove(handler)
                 raise
@@ -208,12 +211,12 @@ class KernelWatch:
             return True
         if not _running(observer):
             return False
-        pulse = self._pulse
-        if pulse is None or pulse.answered:
-            self._pulse = pulse = self._send_pulse(observer)
-        if not pulse.reader.is_set():
-            _probe(observer, pulse.reader)
-        return now - pulse.sent_at < self._patience_s
+        probe = self._probe
+        if probe is None or probe.answered:
+            self._probe = probe = self._send_probe(observer)
+        if not probe.reader.is_set():
+            _probe_reader(observer, probe.reader)
+        return now - probe.sent_at < self._patience_s
 
     def stop(self) -> None:
         """Stop all threads."""
@@ -222,11 +225,11 @@ class KernelWatch:
             self._handlers.clear()
             self._drop_observer()
 
-    def _join(self, handler: RootHandler) -> None:
+    def _add(self, handler: RootHandler) -> None:
         """Add a handler to the watch of its root. Sets a new watch if the root was replaced."""
         watch, emitter = self._watches.get(handler.root), self._emitter(handler.root)
         if watch is None or watch.identity != root_identity(Path(handler.root)) or not self.holds(handler):
-            self._renew(handler.root)
+            self._set_watch(handler.root)
             for other in self._handlers:
                 if other.root == handler.root and other is not handler:
                     other.put(EVERYTHING)
@@ -235,7 +238,8 @@ class KernelWatch:
             # A directory that all earlier handlers ignore has no watch yet.
             getattr(emitter, "complete", lambda: None)()
 
-    def _renew(self, root: str) -> None:
+    def _set_watch(self, root: str) -> None:
+        """Set a new watch for all handlers of a root."""
         if self._observer is None:
             return
         old = self._watches.pop(root, None)
@@ -262,7 +266,7 @@ class KernelWatch:
             _log.warning("watch.rebuild_failed", error=str(error))
         for root in dict.fromkeys(handler.root for handler in self._handlers):
             try:
-                self._renew(root)
+                self._set_watch(root)
             except OSError as error:
                 _log.warning("watch.root_failed", root=root, error=str(error))
         for handler in self._handlers:
@@ -270,7 +274,7 @@ class KernelWatch:
         _log.info("watch.rebuilt", roots=len(self._watches))
 
     def _drop_observer(self) -> None:
-        observer, self._observer, self._pulse = self._observer, None, None
+        observer, self._observer, self._probe = self._observer, None, None
         self._watches.clear()
         if observer is not None:
             observer.stop()
@@ -280,19 +284,19 @@ class KernelWatch:
         if sys.platform == "linux":
             from syncd.watch.inotify import Descriptor, InotifyObserver
 
-            observer: BaseObserver = InotifyObserver(Descriptor(self._on_overflow, self._on_refused, self._wanted))
+            observer: BaseObserver = InotifyObserver(Descriptor(self._on_overflow, self._on_refused, self._is_wanted))
         else:
             observer = Observer()
         observer.start()
         return observer
 
-    def _send_pulse(self, observer: BaseObserver) -> _Pulse:
-        pulse = _Pulse(time.monotonic())
+    def _send_probe(self, observer: BaseObserver) -> _Probe:
+        probe = _Probe(time.monotonic())
         watch = ObservedWatch(os.devnull, recursive=False)
         # add_handler_for_watch would wait for a lock that a stuck dispatcher holds.
-        observer._handlers[watch] = {pulse}  # noqa: SLF001
-        observer.event_queue.put((FileSystemEvent(str(pulse.sent_at)), watch))
-        return pulse
+        observer._handlers[watch] = {probe}  # noqa: SLF001
+        observer.event_queue.put((FileSystemEvent(str(probe.sent_at)), watch))
+        return probe
 
     def _on_overflow(self) -> None:
         if not self._overflowed:
@@ -305,20 +309,21 @@ class KernelWatch:
             if path == handler.root or path.startswith(handler.root.rstrip("/") + "/"):
                 handler.refuse()
 
-    def _wanted(self, root: str, path: str) -> bool:
-        mine = [handler for handler in tuple(self._handlers) if handler.root == root]
-        return not mine or not all(handler.ignores(path, directory=True) for handler in mine)
+    def _is_wanted(self, root: str, path: str) -> bool:
+        handlers = [handler for handler in tuple(self._handlers) if handler.root == root]
+        return not handlers or not all(handler.ignores(path, directory=True) for handler in handlers)
 
     @contextlib.contextmanager
     def _busy(self) -> Iterator[None]:
+        """Let `alive` expect no answer to a probe within the block."""
         self._busy_since = time.monotonic()
         try:
             yield
         finally:
-            self._pulse = self._busy_since = None
+            self._probe = self._busy_since = None
 
 
-def _probe(observer: BaseObserver, answered: threading.Event) -> None:
+def _probe_reader(observer: BaseObserver, answered: threading.Event) -> None:
     descriptor = getattr(observer, "descriptor", None)
     if descriptor is None:
         answered.set()

@@ -24,7 +24,7 @@ from syncd.watch.polling import Ignore, Poller
 _log = structlog.get_logger()
 
 _STOP_S = 1.0
-"""Maximum seconds for a stop. A thread in a walk of a huge tree or on a hung file system ends with the process."""
+"""Maximum seconds of a stop. A thread in the walk of a huge tree or on a hung file system ends with the process."""
 _SYSCTL_DIR: Final = Path("/proc/sys/fs/inotify")
 _RECOMMENDED_WATCHES: Final = 524_288
 """The watch limit that most distributions and editors recommend. The kernel needs about 0.5 GB for all of them."""
@@ -48,10 +48,10 @@ class Inbox:
     def put(self, mirror: str, hint: Hint) -> None:
         """Add a hint for a mirror. Never waits for the consumer, and never raises."""
         with self._lock:
-            held = self._hints.setdefault(mirror, {})
-            if EVERYTHING not in held:
-                held[hint] = None
-                if hint == EVERYTHING or len(held) > self._limit:
+            hints = self._hints.setdefault(mirror, {})
+            if EVERYTHING not in hints:
+                hints[hint] = None
+                if hint == EVERYTHING or len(hints) > self._limit:
                     self._hints[mirror] = {EVERYTHING: None}
             wake = not self._waking
             self._waking = True
@@ -61,8 +61,8 @@ class Inbox:
     def drain(self) -> dict[str, list[Hint]]:
         """Remove and return all hints by mirror, in the order of their arrival."""
         with self._lock:
-            taken, self._hints = self._hints, {}
-        return {mirror: list(held) for mirror, held in taken.items()}
+            batch, self._hints = self._hints, {}
+        return {mirror: list(hints) for mirror, hints in batch.items()}
 
     async def get_batch(self) -> dict[str, list[Hint]]:
         """Wait until there is a hint, then remove and return all hints."""
@@ -143,7 +143,7 @@ class Monitor(threading.Thread):
 
     def run(self) -> None:
         """Check the root once in each interval."""
-        self._establish()
+        self._set_up()
         _call_soon(self._loop, self.ready.set)
         while not self._stopped:
             self._wake.wait(self._pause_s())
@@ -170,13 +170,13 @@ class Monitor(threading.Thread):
                 mounted=mounted,
                 refused=self._refused.is_set(),
             )
-            self._establish()
+            self._set_up()
             # This hint follows the new watch, so that it covers every earlier change.
             self._put(EVERYTHING)
         elif self._poller is not None and time.monotonic() >= self._next_poll:
             self._poll(self._put)
 
-    def _establish(self) -> None:
+    def _set_up(self) -> None:
         if self._handler is not None:
             self._kernel.detach(self._handler)
         self._handler = self._poller = None
@@ -300,14 +300,14 @@ class Watcher:
         for monitor in self._monitors.values():
             monitor.stop_soon()
 
-        def wind_down() -> None:
+        def stop_threads() -> None:
             self._kernel.stop()
             for monitor in self._monitors.values():
                 monitor.join()
             _call_soon(loop, stopped.set)
 
-        # Not in the executor of the loop, because the process would wait for it.
-        threading.Thread(target=wind_down, name="watch-stop", daemon=True).start()
+        # The process would wait for a thread of the loop's executor.
+        threading.Thread(target=stop_threads, name="watch-stop", daemon=True).start()
         try:
             await asyncio.wait_for(stopped.wait(), _STOP_S)
         except TimeoutError:
@@ -325,26 +325,26 @@ def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> N
 def watch_limit_advice(directories: int, sysctl_dir: Path = _SYSCTL_DIR) -> str:
     """Return the remedy, in one line, for a root with more directories than fs.inotify.max_user_watches permits."""
     limit = _limit(sysctl_dir / "max_user_watches")
-    wanted = max(_RECOMMENDED_WATCHES, 1 << (limit + directories).bit_length())
-    known = f" ({limit})" if limit else ""
+    watches = max(_RECOMMENDED_WATCHES, 1 << (limit + directories).bit_length())
+    present = f" ({limit})" if limit else ""
     return (
-        f"the inotify watch limit{known} is too low for {counted(directories, 'directory')}: "
-        f"sysctl fs.inotify.max_user_watches={wanted}, then restart"
+        f"the inotify watch limit{present} is too low for {counted(directories, 'directory')}: "
+        f"sysctl fs.inotify.max_user_watches={watches}, then restart"
     )
 
 
 def instance_limit_advice(sysctl_dir: Path = _SYSCTL_DIR) -> str:
     """Return the remedy, in one line, for a process without an inotify descriptor."""
     limit = _limit(sysctl_dir / "max_user_instances")
-    known = f" {limit}" if limit else ""
+    present = f" {limit}" if limit else ""
     return (
-        f"no inotify instance is left (limit{known}, or the open-file limit is reached): "
+        f"no inotify instance is left (limit{present}, or the open-file limit is reached): "
         f"sysctl fs.inotify.max_user_instances={max(512, limit * 2)}, then restart"
     )
 
 
 def _limit(path: Path) -> int:
-    """Return a limit of the kernel. 0: it is unreadable, because the service unit hides most of /proc."""
+    """Return a limit of the kernel, 0 if it is unreadable. A service unit can hide most of /proc."""
     if sys.platform != "linux":
         return 0
     try:

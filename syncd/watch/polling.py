@@ -12,9 +12,8 @@ from syncd.core.model import Hint
 from syncd.local.read import fingerprint
 
 Ignore = Callable[[str], bool]
-"""Returns whether to ignore a path below the root. The path is the one of a `Hint`, with "/" after a directory. The
-answer for a directory applies to everything below it. It is called for each directory and event, so it must be fast."""
-
+"""Returns whether to ignore a path below the root. The path is the path of a `Hint`, with "/" after a directory. The
+result for a directory applies to everything below it. It is called for each directory and event, so it must be fast."""
 
 _STOP_CHECK: Final = 16
 """Entries between two checks for a stop. On a slow network, the check of each entry may take milliseconds."""
@@ -22,7 +21,7 @@ _STOP_CHECK: Final = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Listing:
-    """The content of one directory: names joined by NUL, and a 64-bit stamp for each. It takes about 30 bytes a file.
+    """The content of one directory: names joined by NUL, and a 64-bit stamp for each. A file takes about 30 bytes.
 
     The name of a directory ends with "/", and its stamp is 0, because its content has a listing of its own.
     """
@@ -57,11 +56,11 @@ class Poller:
         A directory that disappeared or became unreadable is reported once, as a subtree. The method discards a scan
         that was stopped or could not read the root.
         """
-        before, now = self._listings, dict[str, _Listing]()
+        listings = dict[str, _Listing]()
         waiting = [""]
         while waiting:
             directory = waiting.pop()
-            old = before.get(directory)
+            old = self._listings.get(directory)
             try:
                 new = self._list(directory)
             except OSError:
@@ -76,10 +75,10 @@ class Poller:
                 new = old
             else:
                 _compare(directory, old, new, report)
-            now[directory] = new
+            listings[directory] = new
             if "/" in new.names:
                 waiting.extend(_join(directory, name[:-1]) for name in new.names.split("\0") if name.endswith("/"))
-        self._listings = now
+        self._listings = listings
 
     def _list(self, directory: str) -> _Listing:
         names, stamps = list[str](), array("q")
@@ -108,9 +107,9 @@ class Poller:
 
 
 def _compare(directory: str, old: _Listing | None, new: _Listing, report: Callable[[Hint], None]) -> None:
-    left, right = old.entries() if old else {}, new.entries()
-    for name in {**left, **right}:
-        if left.get(name) != right.get(name):
+    before, now = old.entries() if old else {}, new.entries()
+    for name in {**before, **now}:
+        if before.get(name) != now.get(name):
             report(Hint(_join(directory, name.rstrip("/")), subtree=name.endswith("/")))
 
 

@@ -127,8 +127,8 @@ class WebApp:
                 Route("/events", self._events),
                 *Probes(history.metrics, status).routes(),
                 *(
-                    Route(f"/mirrors/{{name}}/{what}", self._answered_by(answer), methods=[method])
-                    for method, what, answer in (
+                    Route(f"/mirrors/{{name}}/{path}", self._answered_by(answer), methods=[method])
+                    for method, path, answer in (
                         ("GET", "problems", _problems),
                         ("GET", "explain", _explain),
                         ("GET", "plan", self._show_plan),
@@ -163,7 +163,7 @@ class WebApp:
         return EventStream(self.feed)
 
     def _answered_by(self, answer: "MirrorAnswer") -> Callable[[Request], Awaitable[Response]]:
-        """Return the endpoint of a question or a button that concerns one mirror. Only the page may use it."""
+        """Return the endpoint of a question or a button for one mirror. Only the page may use it."""
 
         async def endpoint(request: Request) -> Response:
             if not is_from_page(request.headers, self._token):
@@ -174,41 +174,41 @@ class WebApp:
             if name not in runtime.workers:
                 return _not_found()
             try:
-                given = await request.json() if request.method == "POST" and await request.body() else {}
-                given = {key: str(value) for key, value in given.items()}
+                body = await request.json() if request.method == "POST" and await request.body() else {}
+                values = {key: str(value) for key, value in body.items()}
             except (ValueError, AttributeError):
                 return JSONResponse({"error": "this is no JSON object; load the page again"}, 400)
             if request.method == "POST":
-                _log.info("web.action", mirror=name, action=request.url.path.rpartition("/")[2], **given)
-            status, body = await answer(runtime, name, given or dict(request.query_params))
-            return JSONResponse(safe(body), status)
+                _log.info("web.action", mirror=name, action=request.url.path.rpartition("/")[2], **values)
+            status, result = await answer(runtime, name, values or dict(request.query_params))
+            return JSONResponse(safe(result), status)
 
         return endpoint
 
-    async def _show_plan(self, _runtime: Runtime, name: str, _given: Mapping[str, str]) -> "StatusAndJson":
+    async def _show_plan(self, _runtime: Runtime, name: str, _values: Mapping[str, str]) -> "StatusAndJson":
         job = self.feed.jobs.last(name)
         return (200, job.plan) if job and job.plan else (404, {"error": "no plan was made; ask for it again"})
 
-    async def _make_plan(self, runtime: Runtime, name: str, _given: Mapping[str, str]) -> "StatusAndJson":
+    async def _make_plan(self, runtime: Runtime, name: str, _values: Mapping[str, str]) -> "StatusAndJson":
         return _ACCEPTED if self.feed.jobs.preview(runtime, name) else _BUSY
 
-    async def _approve(self, runtime: Runtime, name: str, given: Mapping[str, str]) -> "StatusAndJson":
-        if not given.get("plan"):
+    async def _approve(self, runtime: Runtime, name: str, values: Mapping[str, str]) -> "StatusAndJson":
+        if not values.get("plan"):
             return 400, {"error": "name the plan that is approved"}
-        return _ACCEPTED if self.feed.jobs.approve(runtime, name, given["plan"]) else _BUSY
+        return _ACCEPTED if self.feed.jobs.approve(runtime, name, values["plan"]) else _BUSY
 
 
 StatusAndJson = tuple[int, dict[str, Any]]
-"""The HTTP status and the JSON object of an answer."""
+"""The HTTP status and the JSON object of a response."""
 MirrorAnswer = Callable[[Runtime, str, Mapping[str, str]], Awaitable[StatusAndJson]]
 """Answers for one mirror. The last parameter: the values of the request."""
 _ACCEPTED: StatusAndJson = 202, {}
 _BUSY: StatusAndJson = 409, {"error": "something that was asked for before is still under way; wait for its end"}
 
 
-async def _problems(runtime: Runtime, name: str, given: Mapping[str, str]) -> StatusAndJson:
-    config, kind, text = runtime.session.config, given.get("kind", ""), given.get("q", "")
-    offset, limit = _number(given.get("offset"), 0), _number(given.get("limit"), PAGE)
+async def _problems(runtime: Runtime, name: str, values: Mapping[str, str]) -> StatusAndJson:
+    config, kind, text = runtime.session.config, values.get("kind", ""), values.get("q", "")
+    offset, limit = _number(values.get("offset"), 0), _number(values.get("limit"), PAGE)
     return 200, await asyncio.to_thread(find_problems, config, name, kind, text, offset, limit)
 
 
@@ -216,27 +216,27 @@ def _number(text: str | None, otherwise: int) -> int:
     return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 12 else otherwise
 
 
-async def _explain(runtime: Runtime, name: str, given: Mapping[str, str]) -> StatusAndJson:
+async def _explain(runtime: Runtime, name: str, values: Mapping[str, str]) -> StatusAndJson:
     config = runtime.session.config
-    file = Found(name, given.get("key", "").removeprefix(config.mirrors[name].key_prefix), "file")
+    file = Found(name, values.get("key", "").removeprefix(config.mirrors[name].key_prefix), "file")
     facts = await asyncio.to_thread(lambda: list(explain(config, file, build_tree(config.mirrors[name]))))
     return 200, {"facts": [[fact, value] for fact, value in facts]}
 
 
-async def _reconcile_now(runtime: Runtime, name: str, _given: Mapping[str, str]) -> StatusAndJson:
+async def _reconcile_now(runtime: Runtime, name: str, _values: Mapping[str, str]) -> StatusAndJson:
     worker = runtime.workers[name]
     worker.request_full()
     return _ACCEPTED
 
 
-async def _retry(runtime: Runtime, name: str, given: Mapping[str, str]) -> StatusAndJson:
+async def _retry(runtime: Runtime, name: str, values: Mapping[str, str]) -> StatusAndJson:
     """Make the problem of one key, the problems of one kind, or all of them due."""
     worker = runtime.workers[name]
     journal, keys = worker.mirror.journal, None
-    if "key" in given:
-        keys = {given["key"]}
-    elif "kind" in given:
-        keys = {problem.key for problem in journal.problems.all() if problem.kind == given["kind"]}
+    if "key" in values:
+        keys = {values["key"]}
+    elif "kind" in values:
+        keys = {problem.key for problem in journal.problems.all() if problem.kind == values["kind"]}
     count = retry_problems(journal, worker.mirror.queue, keys, time.time())
     worker.state_changed()
     return 202, {"count": count}

@@ -1,10 +1,9 @@
-"""The past that the page shows beside the log: the counts of each minute of a day, and the last errors.
+"""The counts of each minute of a day, and the last errors, which the page shows beside the log.
 
-All of it survives a reload of the config. The counts of the minutes also survive a restart, in the state file.
+They survive a reload of the config. The state file keeps them over a restart.
 """
 
 import sqlite3
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -29,7 +28,7 @@ SAVE_EVERY_S = 60.0
 STORED = "page_history"
 """The name of the stored value for all mirrors."""
 SPANS = 200
-"""Largest number of times of work that are kept. A daemon that restarts all the time has more."""
+"""Maximum number of spans. A daemon that restarts all the time has more."""
 
 
 @dataclass(slots=True)
@@ -56,7 +55,7 @@ class RecentHistory:
     now: returns seconds since the epoch. started: when the daemon started. errors: the last error of each mirror.
     """
 
-    def __init__(self, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self.started = now()
         self.metrics = Metrics(self.started)
@@ -111,7 +110,7 @@ class RecentHistory:
         return reversed(list(takewhile(lambda minute: minute.number >= oldest, reversed(self._minutes))))
 
     def spans(self) -> list[list[int]]:
-        """Return the times of work as [first minute, last minute], oldest first. The others are unknown."""
+        """Return the spans in which a daemon worked as [first minute, last minute], oldest first."""
         oldest = self._oldest()
         return [[max(first, oldest), last] for first, last in self._spans if last >= oldest]
 

@@ -40,15 +40,14 @@ def count_problems(config: Config) -> dict[str, list[dict[str, Any]]]:
     if db is None:
         return {}
     with closing(db):
-        counts = {name: Journal(db, name).problems.counts() for name in config.mirrors}
-    order = list(TITLES)
+        counts_by_mirror = {name: Journal(db, name).problems.counts() for name in config.mirrors}
     return {
         name: [
-            {"kind": kind, "title": TITLES[kind], "count": found[kind], "harmless": kind in HARMLESS}
-            for kind in order
-            if found.get(kind)
+            {"kind": kind, "title": title, "count": counts[kind], "harmless": kind in HARMLESS}
+            for kind, title in TITLES.items()
+            if counts.get(kind)
         ]
-        for name, found in counts.items()
+        for name, counts in counts_by_mirror.items()
     }
 
 
@@ -58,9 +57,11 @@ def find_problems(config: Config, name: str, kind: str, text: str, offset: int, 
     if db is None:
         return {"found": 0, "problems": []}
     with closing(db):
-        problems, found = Journal(db, name).problems.find(kind, text, min(limit, PAGE), offset)
-    rows = [{"key": each.key, "message": each.message, "remedies": remedies(each.message)} for each in problems]
-    return {"found": found, "problems": rows}
+        problems, count = Journal(db, name).problems.find(kind, text, min(limit, PAGE), offset)
+    rows = [
+        {"key": problem.key, "message": problem.message, "remedies": remedies(problem.message)} for problem in problems
+    ]
+    return {"found": count, "problems": rows}
 
 
 def remedies(detail: str) -> list[str]:
@@ -70,5 +71,5 @@ def remedies(detail: str) -> list[str]:
 
 def plan_of(detail: str) -> str | None:
     """Return the id of the plan that a message offers for approval."""
-    found = _PLAN.search(detail)
-    return found[1] if found else None
+    command = _PLAN.search(detail)
+    return command[1] if command else None

@@ -38,9 +38,9 @@ COUNTED = (
 )
 """The fields of `status --json` that the page shows."""
 ENTRIES = 300
-"""The page shows so many entries of the log."""
+"""Maximum number of log entries on the page."""
 LOG_S = 7 * 24 * 3600.0
-"""The page shows entries of so many seconds."""
+"""Maximum age in seconds of a log entry on the page."""
 LISTENERS = 16
 """Maximum number of listeners. The server answers 503 to further listeners."""
 POLL_S = 1.0
@@ -87,7 +87,7 @@ def _count(runtime: Runtime) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     kinds = count_problems(config)
     for name, mirror in mirrors.items():
         mirror["problems"] = kinds.get(name, [])
-        # The cache shows this later, so it holds a time. An age would be out of date.
+        # An age would be out of date when the page is shown, so the cache holds a time.
         waiting_s = mirror.pop("oldest_pending_s")
         mirror["oldest_at"] = None if waiting_s is None else round(time.time() - waiting_s)
     entries, _ = read_log(config.state_dir, list(config.mirrors), time.time() - LOG_S, most=ENTRIES)
@@ -163,26 +163,27 @@ class EventFeed:
     async def messages(self) -> AsyncIterator[bytes]:
         """Yield the whole state first, then changes."""
         state: dict[str, Any] = {}
-        last: list[Any] = []
-        shown: list[dict[str, Any]] = []
-        shown_log: set[tuple[object, ...]] = set()
+        log: list[dict[str, Any]] = []
+        sent_entries: set[tuple[object, ...]] = set()
+        sent_minutes: list[Any] = []
         minute_number = 0
         while not self._closed.is_set():
             events = []
             if (now := await self._state()) != state:
                 state = now
                 events.append(_event("state", {**state, "now": round(time.time(), 1)}))
-            if (log := self._status.log) is not shown:
-                added = [entry for entry in log if _identity(entry) not in shown_log]
-                shown, shown_log = log, {_identity(entry) for entry in log}
+            if self._status.log is not log:
+                log = self._status.log
+                added = [entry for entry in log if _identity(entry) not in sent_entries]
+                sent_entries = {_identity(entry) for entry in log}
                 if added:
                     events.append(_event("log", safe(added)))
             rows = [astuple(minute) for minute in self._history.minutes_from(minute_number)]
             spans = self._history.spans()
-            # The end of the last span changes all the time.
-            seen = [rows[-1:], spans[:-1], [first for first, _ in spans[-1:]]]
-            if seen != last:
-                minute_number, last = rows[-1][0] if rows else 0, seen
+            # The end of the last span changes all the time, so it is not compared.
+            minutes = [rows[-1:], spans[:-1], [first for first, _ in spans[-1:]]]
+            if minutes != sent_minutes:
+                minute_number, sent_minutes = rows[-1][0] if rows else 0, minutes
                 events.append(_event("minutes", {"rows": rows, "spans": spans}))
             if events:
                 yield b"".join(events)

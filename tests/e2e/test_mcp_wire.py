@@ -43,7 +43,7 @@ def read(client: Pipe) -> str:
 
 
 def test_a_session_by_hand_and_its_end(workspace: Workspace) -> None:
-    from syncd.agents.stdio import MOST_LINE
+    from syncd.agents.stdio import MAX_LINE_BYTES
 
     with pipe(workspace) as client:
         begun = client.begin()
@@ -52,7 +52,7 @@ def test_a_session_by_hand_and_its_end(workspace: Workspace) -> None:
         assert [tool["name"] for tool in client.ask("tools/list")["tools"]] == list(TOOLS)
         assert read(client) == "zebra"
         # Lines that are no messages.
-        client.send(b"nonsense\n{}\n[]\n\n\xff\xfe\n" + b"x" * (MOST_LINE + 100_000) + b"\n")
+        client.send(b"nonsense\n{}\n[]\n\n\xff\xfe\n" + b"x" * (MAX_LINE_BYTES + 100_000) + b"\n")
         client.send(b'{"jsonrpc": "2.0", "id": 7, "method": "no/such"}\n')
         while (answer := client.receive()).get("id") != 7:
             assert "error" in answer

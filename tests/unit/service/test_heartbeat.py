@@ -9,8 +9,8 @@ import pytest
 from syncd.config.sources import load
 from syncd.service.build import open_session
 from syncd.service.lookout import Lookout
-from syncd.service.notify import Notifier
 from syncd.service.runtime import PRESENCE_EVERY_S, Heartbeat, Runtime, build_runtime
+from syncd.service.systemd import Notifier
 from syncd.state.history import last_contact, last_presence
 from tests.unit.web.harness import CONFIG
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.service.notify import Notifier
+from syncd.service.systemd import Notifier
 
 
 @pytest.fixture(params=["path", "abstract"])

@@ -46,16 +46,16 @@ async def test_a_stuck_reader_is_not_alive(harness: WatchHarness, monkeypatch: p
 
 async def test_reader_and_dispatcher_answer_every_probe(harness: WatchHarness) -> None:
     await harness.watch()
-    pulses: set[int] = set()
+    probes: set[int] = set()
 
-    def proven() -> bool:
+    def answered() -> bool:
         assert harness.watcher.alive()
-        pulse = harness.watcher._kernel._pulse
-        assert pulse is not None
-        pulses.add(int(pulse.sent_at * 1e9))
-        return len(pulses) >= 5
+        probe = harness.watcher._kernel._probe
+        assert probe is not None
+        probes.add(int(probe.sent_at * 1e9))
+        return len(probes) >= 5
 
-    await harness.until(proven)
+    await harness.until(answered)
 
 
 async def test_a_dead_monitor_is_not_alive(harness: WatchHarness) -> None:
