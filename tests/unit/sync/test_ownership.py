@@ -8,7 +8,7 @@ from syncd.core.errors import FileChanged, Retry
 from syncd.core.model import Delete, Entry, Put
 from syncd.core.problems import Limits
 from syncd.state.ownership import Claims
-from syncd.targets.base import ReadContents, ReportOutcomes
+from syncd.targets.base import ReadContent, ReportOutcomes
 from tests.harness import Core, ScriptedTarget, in_step, is_clean, plan, planned
 from tests.memory_target import MemoryTarget
 
@@ -21,7 +21,7 @@ async def killed_after_upload(core: Core, monkeypatch: pytest.MonkeyPatch) -> No
     """Make a pass whose uploads succeed and whose outcomes are not recorded."""
 
     async def apply(
-        self: ScriptedTarget, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes
+        self: ScriptedTarget, batch: Sequence[Put | Delete], read: ReadContent, report: ReportOutcomes
     ) -> None:
         del report
         await MemoryTarget.apply(self, batch, read, lambda *_: None)

@@ -12,7 +12,7 @@ from syncd.local import walk
 from syncd.local.walk import Tree
 from syncd.state.db import Meta
 from syncd.sync.mirror import Hooks, Result
-from syncd.targets.base import Done, ReadContents, ReportOutcomes, read_one
+from syncd.targets.base import Done, ReadContent, ReportOutcomes
 from tests.harness import START, Core, content, in_step, is_clean, outcomes, plan, planned, sha
 
 # -- in step
@@ -210,8 +210,8 @@ async def test_outcomes_that_come_together_are_shown_once(core: Core, monkeypatc
     for number in range(40):
         core.write(f"{number}", "x")
 
-    async def in_two_halves(_: object, batch: Sequence[Put], read: ReadContents, report: ReportOutcomes) -> None:
-        stored = [Done(await core.target.put(put.key, await read_one(read, put))) for put in batch]
+    async def in_two_halves(_: object, batch: Sequence[Put], read: ReadContent, report: ReportOutcomes) -> None:
+        stored = [Done(await core.target.put(put.key, await read(put))) for put in batch]
         for half in (slice(0, 20), slice(20, 40)):
             report(dict(zip(batch[half], stored[half], strict=True)))
             await asyncio.sleep(0.001)

@@ -1,7 +1,7 @@
 """The AI Search target against single scripted answers."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -66,8 +66,8 @@ class Scripted:
     async def apply(self, *batch: Put | Delete) -> list[Outcome]:
         outcomes: list[Outcome] = []
 
-        async def read(puts: Sequence[Put]) -> list[Content | SyncdError]:
-            return [CONTENT for _ in puts]
+        async def read(_: Put) -> Content:
+            return CONTENT
 
         await self.target.apply(batch, read, lambda found: outcomes.extend(found.values()))
         return outcomes
