@@ -11,7 +11,6 @@ the cache when one of its items changes or goes. A new item removes no answer, s
 import json
 import re
 import secrets
-from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -69,53 +68,49 @@ class _CacheOption(BaseModel):
 
 
 class _Options(BaseModel):
-    retrieval: _Retrieval | None = None
-    cache: _CacheOption | None = None
+    retrieval: _Retrieval = _Retrieval()
+    cache: _CacheOption = _CacheOption()
     instance_ids: list[str] | None = None
 
 
 class _Request(BaseModel):
-    """A search or a chat."""
+    """A search."""
 
     query: str | None = None
     messages: list[Any] | None = None
-    ai_search_options: _Options | None = None
+    ai_search_options: _Options = _Options()
+
+
+class _ChatRequest(_Request):
+    messages: list[Any]
     model: str | None = None
     stream: bool | None = None
-
-    @property
-    def options(self) -> _Options:
-        return self.ai_search_options or _Options()
-
-    @property
-    def retrieval(self) -> _Retrieval:
-        return self.options.retrieval or _Retrieval()
 
 
 async def _search(call: Call) -> Response:
     instance = instance_of(call)
-    request = await _read(call)
-    result, cached = _search_instance(call, instance, _query(request), request)
+    request = validate(_Request, await call.body())
+    result, cached = _search_instance(call, instance, _query(request, 7039), request.ai_search_options)
     response = ok(result)
     response.headers["cf-aig-cache-status"] = "HIT" if cached else "MISS"
     return response
 
 
 async def _search_namespace(call: Call) -> Response:
-    request = await _read(call)
-    return ok(_search_several(call, _query(request), request))
+    request = validate(_Request, await call.body())
+    return ok(_search_several(call, _query(request, 7039), request.ai_search_options))
 
 
 async def _chat_with_instance(call: Call) -> Response:
     instance = instance_of(call)
-    request = await _read(call)
-    result, _ = _search_instance(call, instance, _question(request), request)
+    request = validate(_ChatRequest, await call.body())
+    result, _ = _search_instance(call, instance, _query(request, 7038), request.ai_search_options)
     return _completion(call, request, result)
 
 
 async def _chat_with_namespace(call: Call) -> Response:
-    request = await _read(call)
-    return _completion(call, request, _search_several(call, _question(request), request))
+    request = validate(_ChatRequest, await call.body())
+    return _completion(call, request, _search_several(call, _query(request, 7038), request.ai_search_options))
 
 
 async def _purge_cache(call: Call) -> Response:
@@ -126,27 +121,14 @@ async def _purge_cache(call: Call) -> Response:
     return ok(None)
 
 
-async def _read(call: Call) -> _Request:
-    return validate(_Request, await call.body())
-
-
-def _query(request: _Request) -> str:
-    """Return the text of the query, or of the last message of the user; ApiError 400 if there is none."""
+def _query(request: _Request, missing: int) -> str:
+    """Return the text of the query, or of the last message of the user; ApiError 400/`missing` if there is none."""
     if request.query is not None and request.messages is not None:
         raise invalid("query and messages exclude each other")
     query = request.query if request.messages is None else _last_question(request.messages)
     if query is None or not query.strip():
-        raise ApiError(400, 7039, "missing_user_query")
+        raise ApiError(400, missing, "missing_user_query")
     return query
-
-
-def _question(request: _Request) -> str:
-    if request.messages is None:
-        raise invalid("messages must be a list")
-    question = _last_question(request.messages)
-    if not question:
-        raise ApiError(400, 7038, "missing_user_query")
-    return question
 
 
 def _last_question(messages: list[Any]) -> str | None:
@@ -159,13 +141,12 @@ def _last_question(messages: list[Any]) -> str | None:
     return content if isinstance(content, str) else None
 
 
-def _search_instance(call: Call, instance: InstanceRow, query: str, request: _Request) -> tuple[dict[str, Any], bool]:
+def _search_instance(call: Call, instance: InstanceRow, query: str, options: _Options) -> tuple[dict[str, Any], bool]:
     """Return the result of a search, and whether it comes from the cache."""
-    wanted = _wanted(instance, request.retrieval)
-    enabled = None if request.options.cache is None else request.options.cache.enabled
-    use_cache = call.backend.options.search_cache and (
-        instance.config.get("cache", DEFAULTS["cache"]) if enabled is None else enabled
-    )
+    wanted = _wanted(instance, options.retrieval)
+    settings = all_settings(instance.config)
+    enabled = settings["cache"] if options.cache.enabled is None else options.cache.enabled
+    use_cache = call.backend.options.search_cache and enabled
     words = " ".join(sorted(set(_WORD.findall(query.lower()))))
     # A number is used again after the deletion of its instance.
     key = (instance.number, instance.created_at, words, compact_json(wanted))
@@ -173,12 +154,12 @@ def _search_instance(call: Call, instance: InstanceRow, query: str, request: _Re
         return kept, True
     result: dict[str, Any] = {"search_query": query, "query_kind": "text", "chunks": []}
     if call.backend.options.fail_search:
-        if not request.retrieval.return_on_failure:
+        if not options.retrieval.return_on_failure:
             raise ApiError(500, 7073, "all_search_methods_failed")
         return result, False
     result["chunks"] = _chunks(call, instance, query, wanted)
     if use_cache:
-        _keep_answer(call.backend, key, result, instance.config.get("cache_ttl", DEFAULTS["cache_ttl"]))
+        _keep_answer(call.backend, key, result, settings["cache_ttl"])
     return result, False
 
 
@@ -245,35 +226,23 @@ def _scoring_details(kind: str, score: float, rank: int) -> dict[str, float]:
 
 
 def _kept_answer(backend: Backend, key: tuple[Any, ...]) -> Any | None:
-    if key not in backend.searches:
-        return None
-    kept_until, versions, answer = backend.searches[key]
-    if kept_until > backend.clock() and versions == _versions(backend, versions):
-        return answer
-    del backend.searches[key]
-    return None
+    kept_until, _, answer = backend.searches.get(key, (0.0, frozenset(), None))
+    return answer if kept_until > backend.clock() else None
 
 
 def _keep_answer(backend: Backend, key: tuple[Any, ...], answer: dict[str, Any], seconds: float) -> None:
     while len(backend.searches) >= MAX_ANSWERS:
         del backend.searches[next(iter(backend.searches))]
-    items = [chunk["id"].rpartition("-")[0] for chunk in answer["chunks"]]
-    backend.searches[key] = (backend.clock() + seconds, _versions(backend, items), answer)
+    items = frozenset(chunk["id"].rpartition("-")[0] for chunk in answer["chunks"])
+    backend.searches[key] = (backend.clock() + seconds, items, answer)
 
 
-def _versions(backend: Backend, items: Iterable[str]) -> dict[str, int]:
-    """Return the present version of each item that still exists."""
-    sql = "SELECT version FROM ai_items WHERE valid_to IS NULL AND id = ?"
-    rows = {item: backend.store.one(sql, (item,)) for item in items}
-    return {item: row["version"] for item, row in rows.items() if row is not None}
-
-
-def _search_several(call: Call, query: str, request: _Request) -> dict[str, Any]:
+def _search_several(call: Call, query: str, options: _Options) -> dict[str, Any]:
     """Search each named instance; the best chunks of all are the result.
 
     ApiError 400/7074 for more than ten instances, 500/7049 if one fails and return_on_failure is false.
     """
-    namespace, names = namespace_of(call), request.options.instance_ids
+    namespace, names = namespace_of(call), options.instance_ids
     if not names:
         raise invalid("ai_search_options.instance_ids must be a list of instances")
     if len(names) > MAX_SEARCHED_INSTANCES:
@@ -284,16 +253,16 @@ def _search_several(call: Call, query: str, request: _Request) -> dict[str, Any]
         if instance is None or call.backend.options.fail_search:
             failed.append({"instance_id": name, "message": "search_failed"})
             continue
-        found, _ = _search_instance(call, instance, query, request)
+        found, _ = _search_instance(call, instance, query, options)
         chunks += [chunk | {"instance_id": name} for chunk in found["chunks"]]
-    if failed and not request.retrieval.return_on_failure:
+    if failed and not options.retrieval.return_on_failure:
         raise ApiError(500, 7049, "one_or_more_instance_searches_failed")
     chunks.sort(key=lambda chunk: -chunk["score"])
-    shown = chunks[: int(request.retrieval.max_num_results or DEFAULTS["max_num_results"])]
+    shown = chunks[: int(options.retrieval.max_num_results or DEFAULTS["max_num_results"])]
     return {"search_query": query, "query_kind": "text", "chunks": shown, "errors": failed}
 
 
-def _completion(call: Call, request: _Request, found: dict[str, Any]) -> Response:
+def _completion(call: Call, request: _ChatRequest, found: dict[str, Any]) -> Response:
     """Return the answer, which has no envelope, or the same as a stream of events."""
     chunks = found["chunks"]
     content = f"The stand-in has no language model. Found: {chunks[0]['text']}" if chunks else "Nothing was found."

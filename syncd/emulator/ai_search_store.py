@@ -33,9 +33,8 @@ CREATE TABLE IF NOT EXISTS ai_instances (
     UNIQUE (account, namespace, id)
 );
 -- One row for each past state of an item; the present state has no valid_to. Only a lagging listing reads older rows.
--- No version is used twice: the cache of searches compares them.
 CREATE TABLE IF NOT EXISTS ai_items (
-    version INTEGER PRIMARY KEY AUTOINCREMENT,
+    version INTEGER PRIMARY KEY,
     id TEXT NOT NULL, instance INTEGER NOT NULL, key TEXT NOT NULL, source TEXT NOT NULL,
     checksum TEXT NOT NULL, size INTEGER, metadata TEXT NOT NULL, filterable TEXT NOT NULL,
     chunks INTEGER NOT NULL, error TEXT, created_at REAL NOT NULL, modified_at REAL NOT NULL,
@@ -306,6 +305,8 @@ def instance_status(backend: Backend, instance: InstanceRow) -> str:
 
 
 def _retire_item(backend: Backend, item_id: str, now: float) -> None:
+    for key in [key for key, (_, items, _) in backend.searches.items() if item_id in items]:
+        del backend.searches[key]
     lag = backend.options.list_lag
     if lag:
         backend.store.execute("UPDATE ai_items SET valid_to = ? WHERE valid_to IS NULL AND id = ?", (now, item_id))

@@ -69,7 +69,8 @@ class Backend:
     """The values that every handler needs.
 
     clock: returns seconds since 1970; sleep: waits that many seconds. window: counts the requests against the option
-    `quota`. chance: decides which keys of a KV bulk fail. searches: the kept answers of AI Search, of all instances.
+    `quota`. chance: decides which keys of a KV bulk fail. searches: the kept answers of
+    AI Search, with the end of their time and the ids of their items.
     """
 
     options: EmulatorOptions
@@ -79,4 +80,4 @@ class Backend:
     window: QuotaWindow | None
     requests: RequestCounts = field(default_factory=RequestCounts)
     chance: Random = field(default_factory=lambda: Random(0))  # noqa: S311 - a test repeats with the same numbers
-    searches: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    searches: dict[tuple[Any, ...], tuple[float, frozenset[str], Any]] = field(default_factory=dict)
