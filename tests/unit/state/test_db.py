@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import EXIT_LOCKED, ConfigError, Locked, StateDamaged
+from syncd.state import db as state_db
 from syncd.state.db import SCHEMA_VERSION, Meta, open_copy, open_state, open_state_to_read, transaction
 from syncd.state.directory import FILE_NAME, holder, lock
 
@@ -168,3 +169,12 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     assert holder(tmp_path) is None
     with lock(tmp_path, daemon=True):
         assert holder(tmp_path) == (os.getpid(), True)
+
+
+def test_a_start_of_the_machine_has_an_id_if_the_kernel_gives_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_db, "_BOOT_ID", tmp_path / "boot_id")
+    assert state_db.boot_id() == ""
+    (tmp_path / "boot_id").write_text("0f1e2d3c\n")
+    assert state_db.boot_id() == "0f1e2d3c"

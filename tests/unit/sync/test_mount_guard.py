@@ -1,10 +1,16 @@
 """Missing mounts below the root: nothing below them is deleted, and a look reports them."""
 
+import os
+from collections.abc import Collection
 from pathlib import Path
 
+import pytest
+
 from syncd.core.model import Problem
+from syncd.local.mounts import MountSurvey
 from syncd.state.db import Meta
-from syncd.sync.guard import protect_look
+from syncd.sync import guard
+from syncd.sync.guard import accepted_mounts, look_at_mounts, protect_look
 from tests.harness import Core, in_step
 
 GONE = "is not mounted any more"
@@ -52,3 +58,28 @@ async def test_protect_look_closes_paths_and_stores_nothing(core: Core) -> None:
     assert isinstance(found, Problem)
     assert GONE in found.message
     assert core.mirror.meta.get("mounts") == before
+
+
+@pytest.mark.parametrize(("lazy", "opened"), [({"disk", "other"}, ["disk"]), ((), [])])
+def test_only_a_missing_mount_of_autofs_is_mounted_again_by_a_look(
+    core: Core, monkeypatch: pytest.MonkeyPatch, lazy: Collection[str], opened: list[str]
+) -> None:
+    mounts = {"other": "tmpfs / 4712"}
+    mounted(core.mirror.meta, core.root, "disk", "other")
+    (core.root / "disk").mkdir()
+    seen: list[str] = []
+    really_open = os.open
+
+    def mounting(path: Path, flags: int) -> int:
+        seen.append(str(path.relative_to(core.root)))
+        mounts["disk"] = "tmpfs / 4711"
+        return really_open(path, flags)
+
+    monkeypatch.setattr(
+        guard, "survey", lambda root, _: MountSurvey(str(root), "/", "ext4 / 1", dict(mounts), frozenset(lazy))
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", mounting)
+        found = look_at_mounts(core.mirror.tree, accepted_mounts(core.mirror.meta))
+    assert seen == opened
+    assert found.inner.keys() == {*opened, "other"}
