@@ -147,7 +147,7 @@ class PublicRateLimitSection(ConfigSection):
     Example: 60000
     """
     technique: Literal["fixed", "sliding"] | None = None
-    """Whether the period slides.
+    """The kind of the period: "fixed" or "sliding".
 
     Example: "sliding"
     """
@@ -213,13 +213,13 @@ class InstanceSettingsSection(ConfigSection):
     Example: "@cf/qwen/qwen3-embedding-0.6b"
     """
     index_method: IndexMethodSection | None = None
-    """The indexes. Both are hybrid search, with room for 500,000 files in place of 1,000,000.
+    """The indexes. Both together are hybrid search, with room for 500,000 files in place of 1,000,000.
 
     Example: { vector = true, keyword = true }
     """
     indexing_options: IndexingOptionsSection | None = None
     """Options of the indexing: `keyword_tokenizer` ("porter", or "trigram", which finds parts of words) and `use_ocr`
-    (of PDFs and images, which has a price).
+    (reads the text of images and scanned PDFs, which has a price).
 
     Example: { keyword_tokenizer = "porter", use_ocr = false }
     """
@@ -275,12 +275,12 @@ class InstanceSettingsSection(ConfigSection):
     Example: "@cf/baai/bge-reranker-base"
     """
     rewrite_query: bool | None = None
-    """Whether a model words the query again, which has a price.
+    """Whether a model rewrites the query, which has a price.
 
     Example: false
     """
     rewrite_model: Model | None = None
-    """The model that words the query again.
+    """The model that rewrites the query.
 
     Example: "@cf/meta/llama-3.3-70b-instruct-fp8-fast"
     """
@@ -300,7 +300,7 @@ class InstanceSettingsSection(ConfigSection):
     Example: true
     """
     cache_threshold: Literal["super_strict_match", "close_enough", "flexible_friend", "anything_goes"] | None = None
-    """How similar such questions are.
+    """How similar two questions must be to get the same answer.
 
     Example: "close_enough"
     """

@@ -100,8 +100,8 @@ class Cloudflare(ConfigSection):
     Unit: requests per second
     """
     transfers: Annotated[int, Field(ge=1, le=256)] = 8
-    """Requests in flight, 1 to 256. This is also the number of files that are held in memory at a time, so the largest
-    number limits the memory. A higher value helps only if answers are slow.
+    """Requests in flight, 1 to 256. This is also the number of files that are held in memory at a time. A higher value
+    needs more memory, and helps only if answers are slow.
 
     Unit: requests
     """
@@ -142,7 +142,7 @@ class Notify(ConfigSection):
 
     webhook: Webhook = SecretStr("")
     """The URL to which `syncd run` posts JSON. Slack, Mattermost and Discord show it. "" posts nothing. The URL must be
-    https, or http on loopback. It appears in no log, because everybody who knows it may write there. To try it:
+    https, or http on loopback. It appears in no log, because everybody who knows it can post to it. To try it:
     `syncd notify --test`.
 
     Example: "https://hooks.example.org/…"
@@ -263,8 +263,8 @@ class MirrorConfig(ConfigSection):
     """
     as_text: Patterns = Field(default=[])
     """Files to send as plain text, because the target does not take their type: src/app.ts has an entry with the name
-    src/app.ts.txt. syncd shows it as src/app.ts. If there is a file src/app.ts.txt, too, none of the two is sent:
-    the problem key_collision.
+    src/app.ts.txt. syncd shows it as src/app.ts. If there is a file src/app.ts.txt, too, neither is sent: the problem
+    key_collision.
 
     Example: ["*.ts", "*.tsx", "*.kt", "*.adoc", "*.org", "LICENSE", "README"]
     """

@@ -1,7 +1,7 @@
 """The sections [mirrors.NAME.target], one for each type of target. Makes no I/O.
 
 The text below a setting describes it for people: `make generate` makes the reference, the example and the JSON Schema
-of it. A line "Example: …" at its end is a value in TOML, a line "Unit: …" the unit of a number.
+from it. A line "Example: …" at its end is a value in TOML, a line "Unit: …" the unit of a number.
 """
 
 import re
