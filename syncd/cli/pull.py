@@ -51,7 +51,7 @@ def pull(
         async with open_session(config, [name], read_only=True) as session:
             check_files(session.mirrors[name])
             with Folder(folder) as target:
-                await pull(session.mirrors[name], target, force=force, everyone=everyone, pulled=pulled)
+                await pull(session.mirrors[name], target, pulled, force=force, everyone=everyone)
 
     run_async(work())
     code = EXIT_PROBLEMS if pulled.problems else EXIT_OK

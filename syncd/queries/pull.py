@@ -162,17 +162,15 @@ def check_files(mirror: Mirror) -> None:
         raise ConfigError("this target holds pieces of text and not the files, so there is nothing to pull")
 
 
-async def pull(
-    mirror: Mirror, folder: Folder, *, force: bool = False, everyone: bool = False, pulled: Pulled | None = None
-) -> Pulled:
+async def pull(mirror: Mirror, folder: Folder, pulled: Pulled, *, force: bool = False, everyone: bool = False) -> None:
     """Write the entries of a mirror's shard into a folder, at their keys without the prefix.
 
     A converted file is written as Markdown beside the place of its source: talk.pptx.md.
 
-    everyone: also write the entries of other owners. pulled: the result, which grows during the pull.
+    pulled: the result, which grows during the pull. everyone: also write the entries of other owners.
     """
     check_files(mirror)
-    pulled, prefix = Pulled() if pulled is None else pulled, mirror.policy.prefix
+    prefix = mirror.policy.prefix
     wanted: dict[str, Entry] = {}
     async for entry in shard_entries(mirror):
         if not (everyone or is_ours(mirror.journal.get(entry.key), entry, mirror.policy)):
@@ -193,7 +191,6 @@ async def pull(
             else:
                 path = entry.key.removeprefix(prefix) + _suffix(entry)
                 _write(folder, entry.key, path, data, pulled, force=force)
-    return pulled
 
 
 def _suffix(entry: Entry) -> str:

@@ -185,7 +185,7 @@ _BATCH = 1000
 """Records read from the journal at a time."""
 
 
-def local_rows(config: Config, name: str, begin: str = "") -> Iterator[dict[str, Any]]:
+def local_rows(config: Config, name: str, begin: str) -> Iterator[dict[str, Any]]:
     """Yield a row for each item whose key begins with `begin`, by key."""
     with closing(open_state_to_read(config.state_dir) or open_copy(config.state_dir)) as db:
         yield from _rows(db, name, begin, "")

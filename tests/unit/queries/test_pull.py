@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import ConfigError, Park
-from syncd.queries.pull import Folder, pull
+from syncd.queries.pull import Folder, Pulled, pull
 from tests.harness import Core
 
 EVERY_BYTE = bytes(range(256)) * 20
@@ -161,9 +161,11 @@ async def test_a_mirrors_own_entries_come_out_without_the_prefix(core: Core, fol
     await core.full()
     core.target.put_by("them", "p/theirs.md", "theirs")
     core.target.put_by(None, "p/nobodys.md", "nobody's")
-    pulled = await pull(core.mirror, folder)
+    pulled = Pulled()
+    await pull(core.mirror, folder, pulled)
     assert (everything(out), dict(pulled.done)) == (["a.md"], {"written": 1, "foreign": 2})
-    pulled = await pull(core.mirror, folder, everyone=True)
+    pulled = Pulled()
+    await pull(core.mirror, folder, pulled, everyone=True)
     assert (out / "theirs.md").read_text() == "theirs"
     assert dict(pulled.done) == {"written": 2, "unchanged": 1}
 
@@ -172,7 +174,7 @@ async def test_an_unmarked_entry_that_the_journal_knows_is_ours(core: Core, fold
     core.target.marks = False
     core.write("a.md", "unmarked")
     await core.full()
-    await pull(core.mirror, folder)
+    await pull(core.mirror, folder, Pulled())
     assert (out / "a.md").read_text() == "unmarked"
 
 
@@ -181,7 +183,8 @@ async def test_forged_keys_are_named_and_stop_nothing_else(
 ) -> None:
     for key in ("../forged", "/forged", "a/../../forged", "good.md", "for\x1bged"):
         core.target.put_by("me", key, "text")
-    pulled = await pull(core.mirror, folder, force=True)
+    pulled = Pulled()
+    await pull(core.mirror, folder, pulled, force=True)
     assert everything(out) == ["good.md"]
     assert not [name for name in everything(tmp_path) if "forged" in name]
     assert {problem.key for problem in pulled.problems} == {"../forged", "/forged", "a/../../forged", "for\x1bged"}
@@ -192,7 +195,8 @@ async def test_differing_files_are_named_and_left(core: Core, folder: Folder, ou
     core.target.put_by("me", "a.md", "theirs")
     core.target.put_by("me", "b.md", "new")
     (out / "a.md").write_text("mine")
-    pulled = await pull(core.mirror, folder)
+    pulled = Pulled()
+    await pull(core.mirror, folder, pulled)
     assert [(problem.key, "--force" in problem.message) for problem in pulled.problems] == [("a.md", True)]
     assert ((out / "a.md").read_text(), (out / "b.md").read_text()) == ("mine", "new")
 

@@ -16,7 +16,7 @@ from syncd.core.names import WHOLE, Shard, shard_index
 from syncd.core.plan import Policy, Prune
 from syncd.core.problems import Limits
 from syncd.core.rules import Rules
-from syncd.queries.pull import Folder, pull
+from syncd.queries.pull import Folder, Pulled, pull
 from syncd.service.build import build_mirror
 from syncd.state import pass_tables
 from syncd.state.db import Meta, open_state
@@ -225,7 +225,8 @@ async def test_pull_brings_the_part(core: Core, tmp_path: Path) -> None:
     await in_step(core, **dict.fromkeys(of(0, 2, 3) + of(1, 2, 2), "1"))
     core.use(shard=HALF[0])
     with Folder(tmp_path / "into") as into:
-        pulled = await pull(core.mirror, into)
+        pulled = Pulled()
+        await pull(core.mirror, into, pulled)
     assert sorted(path.name for path in (tmp_path / "into").iterdir()) == sorted(of(0, 2, 3))
     assert pulled.done == {"written": 3}
 

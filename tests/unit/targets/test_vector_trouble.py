@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from syncd.core.errors import Brake, ConfigError, Halt
-from syncd.queries.pull import Folder, pull
+from syncd.queries.pull import Folder, Pulled, pull
 from syncd.queries.verify import verify
 from syncd.state.db import directory_of
 from syncd.state.deletions import log_path
@@ -262,7 +262,7 @@ async def test_verify_deep_reads_the_metadata_of_vectors_and_pull_reports_that_i
         assert [each.difference for each in verdict.differences] == ["changed"]
         assert h.changing == changing + 1
         with Folder(tmp_path / "out") as folder, pytest.raises(ConfigError, match="pieces of text"):
-            await pull(fixture.mirror, folder)
+            await pull(fixture.mirror, folder, Pulled())
 
 
 async def test_a_query_finds_the_right_file_first(tmp_path: Path) -> None:
