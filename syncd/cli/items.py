@@ -99,7 +99,7 @@ async def _remote_rows(config: "Config", name: str, begin: str) -> list[dict[str
 
 
 def _remote_row(entry: "Entry") -> dict[str, Any]:
-    from syncd.cloudflare.decoding import tame
+    from syncd.cloudflare.decoding import bounded_json
 
     return {
         "key": entry.key,
@@ -108,7 +108,7 @@ def _remote_row(entry: "Entry") -> dict[str, Any]:
         "index": entry.status,
         "ref": entry.ref,
         "checksum": entry.checksum,
-        **({} if entry.metadata is None else {"metadata": tame(dict(entry.metadata))}),
+        **({} if entry.metadata is None else {"metadata": bounded_json(dict(entry.metadata))}),
     }
 
 

@@ -165,7 +165,7 @@ def _declared_fields(value: object) -> dict[str, str]:
 class Instance:
     """One AI Search instance. type: None for built-in storage. custom_metadata: maps field names to data types.
 
-    settings: what the service shows, by the names of `instances.create`.
+    settings: the settings that the service shows, by the names of `instances.create`.
     """
 
     id: Text

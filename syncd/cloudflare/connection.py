@@ -236,10 +236,10 @@ def unanswered_fault(base_url: str, sent: int, outcomes: Collection[str], error:
     if not statuses:
         return connection_fault(error, host)
     if any(status.startswith("5") or status == "429" for status in statuses):
-        what = f"{host} answers with status {', '.join(statuses)} only"
-        return Fault(what, "try again later; see https://www.cloudflarestatus.com")
-    what = f"{host} answers (status {', '.join(statuses)}), but not as the Cloudflare API does"
-    return Fault(what, "check base_url, and whether another program or a proxy answers in its place")
+        message = f"{host} answers with status {', '.join(statuses)} only"
+        return Fault(message, "try again later; see https://www.cloudflarestatus.com")
+    message = f"{host} answers (status {', '.join(statuses)}), but not as the Cloudflare API does"
+    return Fault(message, "check base_url, and whether another program or a proxy answers in its place")
 
 
 def clock_fault(their_time: float | None) -> Fault | None:

@@ -112,7 +112,7 @@ def encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def tame(value: Any, depth: int = DEPTH_LIMIT) -> Any:
+def bounded_json(value: Any, depth: int = DEPTH_LIMIT) -> Any:
     """Return the JSON value with None in place of each part that is nested too deep or is too large a number."""
     match value:
         case str():
@@ -122,9 +122,9 @@ def tame(value: Any, depth: int = DEPTH_LIMIT) -> Any:
         case int() | float():
             return value if -(2**63) <= value < 2**63 else None
         case dict() if depth:
-            return {encodable(key): tame(inner, depth - 1) for key, inner in value.items()}
+            return {encodable(key): bounded_json(inner, depth - 1) for key, inner in value.items()}
         case list() if depth:
-            return [tame(inner, depth - 1) for inner in value]
+            return [bounded_json(inner, depth - 1) for inner in value]
         case _:
             return None
 
@@ -170,11 +170,6 @@ def parse_text(value: object) -> str | None:
     return encodable(value) if isinstance(value, str) else None
 
 
-def parse_nonempty_text(value: object) -> str | None:
-    """Return an optional text, None for an empty one."""
-    return parse_text(value) or None
-
-
 def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -199,7 +194,7 @@ def parse_list(value: object) -> list[Any]:
 
 
 def _metadata(value: object) -> Any:
-    return tame(value) if isinstance(value, dict) else {}
+    return bounded_json(value) if isinstance(value, dict) else {}
 
 
 def parse_time(value: object) -> datetime | None:
@@ -213,7 +208,7 @@ def parse_time(value: object) -> datetime | None:
 
 def parse_cursor(value: object) -> str | None:
     """Return the cursor of the next page, None at the end. Raises Retry for a cursor that fits in no address."""
-    cursor = parse_nonempty_text(value)
+    cursor = parse_text(value) or None
     if cursor and len(cursor) > CURSOR_LIMIT:
         raise unexpected(f"a cursor of {len(cursor)} characters")
     return cursor
@@ -224,8 +219,6 @@ Text = Annotated[str, Field(strict=True, min_length=1)]
 Number = Annotated[float, Field(strict=True, ge=-NUMBER_LIMIT, le=NUMBER_LIMIT, allow_inf_nan=False)]
 """A required number."""
 OptionalText = Annotated[str | None, PlainValidator(parse_text)]
-NonemptyText = Annotated[str | None, PlainValidator(parse_nonempty_text)]
-"""An optional text that reads as absent when it is empty."""
 TextOrEmpty = Annotated[str, PlainValidator(lambda value: parse_text(value) or "")]
 NumberOrZero = Annotated[float, PlainValidator(lambda value: _number(value) or 0.0)]
 OptionalInt = Annotated[int | None, PlainValidator(parse_whole_number)]

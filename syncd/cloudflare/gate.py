@@ -44,7 +44,7 @@ _TOLERANCE_S = 1e-6
 _LOOK_S = 0.2
 """Seconds between two looks of a request that waits for the budget: whether it gives way, and whether there is room."""
 _LEAST_OVER_S = 60.0
-"""Edits of a shorter time than this, in seconds, say nothing about their rate."""
+"""Shortest time, in seconds, over which the rate of edits is measured."""
 _LONG_S = 2.0
 """A wait for the budget that is longer than this, in seconds, is logged."""
 _RATELIMIT = re.compile(r'"([^"]*)"((?:;[a-z]+=[^;,]*)*)')

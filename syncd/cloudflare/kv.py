@@ -146,9 +146,9 @@ class KVNamespace:
     async def bulk_write(self, body: BulkBody) -> tuple[str, ...]:
         """Write the pairs of the body, replacing values, metadata and expirations. An empty body sends no request.
 
-        Returns the failed keys, after a success and after an error of the remote: it did not write them to every copy.
-        A bulk is not atomic; the caller sends these keys again. Raises TooMuch if the remote refuses (413) or does not
-        finish (524) more than one pair; the caller then sends the pairs in two halves.
+        Returns the keys that the remote did not write to every copy, which the caller sends again. A bulk is not
+        atomic, and the answer that names such keys may report a success or an error. Raises TooMuch if the remote
+        refuses (413) or does not finish (524) more than one pair; the caller then sends the pairs in two halves.
         """
         if not body:
             return ()
@@ -295,7 +295,10 @@ def _missing(message: str, existing: Iterable[KVNamespaceInfo], hint: str) -> Ta
 
 @contextmanager
 def _too_much(count: int) -> Iterator[None]:
-    """Raise TooMuch if fewer than so many keys are more likely to succeed than a repetition of the request."""
+    """Raise TooMuch in place of an error of the block that half of the keys probably avoid.
+
+    count: the number of keys in the request.
+    """
     try:
         yield
     except (Park, Retry) as error:

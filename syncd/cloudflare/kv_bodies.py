@@ -64,8 +64,7 @@ def encode_pair(
 class BulkBody:
     """The JSON array of a bulk write, built pair by pair.
 
-    max_pairs, max_bytes: limits of the body, at most the limits of the API. size: exact bytes of the encoded array. A
-    caller adds no pair during a request.
+    max_pairs, max_bytes: limits of the body, at most the limits of the API. size: exact bytes of the encoded array.
     """
 
     def __init__(self, max_pairs: int = BULK_PAIRS_LIMIT, max_bytes: int = BULK_BYTES_LIMIT) -> None:

@@ -16,9 +16,9 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field
 
 from syncd.cloudflare.decoding import (
-    NonemptyText,
     Number,
     OptionalInt,
+    OptionalText,
     OptionalTime,
     Page,
     RemoteMetadata,
@@ -31,7 +31,7 @@ from syncd.cloudflare.decoding import (
     parse_cursor,
     parse_flag,
     parse_list,
-    parse_nonempty_text,
+    parse_text,
     rows_of,
     unexpected,
 )
@@ -158,7 +158,7 @@ class IndexInfo:
 
     dimensions: OptionalInt = None
     vector_count: Annotated[OptionalInt, Field(validation_alias="vectorCount")] = None
-    processed_up_to_mutation: Annotated[NonemptyText, Field(validation_alias="processedUpToMutation")] = None
+    processed_up_to_mutation: Annotated[OptionalText, Field(validation_alias="processedUpToMutation")] = None
     processed_up_to: Annotated[OptionalTime, Field(validation_alias="processedUpToDatetime")] = None
 
 
@@ -342,12 +342,15 @@ def _mutation_id(answer: Answer) -> str | None:
     """Decode the id of an accepted write, which the remote processes later."""
     if answer.result is None:
         return None
-    return parse_nonempty_text(as_object(answer.result, "mutation").get("mutationId"))
+    return parse_text(as_object(answer.result, "mutation").get("mutationId")) or None
 
 
 @contextmanager
 def _of_index(name: str, count: int = 1) -> Iterator[None]:
-    """Name the index in an error. Raise TooMuch if half of `count` vectors will more likely succeed than a retry."""
+    """Name the index in the error of the block. Raise TooMuch for an error that half of the vectors probably avoid.
+
+    count: the number of vectors in the request.
+    """
     try:
         yield
     except TargetMissing as error:

@@ -128,11 +128,11 @@ class Advice:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The use of something of which a plan allows a limited number.
+    """The use of one kind of thing, such as instances, whose number a plan limits.
 
-    what: in the plural. used: None if the number is unknown. free, paid: the most on each plan, None for no limit.
-    to_come: what the next pass adds. per: each new file, or each put, of the pass adds one more. of_account: a number
-    of the whole account, which is reported once for all mirrors of a kind.
+    what: the kind, in the plural. used: None if the number is unknown. free, paid: the most on each plan, None for no
+    limit. to_come: the number that the next pass adds. per: each new file, or each put, of the pass adds one more.
+    of_account: a number of the whole account, which is reported once for all mirrors of a kind.
     """
 
     what: str
@@ -362,6 +362,7 @@ async def for_each(items: Sequence[T], work: Callable[[T], Awaitable[None]], con
     async def worker() -> None:
         priority = current_priority()
         for item in waiting:
+            # A request that changes the remote may change the priority, which concerns its own item only.
             with requests_at(priority):
                 await work(item)
 

@@ -271,7 +271,7 @@ def _equal(wanted: Any, found: Any) -> bool:
 
 
 def _covers(wanted: Any, found: Any) -> bool:
-    """Return whether an element of a list has the values that the config names. A boost may name no direction."""
+    """Return whether an element of a list has the values of one in the config, which may leave values out."""
     if isinstance(wanted, dict) and isinstance(found, dict):
         return all(value == found.get(name) for name, value in wanted.items())
     return bool(wanted == found)

@@ -52,8 +52,8 @@ def is_old(item: StoredItem, now: float) -> bool:
 
 
 @dataclass(slots=True)
-class _Sight:
-    """The observations of a probe about its items.
+class _Observations:
+    """The observations of a running probe.
 
     spare: requests beyond FIXED that are left. sent: name -> latest content. pairs: checksums and their contents.
     """
@@ -80,7 +80,7 @@ class _Sight:
 
 
 class ItemProbe:
-    """Asks one instance. The transport of `api` must try each request once, so that the number of requests holds."""
+    """Asks one instance, with one call of `run`. The transport of `api` must try each request only once."""
 
     def __init__(
         self,
@@ -94,6 +94,7 @@ class ItemProbe:
         self._policy = policy
         self._sleep = sleep
         self._clock = clock
+        self._seen = _Observations()
         self._hex = secrets.token_hex(8)
         self._plain = f"{PROBE_STEM}{self._hex}.md"
         # Some servers keep only the part after the last backslash. This part begins like a throw-away item, too.
@@ -101,23 +102,27 @@ class ItemProbe:
 
     async def run(self) -> Probe:
         """Ask all questions, and delete the items. Raises Halt or Unreachable if the instance takes no upload."""
-        sight, counters = _Sight(), self._api.transport.counters
+        counters = self._api.transport.counters
         began, before = self._clock(), counters.requests
         with refusals_halt(INSTANCE):
-            async with self._cleaned(sight):
-                await self._ask(sight)
-            await self._remove_leftovers(sight)
-        sight.learn(checksum=checksum_kind(sight.pairs))
+            async with self._cleaned():
+                await self._ask()
+            await self._remove_leftovers()
+        self._seen.learn(checksum=checksum_kind(self._seen.pairs))
         return Probe(
-            sight.answers, counters.requests - before, sight.removed, tuple(sight.notes), self._clock() - began
+            self._seen.answers,
+            counters.requests - before,
+            self._seen.removed,
+            tuple(self._seen.notes),
+            self._clock() - began,
         )
 
-    async def _ask(self, sight: _Sight) -> None:
-        item = await self._upload_again(sight, await self._first_upload(sight))
-        await self._upload_odd_name(sight)
-        await self._look(sight)
-        await self._delete(sight, item.id)
-        sight.learn(delete_gone=await self._is_gone(item.id))
+    async def _ask(self) -> None:
+        item = await self._upload_again(await self._first_upload())
+        await self._upload_odd_name()
+        await self._look()
+        await self._delete(item.id)
+        self._seen.learn(delete_gone=await self._is_gone(item.id))
 
     async def _is_gone(self, ref: str) -> bool:
         try:
@@ -128,68 +133,66 @@ class ItemProbe:
 
     # -- uploads
 
-    async def _first_upload(self, sight: _Sight) -> StoredItem:
+    async def _first_upload(self) -> StoredItem:
         """Upload the item with as much metadata as the instance takes."""
         content = self._content("first")
         for offer in _OFFERS if self._policy.fields else _OFFERS[1:]:
             try:
-                item = await self._upload(sight, self._plain, content, offer)
+                item = await self._upload(self._plain, content, offer)
             except Park as error:
-                if error.code != METADATA_REFUSED or offer == "none" or not sight.spend():
+                if error.code != METADATA_REFUSED or offer == "none" or not self._seen.spend():
                     raise
                 continue
             whole = offer == "marks" and not self._policy.fields
-            sight.learn(metadata="all" if whole else offer, fields=offered_fields(self._policy))
+            self._seen.learn(metadata="all" if whole else offer, fields=offered_fields(self._policy))
             return item
         raise AssertionError("the last offer ends with an item or an error")
 
-    async def _upload_again(self, sight: _Sight, first: StoredItem) -> StoredItem:
+    async def _upload_again(self, first: StoredItem) -> StoredItem:
         """Upload the same name with another content. Return the item that the name has then."""
         content = self._content("second, and longer than the first")
         try:
-            again = await self._upload(sight, self._plain, content, sight.answers.metadata or "none")
+            again = await self._upload(self._plain, content, self._seen.answers.metadata or "none")
         except Conflict:
-            sight.learn(existing="conflict")
+            self._seen.learn(existing="conflict")
         except Park as error:
-            sight.notes.append(f"a second upload of a name was refused: {error}")
+            self._seen.notes.append(f"a second upload of a name was refused: {error}")
         else:
             if again.file_size not in (None, len(content)):
-                sight.notes.append("a second upload of a name succeeded, but the old content stayed")
+                self._seen.notes.append("a second upload of a name succeeded, but the old content stayed")
                 return again
-            sight.learn(existing="overwrite", id_kept=again.id == first.id)
+            self._seen.learn(existing="overwrite", id_kept=again.id == first.id)
             if again.id != first.id:
                 # The first item is probably gone. If it is not, its delete costs one more request.
-                sight.present.pop(first.id, None)
-                sight.spend()
+                self._seen.present.pop(first.id, None)
+                self._seen.spend()
                 return again
         return first
 
-    async def _upload_odd_name(self, sight: _Sight) -> None:
+    async def _upload_odd_name(self) -> None:
         """Learn how a quote, a backslash and a character beyond ASCII in a file name are read."""
         quotings: tuple[Quoting, ...] = ("backslash", "percent")
         for quoting in quotings:
             try:
-                await self._upload(sight, self._odd, self._content("name"), sight.answers.metadata or "none", quoting)
+                await self._upload(self._odd, self._content("name"), self._seen.answers.metadata or "none", quoting)
             except Misnamed as error:
-                sight.notes.append(f"a name with quotes escaped by {quoting} was stored as {error.item.key!r}")
-                sight.present[error.item.id] = error.item.key
+                self._seen.notes.append(f"a name with quotes escaped by {quoting} was stored as {error.item.key!r}")
+                self._seen.present[error.item.id] = error.item.key
             except Park as error:
-                sight.notes.append(f"a name with quotes escaped by {quoting} was refused: {error}")
+                self._seen.notes.append(f"a name with quotes escaped by {quoting} was refused: {error}")
             else:
-                sight.learn(names=quoting)
+                self._seen.learn(names=quoting)
                 return
             # A further try costs two requests: the upload, and the delete of its item.
-            if quoting == quotings[-1] or sight.spare < 2 or not (sight.spend() and sight.spend()):
+            if quoting == quotings[-1] or self._seen.spare < 2 or not (self._seen.spend() and self._seen.spend()):
                 return
 
-    async def _upload(
-        self, sight: _Sight, name: str, content: bytes, offer: Offer, quoting: Quoting = "backslash"
-    ) -> StoredItem:
-        sight.sent_at = self._clock()
+    async def _upload(self, name: str, content: bytes, offer: Offer, quoting: Quoting = "backslash") -> StoredItem:
+        self._seen.sent_at = self._clock()
         item = await self._api.upload(name, content, _KIND, self._metadata(content, offer), quoting)
-        sight.present[item.id] = name
-        sight.sent[name] = content
-        sight.pairs.append((item.checksum, content))
+        self._seen.present[item.id] = name
+        self._seen.sent[name] = content
+        self._seen.pairs.append((item.checksum, content))
         return item
 
     def _content(self, which: str) -> bytes:
@@ -206,34 +209,34 @@ class ItemProbe:
 
     # -- the listing
 
-    async def _look(self, sight: _Sight) -> None:
+    async def _look(self) -> None:
         """Look until the listing shows every item with its latest content."""
         looked = self._clock()
-        rows = await self._listed(sight)
+        rows = await self._listed()
         for pause_s in PAUSES_S:
-            if self._shows_all(rows, sight) or not sight.spend():
+            if self._shows_all(rows) or not self._seen.spend():
                 break
             await self._sleep(pause_s)
             looked = self._clock()
-            rows = await self._listed(sight)
-        if self._shows_all(rows, sight):
-            sight.learn(list_lag_s=round(max(looked - sight.sent_at, 0.0), 2))
+            rows = await self._listed()
+        if self._shows_all(rows):
+            self._seen.learn(list_lag_s=round(max(looked - self._seen.sent_at, 0.0), 2))
         else:
-            sight.notes.append(f"after {looked - sight.sent_at:.0f} s the listing did not show the uploads")
-        if any(len({row.id for row in rows if row.key == name}) > 1 for name in sight.sent):
-            sight.learn(existing="beside", id_kept=None)
-        sight.present |= {row.id: row.key for row in rows}
-        if rows and sight.answers.metadata != "none":
-            sight.learn(metadata_listed=all(SHA256 in (row.metadata or {}) for row in rows))
+            self._seen.notes.append(f"after {looked - self._seen.sent_at:.0f} s the listing did not show the uploads")
+        if any(len({row.id for row in rows if row.key == name}) > 1 for name in self._seen.sent):
+            self._seen.learn(existing="beside", id_kept=None)
+        self._seen.present |= {row.id: row.key for row in rows}
+        if rows and self._seen.answers.metadata != "none":
+            self._seen.learn(metadata_listed=all(SHA256 in (row.metadata or {}) for row in rows))
 
-    def _shows_all(self, rows: list[StoredItem], sight: _Sight) -> bool:
+    def _shows_all(self, rows: list[StoredItem]) -> bool:
         sizes = {row.key: row.file_size for row in rows}
-        if not sight.sent.keys() <= sizes.keys():
+        if not self._seen.sent.keys() <= sizes.keys():
             return False
-        refused = sight.answers.existing == "conflict"
-        return refused or all(sizes[name] in (None, len(content)) for name, content in sight.sent.items())
+        refused = self._seen.answers.existing == "conflict"
+        return refused or all(sizes[name] in (None, len(content)) for name, content in self._seen.sent.items())
 
-    async def _listed(self, sight: _Sight) -> list[StoredItem]:
+    async def _listed(self) -> list[StoredItem]:
         """Return the rows of this probe, and note the leftovers of others.
 
         A server that ignores `search` shows the newest items first.
@@ -241,34 +244,34 @@ class ItemProbe:
         page = await self._api.list_items(search=PROBE_STEM, source=BUILTIN, sort_by="modified_at")
         rows = [row for row in page.rows if row.source_id == BUILTIN and row.next_action != "DELETE"]
         ours = [row for row in rows if self._hex in row.key]
-        sight.leftovers = {row.id for row in rows if row not in ours and is_leftover(row, self._policy.owner)}
+        self._seen.leftovers = {row.id for row in rows if row not in ours and is_leftover(row, self._policy.owner)}
         return ours
 
     # -- deleting
 
-    async def _remove_leftovers(self, sight: _Sight) -> None:
+    async def _remove_leftovers(self) -> None:
         """Delete the items of earlier probes that were killed, as long as spare requests are left."""
-        for ref in sorted(sight.leftovers):
-            if sight.spend():
-                await self._delete(sight, ref)
-                sight.removed += 1
+        for ref in sorted(self._seen.leftovers):
+            if self._seen.spend():
+                await self._delete(ref)
+                self._seen.removed += 1
 
     @asynccontextmanager
-    async def _cleaned(self, sight: _Sight) -> AsyncIterator[None]:
+    async def _cleaned(self) -> AsyncIterator[None]:
         """Delete the items of the probe after the block, however it ends."""
         try:
             yield
         finally:
-            for ref in [*sight.present]:
+            for ref in [*self._seen.present]:
                 try:
-                    await self._delete(sight, ref)
+                    await self._delete(ref)
                 except SyncdError as error:
-                    name = sight.present[ref]
+                    name = self._seen.present[ref]
                     log.warning("probe.left", key=name, why=str(error), remedy="syncd check --probe removes it")
 
-    async def _delete(self, sight: _Sight, ref: str) -> None:
+    async def _delete(self, ref: str) -> None:
         try:
             await self._api.delete(ref)
         except NotFound:
             log.debug("probe.absent", ref=ref)
-        sight.present.pop(ref, None)
+        self._seen.present.pop(ref, None)

@@ -220,13 +220,13 @@ class VectorReader:
         hits = [
             Hit(
                 str(metadata[KEY]),
-                max(0.0, match.score or 0.0),
+                max(0.0, match.score),
                 str(metadata.get(TEXT) or ""),
                 str(metadata.get(HEADING) or ""),
                 str(metadata.get(title) or ""),
             )
             for match in matches
-            if (metadata := match.metadata or {}).get(OWNER) == owner and metadata.get(KEY)
+            if (metadata := match.metadata).get(OWNER) == owner and metadata.get(KEY)
         ]
         return [hit for hit in hits if hit.key.startswith(prefix)][:limit]
 

@@ -247,7 +247,7 @@ SEEN = datetime(2026, 11, 22, 1, 2, 3, 400000, tzinfo=UTC)
         ({"processedUpToDatetime": "2026-11-22T01:02:03.400"}, IndexInfo(processed_up_to=SEEN)),
         ({"processedUpToDatetime": "2026-11-22T03:02:03.400+02:00"}, IndexInfo(processed_up_to=SEEN)),
         ({"processedUpToDatetime": "2026-11-22T01:02:03.400000789Z"}, IndexInfo(processed_up_to=SEEN)),
-        ({"processedUpToDatetime": "soon", "processedUpToMutation": ""}, IndexInfo()),
+        ({"processedUpToDatetime": "soon", "processedUpToMutation": 3}, IndexInfo()),
         ({"processedUpToDatetime": None, "processedUpToMutation": None, "vectorCount": None}, IndexInfo()),
         ({"dimensions": 3.0, "vectorCount": "7"}, IndexInfo(3)),
     ],
