@@ -105,11 +105,11 @@ def test_the_buttons_work_by_keyboard_and_show_their_effect(page: Page, daemon: 
     outline = page.run("getComputedStyle(document.activeElement).outlineStyle")
     assert (reached[0], outline) == ("Skip to the mirrors", "solid")
     page.press("Enter", 13, "\r")
-    page.until("document.querySelector('#mirror-docs [data-said]').innerText === 'Asked for a full pass.'")
+    page.until("document.querySelector('#mirror-docs [data-answer]').innerText === 'Asked for a full pass.'")
     daemon.saw("pass.done", before + 1, mirror="docs", scope="all")
     page.press("Tab", 9)
     page.press("Enter", 13, "\r")
-    page.until("document.querySelector('#mirror-docs [data-said]').innerText.startsWith('Asked to try')")
+    page.until("document.querySelector('#mirror-docs [data-answer]').innerText.startsWith('Asked to try')")
     daemon.saw("index.again")
 
 
@@ -161,7 +161,7 @@ def test_the_page_comes_back_when_the_daemon_does(page: Page, workspace: Workspa
         page.until("[...document.querySelectorAll('#actions li .key')].some((each) => each.innerText === 'a.md')")
         page.until("document.querySelector('#sum-changes').innerText === '3 changes'")
         page.run("document.querySelector('#mirror-docs button').click()")
-        page.until("document.querySelector('#mirror-docs [data-said]').innerText === 'Asked for a full pass.'")
+        page.until("document.querySelector('#mirror-docs [data-answer]').innerText === 'Asked for a full pass.'")
 
 
 def test_without_javascript_the_page_says_so_and_shows_no_empty_control(page: Page, daemon: Daemon) -> None:

@@ -210,5 +210,5 @@ def test_problems_are_searched_explained_and_tried_again(place: Place) -> None:
         page.until(f"{row}.querySelector('.explained').innerText.includes('unable_to_convert_to_markdown')")
         before = len(daemon.events("index.again"))
         page.run(f"{row}.querySelector('[aria-label=\"Retry: broken/bad070.md\"]').click()")
-        page.until(f"{row}.querySelector('.said').innerText === 'It is due now.'")
+        page.until(f"{row}.querySelector('.answer').innerText === 'It is due now.'")
         daemon.saw("index.again", before + 1)

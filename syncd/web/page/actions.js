@@ -7,7 +7,7 @@ const FIRST = 6;  // rows of a pass
 const DONE = { put: "uploaded", delete: "deleted", adopt: "adopted", forget: "forgotten" };
 const COUNTS = { ...DONE, failed: "failed", waiting: "waiting", problems: "with a problem", unchanged: "unchanged" };
 const bad = (entry) => entry.kind === "problem" || entry.outcome === "failed";
-const KINDS = { all: () => true, put: (each) => each.kind === "put", delete: (each) => each.kind === "delete", bad };
+const KINDS = { all: () => true, put: (entry) => entry.kind === "put", delete: (entry) => entry.kind === "delete", bad };
 const opened = new Set();  // passes whose rows are all shown
 let entries = [];  // the newest first
 let several = false;  // mirrors
@@ -104,14 +104,14 @@ const draw = () => {
 export const showLog = (added, mirrors) => {
   several = mirrors > 1;
   // A pass that stops again for the same reason replaces the one before.
-  const repeated = new Set(added.filter((each) => each.kind === "pass" && each.times > 1).map((each) => `${each.mirror} ${each.began}`));
-  const kept = entries.filter((each) => each.kind !== "pass" || !repeated.has(`${each.mirror} ${each.began}`));
+  const repeated = new Set(added.filter((entry) => entry.kind === "pass" && entry.times > 1).map((entry) => `${entry.mirror} ${entry.began}`));
+  const kept = entries.filter((entry) => entry.kind !== "pass" || !repeated.has(`${entry.mirror} ${entry.began}`));
   entries = [...added.reverse(), ...kept].slice(0, KEPT);
   draw();
 };
 
 export const forgetLog = () => { entries = []; draw(); };
-export const showLogTimes = () => { for (const each of $("actions").querySelectorAll("time")) showAge(each); };
+export const showLogTimes = () => { for (const time of $("actions").querySelectorAll("time")) showAge(time); };
 
 $("filter").addEventListener("input", draw);
 $("filter-kind").addEventListener("change", draw);

@@ -42,10 +42,10 @@ const subline = (mirrors) => {
   const parts = mirrors.length > 1 ? [plural(mirrors.length, "mirror")] : [];
   if (mirrors.every(isEmpty)) return parts.join("");
   const toGo = sum(mirrors, (mirror) => mirror.remaining);
-  if (mirrors.some(isGrowing)) return [...parts, `${number.format(sum(mirrors, (each) => each.counts.in_step))} in step, ${number.format(toGo)} to go`].join(", ");
-  if (indexed.length) parts.push(`${number.format(sum(indexed, (each) => each.searchable))} of ${plural(sum(indexed, totalOf), "file")} searchable`);
+  if (mirrors.some(isGrowing)) return [...parts, `${number.format(sum(mirrors, (mirror) => mirror.counts.in_step))} in step, ${number.format(toGo)} to go`].join(", ");
+  if (indexed.length) parts.push(`${number.format(sum(indexed, (mirror) => mirror.searchable))} of ${plural(sum(indexed, totalOf), "file")} searchable`);
   const plain = mirrors.filter((mirror) => mirror.searchable === null);
-  if (plain.length) parts.push(`${number.format(sum(plain, (each) => each.items.synced))} of ${plural(sum(plain, totalOf), "file")} in step`);
+  if (plain.length) parts.push(`${number.format(sum(plain, (mirror) => mirror.items.synced))} of ${plural(sum(plain, totalOf), "file")} in step`);
   return (lostAt ? `At ${absolute(lostAt)}: ` : "") + parts.join(", ");
 };
 
@@ -102,30 +102,30 @@ const showTimes = () => {
 
 // -- the charts
 
-const bar = (what) => (each) => {
-  if (!each) { showCharts.sums?.[what]?.(); return; }
-  const words = what === "changes" ? `${plural(each.changes, "change")}, ${number.format(each.failed)} failed` : plural(each.requests, "request");
-  say($(`sum-${what}`), `from ${clock(each.at)}: ${each.known ? words : "not known, no daemon was at work"}`);
+const showBar = (name) => (bar) => {
+  if (!bar) { showCharts.sums?.[name]?.(); return; }
+  const words = name === "changes" ? `${plural(bar.changes, "change")}, ${number.format(bar.failed)} failed` : plural(bar.requests, "request");
+  say($(`sum-${name}`), `from ${clock(bar.at)}: ${bar.known ? words : "not known, no daemon was at work"}`);
 };
 
 const charts = {
-  changes: new Chart($("changes"), 128, ["--bad", "--bar"], (each) => [each.changes + each.failed, each.changes], bar("changes")),
-  requests: new Chart($("requests"), 108, ["--request"], (each) => [each.requests], bar("requests")),
+  changes: new Chart($("changes"), 128, ["--bad", "--bar"], (bar) => [bar.changes + bar.failed, bar.changes], showBar("changes")),
+  requests: new Chart($("requests"), 108, ["--request"], (bar) => [bar.requests], showBar("requests")),
 };
 
 const showCharts = () => {
   const known = lostAt || !spans.length ? spans : [...spans.slice(0, -1), [spans.at(-1)[0], Math.floor(now() / 60)]];
-  const made = bars(minutes, known, hours, now());
-  const sum = (key) => made.reduce((total, each) => total + each[key], 0);
+  const shownBars = bars(minutes, known, hours, now());
+  const sum = (key) => shownBars.reduce((total, bar) => total + bar[key], 0);
   const failed = sum("failed"), when = hours === 1 ? "the last hour" : `the last ${hours} hours`;
   const texts = { changes: plural(sum("changes"), "change") + (failed ? `, ${number.format(failed)} failed` : ""), requests: plural(sum("requests"), "request") };
-  showCharts.sums = Object.fromEntries(Object.entries(texts).map(([what, text]) => [what, () => say($(`sum-${what}`), text)]));
-  for (const [what, text] of Object.entries(texts)) {
-    say($(`sum-${what}`), text);
-    $(what).setAttribute("aria-label", `${text} in ${when}`);
-    charts[what].show(made);
+  showCharts.sums = Object.fromEntries(Object.entries(texts).map(([name, text]) => [name, () => say($(`sum-${name}`), text)]));
+  for (const [name, text] of Object.entries(texts)) {
+    say($(`sum-${name}`), text);
+    $(name).setAttribute("aria-label", `${text} in ${when}`);
+    charts[name].show(shownBars);
   }
-  $("unknown").hidden = made.every((each) => each.known);
+  $("unknown").hidden = shownBars.every((bar) => bar.known);
 };
 
 // -- the connection
@@ -155,22 +155,22 @@ const connect = () => {
     showCharts();
     if (events.readyState === EventSource.CLOSED) setTimeout(connect, 5000);
   });
-  on("state", (told) => {
-    setSkew(told.now);
+  on("state", (newState) => {
+    setSkew(newState.now);
     // A new process has a new token.
-    if (state && state.pid !== told.pid) {
+    if (state && state.pid !== newState.pid) {
       location.reload();
       return;
     }
-    state = { ...state, reloading: false, ...told };
+    state = { ...state, reloading: false, ...newState };
     showState();
     showTimes();
   });
   on("log", (added) => showLog(added, state?.mirrors?.length ?? 1));
-  on("minutes", (told) => {
-    for (const [minute, ...counts] of told.rows) minutes.set(minute, counts);
+  on("minutes", (added) => {
+    for (const [minute, ...counts] of added.rows) minutes.set(minute, counts);
     for (const minute of minutes.keys()) if (minute < now() / 60 - DAY) minutes.delete(minute);
-    spans = told.spans;
+    spans = added.spans;
     showCharts();
   });
 };

@@ -6,21 +6,21 @@ const STEP_OF = { 1: 1, 6: 5, 24: 15 };  // hours shown -> minutes of one bar
 const GAP = 0.72;  // the share of its place that a bar fills
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-// The counts of each bar, null where nothing is known.
+// The counts of each bar. known: whether a daemon worked in its minutes.
 export const bars = (minutes, spans, hours, at) => {
-  const step = STEP_OF[hours], last = Math.floor(at / 60 / step), many = (hours * 60) / step;
-  const made = [];
-  for (let each = last - many + 1; each <= last; each += 1) {
-    const from = each * step, to = from + step - 1;
+  const step = STEP_OF[hours], last = Math.floor(at / 60 / step), count = (hours * 60) / step;
+  const result = [];
+  for (let place = last - count + 1; place <= last; place += 1) {
+    const from = place * step, to = from + step - 1;
     const known = spans.some(([first, end]) => first <= to && end >= from);
     const bar = { at: from * 60, known, changes: 0, failed: 0, requests: 0 };
     for (let minute = from; minute <= to; minute += 1) {
       const [changes, failed, requests] = minutes.get(minute) ?? [0, 0, 0];
       bar.changes += changes; bar.failed += failed; bar.requests += requests;
     }
-    made.push(bar);
+    result.push(bar);
   }
-  return made;
+  return result;
 };
 
 const shadeUnknown = (chart) => {
@@ -39,21 +39,21 @@ const shadeUnknown = (chart) => {
 
 export class Chart {
   // colours: the names of the series' colours, the lowest in the picture last. pick: bar -> the values of the series.
-  constructor(box, height, colours, pick, tell) {
-    Object.assign(this, { box, height, colours, pick, tell, bars: [] });
+  constructor(box, height, colours, pick, onBar) {
+    Object.assign(this, { box, height, colours, pick, onBar, bars: [] });
     new ResizeObserver(() => this.rebuild()).observe(box);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.rebuild());
   }
 
-  show(made) {
-    this.bars = made;
+  show(newBars) {
+    this.bars = newBars;
     if (this.chart) this.chart.setData(this.data()); else this.rebuild();
   }
 
   data() {
     const half = this.bars.length > 1 ? (this.bars[1].at - this.bars[0].at) / 2 : 30;
     const columns = this.bars.map((bar) => (bar.known ? this.pick(bar) : this.colours.map(() => null)));
-    return [this.bars.map((bar) => bar.at + half), ...this.colours.map((_, place) => columns.map((each) => each[place]))];
+    return [this.bars.map((bar) => bar.at + half), ...this.colours.map((_, place) => columns.map((column) => column[place]))];
   }
 
   rebuild() {
@@ -74,7 +74,7 @@ export class Chart {
         { ...axis, size: 40, gap: 6, space: 26, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6], grid: { stroke: css("--line"), width: 1 }, values: (_, ticks) => ticks.map((tick) => number.format(tick)) },
       ],
       series: [{}, ...this.colours.map((name) => ({ fill: css(name), width: 0, paths, points: { show: false } }))],
-      hooks: { drawClear: [shadeUnknown], setCursor: [(chart) => this.tell(this.bars[chart.cursor.idx] ?? null)] },
+      hooks: { drawClear: [shadeUnknown], setCursor: [(chart) => this.onBar(this.bars[chart.cursor.idx] ?? null)] },
     }, this.data(), this.box);
   }
 }

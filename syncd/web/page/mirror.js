@@ -1,15 +1,15 @@
 // One mirror: how much is searchable, what is on the way, what is wrong.
 
 import { Problems } from "./problems.js";
-import { absolute, ago, copyOf, number, now, order, partsOf, say, showMoment, span, tell, until } from "./words.js";
+import { absolute, ago, copyOf, number, now, order, partsOf, say, showAnswer, showMoment, span, until } from "./words.js";
 
 const cards = new Map();
 
-export const harmful = (mirror) => mirror.problems.filter((each) => !each.harmless).reduce((sum, each) => sum + each.count, 0);
+export const harmful = (mirror) => mirror.problems.filter((group) => !group.harmless).reduce((sum, group) => sum + group.count, 0);
 export const isEmpty = (mirror) => mirror.last_reconcile && mirror.state === "idle" && totalOf(mirror) === 0;
 export const rank = (mirror) => ["halted", "degraded"].indexOf(mirror.state) + 1 || (harmful(mirror) || mirror.stuck ? 3 : 4);
 
-const entriesOf = ({ index }) => Object.values(index).reduce((sum, each) => sum + each, 0);
+const entriesOf = ({ index }) => Object.values(index).reduce((sum, count) => sum + count, 0);
 
 // The files that should be at the remote and the entries that are still there, as far as they are known.
 const sharesOf = (mirror) => {
@@ -19,9 +19,9 @@ const sharesOf = (mirror) => {
   const later = Math.max(0, waiting - gone), left = Math.max(0, gone - waiting);
   return { in_step, uploading: Math.max(0, uploading - left), waiting: later, failed, rejected: Math.max(0, rejected - ignored), gone };
 };
-// While a pass is under way its numbers are of different moments, so their sum is none to believe.
+// The numbers of a pass under way are of different moments, so their sum is wrong.
 export const isGrowing = (mirror) => mirror.state === "syncing" && mirror.counts.uploading > 0;
-export const totalOf = (mirror) => Object.values(sharesOf(mirror)).reduce((sum, each) => sum + each, 0);
+export const totalOf = (mirror) => Object.values(sharesOf(mirror)).reduce((sum, share) => sum + share, 0);
 
 const card = (name) => {
   const root = copyOf("mirror"), part = partsOf(root);
@@ -31,9 +31,9 @@ const card = (name) => {
   for (const button of root.querySelectorAll(".acts button")) {
     button.setAttribute("aria-label", `${button.textContent}: ${name}`);
     button.addEventListener("click", async () => {
-      const told = await order(name, button.dataset.act);
+      const answer = await order(name, button.dataset.act);
       const good = button.dataset.act === "retry" ? "Asked to try failed items again." : "Asked for a full pass.";
-      tell(part("said"), told.ok ? good : told.error, !told.ok);
+      showAnswer(part("answer"), answer.ok ? good : answer.error, !answer.ok);
     });
   }
   return { root, part, problems: new Problems(name, part("problems")) };
@@ -44,9 +44,9 @@ const showBar = (name, box, shares, words, first) => {
   const kinds = Object.keys(shares);
   if (meter.children.length !== kinds.length) meter.replaceChildren(...kinds.map((kind) => Object.assign(document.createElement("span"), { className: kind })));
   Object.values(shares).forEach((share, place) => { meter.children[place].style.flexGrow = share; });
-  const told = kinds.filter((kind) => shares[kind] || kind === first).map((kind) => `${number.format(shares[kind])} ${words[kind]}`).join(" · ");
-  say(text, `${name}: ${told}`);
-  meter.setAttribute("aria-label", `${name}: ${told}`);
+  const counts = kinds.filter((kind) => shares[kind] || kind === first).map((kind) => `${number.format(shares[kind])} ${words[kind]}`).join(" · ");
+  say(text, `${name}: ${counts}`);
+  meter.setAttribute("aria-label", `${name}: ${counts}`);
 };
 
 const showLead = (refs, mirror) => {
@@ -103,7 +103,7 @@ const showMirror = (mirror) => {
   note.hidden = !(stuck || watching || empty);
   say(note, stuck + watching + empty);
   say(refs.part("watch"), mirror.watch === "off" ? "full passes only" : mirror.watch === "poll" ? "polling" : mirror.watch);
-  // The reason of a present trouble stands under the headline.
+  // The headline already shows the reason of a present trouble.
   refs.part("error-line").hidden = !mirror.last_error || rank(mirror) < 3;
   say(refs.part("error"), mirror.last_error?.text ?? "");
   const job = refs.part("job");
@@ -118,9 +118,9 @@ export const showMirrors = (box, mirrors) => {
   const names = new Set(mirrors.map((mirror) => mirror.name));
   for (const [name, refs] of cards) if (!names.has(name)) { refs.root.remove(); cards.delete(name); }
   for (const mirror of mirrors) if (!cards.has(mirror.name)) cards.set(mirror.name, card(mirror.name));
-  const wanted = mirrors.map((mirror) => cards.get(mirror.name).root);
-  // A card that moves loses the keyboard focus, so they move only if the order has changed.
-  if (wanted.some((root, place) => box.children[place] !== root)) box.replaceChildren(...wanted);
+  const roots = mirrors.map((mirror) => cards.get(mirror.name).root);
+  // A card that moves loses the keyboard focus, so the cards move only if their order has changed.
+  if (roots.some((root, place) => box.children[place] !== root)) box.replaceChildren(...roots);
   mirrors.forEach(showMirror);
 };
 

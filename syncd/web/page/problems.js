@@ -1,6 +1,6 @@
 // The problems of one mirror: by kind, the worst kind first; the files of a kind are fetched when it is opened.
 
-import { ask, commandRow, make, number, order, plural, say, showList, tell } from "./words.js";
+import { ask, commandRow, make, number, order, plural, say, showAnswer, showList } from "./words.js";
 
 const SEARCH_FROM = 8;  // problems
 const FIRST = 10, MORE = 50;  // rows
@@ -10,8 +10,8 @@ const explain = async (view, key, why, facts) => {
   facts.hidden = !facts.hidden;
   why.setAttribute("aria-expanded", String(!facts.hidden));
   if (facts.hidden) return;
-  const told = await ask(view.name, "explain", { key });
-  const lines = told.ok ? told.facts : [["error", told.error]];
+  const answer = await ask(view.name, "explain", { key });
+  const lines = answer.ok ? answer.facts : [["error", answer.error]];
   facts.replaceChildren(...lines.map(([name, value]) => {
     const line = make("div");
     line.append(make("dt", "", name), make("dd", "", value));
@@ -22,22 +22,23 @@ const explain = async (view, key, why, facts) => {
 const rowOf = (view, problem, group, repeated) => {
   const item = make("li"), head = make("div", "row"), acts = make("div", "row-acts");
   const why = make("button", "quiet", "Explain"), again = make("button", "quiet", "Retry");
-  for (const each of [why, again]) {
-    each.type = "button";
-    each.dataset.live = "";
-    each.setAttribute("aria-label", `${each.textContent}: ${problem.key}`);
+  for (const button of [why, again]) {
+    button.type = "button";
+    button.dataset.live = "";
+    button.setAttribute("aria-label", `${button.textContent}: ${problem.key}`);
   }
   why.setAttribute("aria-expanded", "false");
-  const said = make("span", "said"), facts = make("dl", "explained");
-  said.setAttribute("role", "status");
+  const answerText = make("span", "answer"), facts = make("dl", "explained");
+  answerText.setAttribute("role", "status");
   facts.hidden = true;
   why.addEventListener("click", () => explain(view, problem.key, why, facts));
   again.hidden = group.harmless;
   again.addEventListener("click", async () => {
-    const told = await order(view.name, "retry", { key: problem.key });
-    tell(said, told.ok ? (told.count ? "It is due now." : "There is nothing to try again.") : told.error, !told.ok);
+    const answer = await order(view.name, "retry", { key: problem.key });
+    const good = answer.count ? "It is due now." : "There is nothing to try again.";
+    showAnswer(answerText, answer.ok ? good : answer.error, !answer.ok);
   });
-  acts.append(said, why, again);
+  acts.append(answerText, why, again);
   head.append(make("code", "key", problem.key), acts);
   item.append(head);
   if (!repeated) item.append(make("p", "", problem.message));
@@ -48,56 +49,56 @@ const rowOf = (view, problem, group, repeated) => {
 // Two problems of a kind often differ in the name of the file only.
 const plain = ({ key, message }) => message.replaceAll(key, "");
 
-const groupOf = (view, group) => {
+const sectionOf = (view, group) => {
   const root = make("details", group.harmless ? "group harmless" : "group");
   const title = make("summary"), body = make("div", "group-body"), list = make("ul"), more = make("button", "", "");
-  const acts = make("div", "group-acts"), all = make("button", "quiet", "Retry all of these"), said = make("span", "said");
+  const acts = make("div", "group-acts"), all = make("button", "quiet", "Retry all of these"), answerText = make("span", "answer");
   const count = make("b", "count");
   title.append(make("span", "title", group.title), count);
   all.type = more.type = "button";
   all.dataset.live = more.dataset.live = "";
   all.hidden = group.harmless;
   all.setAttribute("aria-label", `Retry all of these: ${group.title}`);
-  said.setAttribute("role", "status");
-  acts.append(all, said);
+  answerText.setAttribute("role", "status");
+  acts.append(all, answerText);
   body.append(acts, list, more);
   root.append(title, body);
-  const made = { root, list, count, shown: 0, kind: group.kind };
+  const section = { root, list, count, shown: 0, kind: group.kind };
   const fetchMore = async (from) => {
-    const told = await ask(view.name, "problems", { kind: group.kind, q: view.text, offset: from, limit: from ? MORE : FIRST });
-    if (!told.ok) { tell(said, told.error, true); return; }
-    if (!from) made.last = null;
-    const rows = told.problems.map((problem) => {
-      const before = made.last;
-      made.last = plain(problem);
-      return rowOf(view, problem, group, before === made.last);
+    const answer = await ask(view.name, "problems", { kind: group.kind, q: view.text, offset: from, limit: from ? MORE : FIRST });
+    if (!answer.ok) { showAnswer(answerText, answer.error, true); return; }
+    if (!from) section.last = null;
+    const rows = answer.problems.map((problem) => {
+      const before = section.last;
+      section.last = plain(problem);
+      return rowOf(view, problem, group, before === section.last);
     });
     if (from) list.append(...rows); else list.replaceChildren(...rows);
-    made.shown = from + rows.length;
-    made.found = told.found;
-    made.seen = `${group.count} ${view.text}`;
-    say(count, number.format(told.found));
-    root.hidden = view.text !== "" && told.found === 0;
-    more.hidden = made.shown >= told.found;
-    say(more, `Show ${number.format(Math.min(MORE, told.found - made.shown))} more of ${number.format(told.found)}`);
+    section.shown = from + rows.length;
+    section.found = answer.found;
+    section.fetched = `${group.count} ${view.text}`;
+    say(count, number.format(answer.found));
+    root.hidden = view.text !== "" && answer.found === 0;
+    more.hidden = section.shown >= answer.found;
+    say(more, `Show ${number.format(Math.min(MORE, answer.found - section.shown))} more of ${number.format(answer.found)}`);
     if (from && rows.length) { rows[0].tabIndex = -1; rows[0].focus(); }
   };
-  made.refresh = () => fetchMore(0);
-  made.update = (told) => {
-    const changed = group.count !== told.count;
-    group.count = told.count;
-    if (!view.text) say(count, number.format(told.count));
-    if (changed && root.open && made.shown <= FIRST) fetchMore(0);
+  section.refresh = () => fetchMore(0);
+  section.update = (newGroup) => {
+    const changed = group.count !== newGroup.count;
+    group.count = newGroup.count;
+    if (!view.text) say(count, number.format(group.count));
+    if (changed && root.open && section.shown <= FIRST) fetchMore(0);
   };
-  root.addEventListener("toggle", () => { if (root.open && made.seen !== `${group.count} ${view.text}`) fetchMore(0); });
-  more.addEventListener("click", () => fetchMore(made.shown));
+  root.addEventListener("toggle", () => { if (root.open && section.fetched !== `${group.count} ${view.text}`) fetchMore(0); });
+  more.addEventListener("click", () => fetchMore(section.shown));
   all.addEventListener("click", async () => {
-    const told = await order(view.name, "retry", { kind: group.kind });
-    tell(said, told.ok ? `${plural(told.count, "file is", "files are")} due now.` : told.error, !told.ok);
+    const answer = await order(view.name, "retry", { kind: group.kind });
+    showAnswer(answerText, answer.ok ? `${plural(answer.count, "file is", "files are")} due now.` : answer.error, !answer.ok);
   });
   say(count, number.format(group.count));
   more.hidden = true;
-  return made;
+  return section;
 };
 
 export class Problems {
@@ -105,7 +106,7 @@ export class Problems {
     this.name = name;
     this.box = box;
     this.text = "";
-    this.groups = new Map();
+    this.sections = new Map();
     this.search = box.querySelector("input");
     this.search.setAttribute("aria-label", `Search the problems of ${name}`);
     this.search.addEventListener("input", () => {
@@ -116,30 +117,31 @@ export class Problems {
 
   async find() {
     this.text = this.search.value.trim();
-    await Promise.all([...this.groups.values()].map((group) => group.refresh()));
-    const found = [...this.groups.values()].reduce((sum, group) => sum + (group.found ?? 0), 0);
-    for (const group of this.groups.values()) if (this.text && group.found) group.root.open = true;
+    const sections = [...this.sections.values()];
+    await Promise.all(sections.map((section) => section.refresh()));
+    const found = sections.reduce((sum, section) => sum + (section.found ?? 0), 0);
+    for (const section of sections) if (this.text && section.found) section.root.open = true;
     say(this.box.querySelector("[data-found]"), this.text ? `${number.format(found)} found` : "");
   }
 
-  show(kinds) {
-    const total = kinds.reduce((sum, group) => sum + group.count, 0);
-    const bad = kinds.filter((group) => !group.harmless).reduce((sum, group) => sum + group.count, 0);
+  show(groups) {
+    const total = groups.reduce((sum, group) => sum + group.count, 0);
+    const bad = groups.filter((group) => !group.harmless).reduce((sum, group) => sum + group.count, 0);
     this.box.hidden = total === 0;
     const parts = [bad ? plural(bad, "problem") : "", total - bad ? `${number.format(total - bad)} ignored on purpose` : ""];
     say(this.box.querySelector("[data-problems-title]"), parts.filter(Boolean).join(", "));
     this.search.parentElement.hidden = total < SEARCH_FROM;
     const list = this.box.querySelector("[data-groups]");
-    for (const [kind, group] of this.groups) if (!kinds.some((each) => each.kind === kind)) { group.root.remove(); this.groups.delete(kind); }
-    const first = this.groups.size === 0;
-    kinds.forEach((told, place) => {
-      if (!this.groups.has(told.kind)) {
-        const made = groupOf(this, { ...told });
-        this.groups.set(told.kind, made);
-        list.insertBefore(made.root, list.children[place] ?? null);
-        if (first && place === 0 && !told.harmless && told.count <= FIRST) made.root.open = true;
+    for (const [kind, section] of this.sections) if (!groups.some((group) => group.kind === kind)) { section.root.remove(); this.sections.delete(kind); }
+    const first = this.sections.size === 0;
+    groups.forEach((group, place) => {
+      if (!this.sections.has(group.kind)) {
+        const section = sectionOf(this, { ...group });
+        this.sections.set(group.kind, section);
+        list.insertBefore(section.root, list.children[place] ?? null);
+        if (first && place === 0 && !group.harmless && group.count <= FIRST) section.root.open = true;
       }
-      this.groups.get(told.kind).update(told);
+      this.sections.get(group.kind).update(group);
     });
   }
 }

@@ -1,7 +1,7 @@
 // What is wrong now, why, and what to do: for each mirror in trouble, and for a daemon that is gone.
 
 import { showCommands } from "./problems.js";
-import { absolute, ago, ask, commandRow, copyOf, make, now, number, order, partsOf, plural, say, showList, tell, until, $ } from "./words.js";
+import { absolute, ago, ask, commandRow, copyOf, make, now, number, order, partsOf, plural, say, showAnswer, showList, until, $ } from "./words.js";
 
 const GONE = ["systemctl status syncd", "journalctl -u syncd -n 50"];
 const items = new Map();
@@ -15,8 +15,8 @@ const itemOf = (name) => {
   part("preview").setAttribute("aria-label", `${part("preview").textContent} ${name}`);
   part("again").setAttribute("aria-label", `${part("again").textContent}: ${name}`);
   part("again").addEventListener("click", async () => {
-    const told = await order(name, "reconcile");
-    tell(part("said"), told.ok ? "Trying now." : told.error, !told.ok);
+    const answer = await order(name, "reconcile");
+    showAnswer(part("answer"), answer.ok ? "Trying now." : answer.error, !answer.ok);
   });
   return { root, part };
 };
@@ -52,8 +52,8 @@ export const showTrouble = (mirrors, lostAt) => {
   }
   box.hidden = troubled.length === 0;
   showGone(mirrors, lostAt);
-  const asked = mirrors.find((mirror) => mirror.name === shown);
-  if (shown && asked) followPlan(asked);
+  const planned = mirrors.find((mirror) => mirror.name === shown);
+  if (shown && planned) followPlan(planned);
 };
 
 const showGone = (mirrors, lostAt) => {
@@ -80,8 +80,8 @@ const look = async () => {
   part("plan-more").replaceChildren();
   say(part("plan-text"), "Comparing the folder with the target. This changes nothing…");
   waitingFor = lastJob(shown);
-  const told = await order(shown, "plan");
-  if (!told.ok) failed(told.error);
+  const answer = await order(shown, "plan");
+  if (!answer.ok) failed(answer.error);
 };
 
 const failed = (text) => {
@@ -102,9 +102,9 @@ const followPlan = async ({ name, job }) => {
   if (!plan.deletes) { failed(`Nothing would be deleted any more.${puts}`); return; }
   const guard = plan.refused ? "" : " The delete guard lets the next pass do this.";
   say(part("plan-text"), `${plural(plan.deletes, "entry", "entries")} would be deleted from the target.${puts}${guard}`);
-  part("plan-list").replaceChildren(...plan.first.map((each) => {
+  part("plan-list").replaceChildren(...plan.first.map(({ key, reason }) => {
     const row = make("li");
-    row.append(make("code", "key", each.key), make("span", "muted", REASONS[each.reason] ?? each.reason));
+    row.append(make("code", "key", key), make("span", "muted", REASONS[reason] ?? reason));
     return row;
   }));
   const more = plan.deletes - plan.first.length;
@@ -120,8 +120,8 @@ part("yes").addEventListener("click", async () => {
   waitingFor = lastJob(shown);
   part("yes").hidden = true;
   say(part("plan-text"), "Deleting exactly this plan…");
-  const told = await order(shown, "approve", { plan: part("yes").dataset.plan });
-  if (!told.ok) failed(told.error);
+  const answer = await order(shown, "approve", { plan: part("yes").dataset.plan });
+  if (!answer.ok) failed(answer.error);
 });
 part("look").addEventListener("click", look);
 part("no").addEventListener("click", () => dialog.close());

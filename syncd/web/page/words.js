@@ -9,14 +9,14 @@ let skew = 0;  // the daemon's clock minus the browser's, in seconds: a tunnel m
 export const $ = (id) => document.getElementById(id);
 
 export const make = (name, className, text) => {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
+  const node = document.createElement(name);
+  if (className) node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
 };
 
 export const say = (node, text) => { if (node.textContent !== text) node.textContent = text; };
-export const setSkew = (theirs) => { skew = theirs - Date.now() / 1000; };
+export const setSkew = (daemonTime) => { skew = daemonTime - Date.now() / 1000; };
 export const now = () => Date.now() / 1000 + skew;
 export const plural = (count, one, many = `${one}s`) => `${number.format(count)} ${count === 1 ? one : many}`;
 export const copyOf = (id) => $(id).content.firstElementChild.cloneNode(true);
@@ -45,20 +45,20 @@ export const showMoment = (node, at, none, relative = ago) => {
   if (!at) { say(node, none); return; }
   if (node.dataset.at !== String(at) || !node.querySelector("time")) {
     node.dataset.at = at;
-    const made = make("time");
-    made.dateTime = new Date(at * 1000).toISOString();
-    node.replaceChildren(made, make("small"));
+    const moment = make("time");
+    moment.dateTime = new Date(at * 1000).toISOString();
+    node.replaceChildren(moment, make("small"));
   }
   say(node.firstChild, relative(at));
   say(node.lastChild, absolute(at));
 };
 
 // Replaces the children only if they differ, so that the keyboard focus and a selection stay.
-export const showList = (node, told, draw) => {
-  const key = JSON.stringify(told);
-  if (node.dataset.told === key) return;
-  node.dataset.told = key;
-  node.replaceChildren(...told.map(draw));
+export const showList = (node, values, draw) => {
+  const key = JSON.stringify(values);
+  if (node.dataset.values === key) return;
+  node.dataset.values = key;
+  node.replaceChildren(...values.map(draw));
 };
 
 // -- commands to copy
@@ -87,24 +87,24 @@ export const commandRow = (command) => {
 
 const token = () => document.querySelector("meta[name=syncd-token]").content;
 
-const send = async (name, what, options) => {
+const send = async (name, path, options) => {
   try {
     const headers = { "X-Syncd-Token": token() };
-    const answer = await fetch(`mirrors/${encodeURIComponent(name)}/${what}`, { ...options, headers });
-    const told = await answer.json();
-    return answer.ok ? { ok: true, ...told } : { ok: false, error: told.error };
+    const response = await fetch(`mirrors/${encodeURIComponent(name)}/${path}`, { ...options, headers });
+    const answer = await response.json();
+    return response.ok ? { ok: true, ...answer } : { ok: false, error: answer.error };
   } catch {
     return { ok: false, error: "The daemon did not answer." };
   }
 };
 
-export const ask = (name, what, values = {}) => send(name, `${what}?${new URLSearchParams(values)}`, {});
-export const order = (name, what, values = {}) => send(name, what, { method: "POST", body: JSON.stringify(values) });
+export const ask = (name, path, values = {}) => send(name, `${path}?${new URLSearchParams(values)}`, {});
+export const order = (name, path, values = {}) => send(name, path, { method: "POST", body: JSON.stringify(values) });
 
 // Shows the answer to a button for some seconds.
-export const tell = (said, text, bad = false) => {
-  said.classList.toggle("bad", bad);
-  said.textContent = text;
-  clearTimeout(said.timer);
-  said.timer = setTimeout(() => { said.textContent = ""; }, 8000);
+export const showAnswer = (node, text, bad = false) => {
+  node.classList.toggle("bad", bad);
+  node.textContent = text;
+  clearTimeout(node.timer);
+  node.timer = setTimeout(() => { node.textContent = ""; }, 8000);
 };
