@@ -3,9 +3,8 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,6 +23,7 @@ from syncd.cli.context import (
 from syncd.cli.reports import capacity_object, done, forecast, planned, print_reports
 from syncd.core.errors import ConfigError, most_serious
 from syncd.core.keys import shown
+from syncd.core.plain_text import redact_text
 from syncd.service import signals
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def print_result(session: "Session", request: ReconcileRequest, reports: "dict[s
     """Print the reports, for people or as JSON. Return the exit code."""
     code = most_serious(report.exit_code for report in reports.values())
     if request.as_json:
-        write_json(session, reports, code)
+        _write_json(session, reports, code)
     else:
         print_reports(session, reports)
     return code
@@ -240,14 +240,13 @@ def _interruption(reports: "dict[str, Report]", mirrors: int, *, dry_run: bool) 
 # -- the result for scripts
 
 
-def write_json(session: "Session", reports: "Mapping[str, Report]", exit_code: int) -> None:
+def _write_json(session: "Session", reports: "Mapping[str, Report]", exit_code: int) -> None:
     """Write one JSON object action by action, so that a plan of a million actions is never in memory."""
-    out = sys.stdout
-    out.write('{"mirrors": {')
+    _write('{"mirrors": {')
     for number, (name, report) in enumerate(reports.items()):
-        out.write(f"{', ' if number else ''}{json.dumps(name)}: ")
+        _write(f"{', ' if number else ''}{json.dumps(name)}: ")
         _write_mirror(session, session.mirrors[name], report)
-    out.write(f'}}, "exit_code": {exit_code}}}\n')
+    _write(f'}}, "exit_code": {exit_code}}}\n')
 
 
 def _write_mirror(session: "Session", mirror: "Mirror", report: "Report") -> None:
@@ -257,32 +256,35 @@ def _write_mirror(session: "Session", mirror: "Mirror", report: "Report") -> Non
     head |= shard_field(session.config, mirror.name)
     if report.error:
         head["error"] = shown(str(report.error))
-    refusals = [result.refusal for result in report.results if result.refusal]
-    if refusals:
-        head["refused"] = refusals[0]
+    if refusal := next((result.refusal for result in report.results if result.refusal), None):
+        head["refused"] = refusal
     if plan := next((result.plan_id for result in report.results if result.plan_id), None):
         head["plan_id"] = plan
-    sys.stdout.write(json.dumps(head)[:-1] + ', "actions": [')
+    _write(json.dumps(head)[:-1] + ', "actions": [')
     _write_list(
         _action_object(action, outcome) for result in report.results for action, outcome in result.tables.plan.actions()
     )
-    sys.stdout.write('], "problems": [')
-    _write_list(asdict(problem) for problem in report.problems(mirror))
+    _write('], "problems": [')
+    _write_list(map(asdict, report.problems(mirror)))
     counts = done(report)
-    tail: dict[str, Any] = {"result": {kind: counts.get(kind, 0) for kind in ("put", "delete", "failed")}}
+    tail: dict[str, Any] = {"result": {kind: counts[kind] for kind in ("put", "delete", "failed")}}
     if report.not_indexed:
         tail["not_searchable"] = {"count": report.not_indexed, "keys": [shown(key) for key in report.waiting]}
     if dry_run:
         tail["forecast"] = forecast(session, mirror, report)
         tail |= capacity_object(report)
     tail |= {"requests": report.requests, "elapsed_s": round(report.elapsed_s, 3)}
-    sys.stdout.write("], " + json.dumps(tail)[1:])
+    _write("], " + json.dumps(tail)[1:])
 
 
-def _write_list(objects: Iterator[dict[str, Any]]) -> None:
-    first = (json.dumps(item) for item in islice(objects, 1))
-    for text in chain(first, (", " + json.dumps(item) for item in objects)):
-        sys.stdout.write(text)
+def _write_list(objects: Iterable[dict[str, Any]]) -> None:
+    for number, fields in enumerate(objects):
+        _write(f"{', ' if number else ''}{json.dumps(fields)}")
+
+
+def _write(text: str) -> None:
+    """Write a part of the JSON without secrets."""
+    sys.stdout.write(redact_text(text))
 
 
 def _action_object(action: "Action", outcome: str | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from typing import Any
 import structlog
 
 from syncd.core.errors import EXIT_BUG, EXIT_LOCKED, Locked, SyncdError
+from syncd.core.plain_text import printable
 from syncd.state.directory import no_follow
 
 SOCKET_NAME = "control.sock"
@@ -145,7 +146,8 @@ class ControlServer:
                 note("control.request", command=request["command"])
             return await self._carry_out(request, channel)
         except SyncdError as error:
-            channel.err(f"syncd: {error}\n")
+            for line in error.lines:
+                channel.err(f"syncd: {printable(line)}\n")
             return error.exit_code
         except Exception:
             log.exception("control.failed")

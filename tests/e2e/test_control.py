@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from syncd.service.control import MAX_COMMANDS, MAX_CONNECTIONS, REQUEST_LIMIT, SOCKET_NAME
-from tests.e2e.harness import Workspace, open_workspace
+from tests.e2e.harness import TOKEN, Workspace, open_workspace
 
 
 @pytest.fixture
@@ -303,6 +303,15 @@ def test_a_request_of_another_version_is_not_understood(workspace: Workspace, re
         assert "restart it after an upgrade" in str(said["err"])
         assert end == {"exit_code": 11}
         assert not daemon.events("control.failed")
+
+
+def test_an_error_of_the_daemon_hides_the_token(workspace: Workspace) -> None:
+    request = {"command": "retry", "mirrors": [f"{TOKEN}\x1b"]}
+    with workspace.daemon() as daemon:
+        daemon.saw("pass.done")
+        *_, error, end = talk(workspace, json.dumps(request).encode() + b"\n")
+    assert "no mirror '[hidden]" in str(error["err"])
+    assert end == {"exit_code": 2}
 
 
 @pytest.mark.slow

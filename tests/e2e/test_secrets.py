@@ -43,6 +43,14 @@ def test_the_token_appears_nowhere(tmp_path: Path) -> None:
         assert file.stat().st_mode & 0o077 == 0, file
 
 
+def test_a_file_name_with_the_token_is_hidden_in_json(tmp_path: Path) -> None:
+    with open_workspace(tmp_path) as workspace:
+        workspace.write(f"{TOKEN}.md")
+        for arguments in (("plan",), ("reconcile",), ("ls",), ("status",), ("log",)):
+            seen = workspace.syncd(*arguments, "--json")
+            assert (TOKEN in seen.out, "[hidden].md" in seen.out) == (False, True), arguments
+
+
 def test_a_token_as_short_as_a_letter_leaves_the_log_readable_and_is_warned_about(tmp_path: Path) -> None:
     with open_workspace(tmp_path) as workspace:
         workspace.write("x.md", "text")
