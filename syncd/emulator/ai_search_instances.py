@@ -13,7 +13,6 @@ from starlette.responses import Response
 from syncd.emulator.ai_search_index import SYSTEM_FIELDS
 from syncd.emulator.ai_search_store import (
     DEFAULT_NAMESPACE,
-    NAME,
     ROOT,
     InstanceRow,
     as_instance,
@@ -48,8 +47,20 @@ SELECT name, description, created_at FROM (
 """
 
 
+# 1-64 lowercase letters, digits, hyphens, underscores (API reference); a hyphen is single and inside (SDK types).
+_Name = Annotated[str, Field(max_length=64, pattern="^[a-z0-9_]+(-[a-z0-9_]+)*$")]
+
+
 class _NamespaceFields(BaseModel):
     description: str | None = Field(default=None, max_length=MAX_DESCRIPTION_LENGTH)
+
+
+class _NewNamespace(_NamespaceFields):
+    name: _Name
+
+
+class _NewInstance(BaseModel):
+    id: _Name
 
 
 async def _list_namespaces(call: Call) -> Response:
@@ -57,17 +68,15 @@ async def _list_namespaces(call: Call) -> Response:
 
 
 async def _create_namespace(call: Call) -> Response:
-    body = await call.body()
-    name = _name(body, "name")
-    description = validate(_NamespaceFields, body).description
+    new = validate(_NewNamespace, await call.body())
     known = [row["name"] for row in _all_namespaces(call)]
-    if name in known:
+    if new.name in known:
         raise ApiError(409, 7064, "namespace_already_exists")
     if len(known) >= MAX_NAMESPACES:
         raise ApiError(403, 7062, "max_namespaces_reached")
-    row = (call.path["account_id"], name, description, call.backend.clock())
+    row = (call.path["account_id"], new.name, new.description, call.backend.clock())
     call.backend.store.execute("INSERT INTO ai_namespaces VALUES (?, ?, ?, ?)", row)
-    return ok(_namespace(call, name), status=201)
+    return ok(_namespace(call, new.name), status=201)
 
 
 async def _get_namespace(call: Call) -> Response:
@@ -99,13 +108,6 @@ def _changeable_namespace(call: Call) -> str:
     return name
 
 
-def _name(body: dict[str, Any], field: str) -> str:
-    name = body.get(field)
-    if not isinstance(name, str) or NAME.match(name) is None:
-        raise invalid(f"{field} must be 1-64 lowercase letters, digits, hyphens and underscores")
-    return name
-
-
 def _namespace(call: Call, name: str) -> dict[str, Any]:
     return next(row for row in _all_namespaces(call) if row["name"] == name)
 
@@ -131,16 +133,16 @@ async def _list_instances(call: Call) -> Response:
 
 async def _create_instance(call: Call) -> Response:
     body = await call.body()
-    account, namespace, name = call.path["account_id"], namespace_of(call), _name(body, "id")
-    config = created_settings(body)
-    if find_instance(call.backend, (account, namespace, name)) is not None:
+    config, store = created_settings(body), call.backend.store
+    place = (call.path["account_id"], namespace_of(call), validate(_NewInstance, body).id)
+    if find_instance(call.backend, place) is not None:
         raise ApiError(400, 7022, "ai_search_with_this_name_already_exist")
-    if call.backend.store.value("SELECT count(*) FROM ai_instances WHERE account = ?", (account,)) >= MAX_INSTANCES:
+    if store.value("SELECT count(*) FROM ai_instances WHERE account = ?", place[:1]) >= MAX_INSTANCES:
         raise ApiError(403, 7013, "max_instances_reached")
     now = call.backend.clock()
     sql = "INSERT INTO ai_instances (account, namespace, id, config, created_at, modified_at) VALUES (?, ?, ?, ?, ?, ?)"
-    call.backend.store.execute(sql, (account, namespace, name, json.dumps(config), now, now))
-    created = find_instance(call.backend, (account, namespace, name))
+    store.execute(sql, (*place, json.dumps(config), now, now))
+    created = find_instance(call.backend, place)
     return ok(created and _render(call, created), status=201)
 
 

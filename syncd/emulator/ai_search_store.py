@@ -5,7 +5,6 @@ so a restart on the same file continues where it was.
 """
 
 import json
-import re
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
@@ -72,8 +71,6 @@ CREATE INDEX IF NOT EXISTS ai_logs_item ON ai_logs (item, number);
 
 ROOT = "/accounts/{account_id}/ai-search"
 DEFAULT_NAMESPACE = "default"
-NAME = re.compile(r"(?=.{1,64}\Z)[a-z0-9_]+(?:-[a-z0-9_]+)*\Z")
-"""1-64 lowercase letters, digits, hyphens, underscores (API reference); a hyphen is single and inside (SDK types)."""
 
 
 @dataclass(frozen=True)
@@ -152,25 +149,25 @@ LAST_SEEN_SQL = "CASE WHEN :at < started_at THEN queued_at WHEN :at < done_at TH
 class ItemRow:
     """A row of ai_items. Times in seconds since 1970; size in bytes, None without content; metadata as JSON text.
 
-    error: the result of the indexing, set at its start; None for success. gone_at: the time at which a deleted item is
-    removed; only set with the option `delete_delay`.
+    error: the result of the indexing, set at its start; None for success. queued_at, started_at, done_at: set by
+    queue_item(). gone_at: the time at which a deleted item is removed; only set with the option `delete_delay`.
     """
 
     id: str
     instance: int
     key: str
     source: str
-    checksum: str
-    size: int | None
     metadata: str
     filterable: str
     chunks: int
     error: str | None
     created_at: float
     modified_at: float
-    queued_at: float
-    started_at: float
-    done_at: float
+    checksum: str = "0"
+    size: int | None = None
+    queued_at: float = 0.0
+    started_at: float = 0.0
+    done_at: float = 0.0
     gone_at: float | None = None
 
     def status(self, at: float) -> str:

@@ -153,17 +153,12 @@ def new_item(
         instance=instance.number,
         key=key,
         source=source,
-        checksum="0",
-        size=None,
         metadata=json.dumps(built.shown),
         filterable=json.dumps(built.filterable),
         chunks=len(result.chunks),
         error=result.error,
         created_at=now,
         modified_at=now,
-        queued_at=now,
-        started_at=now,
-        done_at=now,
     )
     return item, built.warnings
 

@@ -27,7 +27,6 @@ from syncd.emulator import (
     ai_search_upload,
     kv_store,
     kv_values,
-    vectorize_query,
     vectorize_store,
     vectorize_vectors,
     workers_ai,
@@ -186,7 +185,6 @@ _ROUTES = Routes(
         *kv_values.ENDPOINTS,
         *vectorize_store.ENDPOINTS,
         *vectorize_vectors.ENDPOINTS,
-        *vectorize_query.ENDPOINTS,
         *workers_ai.ENDPOINTS,
     ]
 )

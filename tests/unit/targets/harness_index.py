@@ -42,7 +42,7 @@ def _store(harness: Harness, number: int, at: float, source: str = BUILTIN) -> s
     shown = json.dumps({"filename": key, "folder": "", "timestamp": 0})
     failing = matches(backend(harness).options.fail_index, key)
     error = "unable_to_convert_to_markdown" if failing else None
-    item = ItemRow(ref, 1, key, source, "0", 4, shown, "{}", 0, error, at, at, at, at, at)
+    item = ItemRow(ref, 1, key, source, shown, "{}", 0, error, at, at, size=4)
     queue_item(backend(harness), item, at)
     return ref
 
