@@ -1,6 +1,5 @@
 """The endpoints of AI Search that list, read, re-index and delete items."""
 
-import json
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -77,7 +76,7 @@ def _conditions(call: Call, instance: InstanceRow) -> tuple[list[str], dict[str,
     expression = call.query("metadata_filter")
     if expression is not None:
         define_filter(call, _parse_filter(expression))
-        conditions.append("ai_filter(filterable)")
+        conditions.append("accepted(filterable)")
     return conditions, values
 
 
@@ -91,12 +90,13 @@ def _parse_filter(text: str) -> Any:
 
 
 def define_filter(call: Call, expression: Any) -> None:
-    """Define the SQL function ai_filter(metadata JSON) as this filter, for the rest of the request."""
+    """Define the SQL function accepted(metadata JSON) as this filter. The names of fields are case-insensitive."""
+    if isinstance(expression, dict):
+        expression = {field.lower(): condition for field, condition in expression.items()}
     try:
-        accepts = compile_filter(expression)
+        call.backend.store.filter_by(compile_filter(expression))
     except ValueError as reason:
         raise _bad_filter(str(reason)) from reason
-    call.backend.store.create_function("ai_filter", 1, lambda metadata: accepts(json.loads(metadata)))
 
 
 def _bad_filter(reason: str) -> ApiError:

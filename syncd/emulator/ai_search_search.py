@@ -46,7 +46,7 @@ _SQL = """
 SELECT c.item, c.position, c.text, i.key, i.metadata, bm25(ai_words) AS rank
 FROM ai_words JOIN ai_chunks c ON c.number = ai_words.rowid JOIN ai_items i ON i.id = c.item
 WHERE ai_words MATCH :words AND i.valid_to IS NULL AND i.instance = :instance AND i.done_at <= :now
-    AND i.error IS NULL AND (NOT :filtered OR ai_filter(i.filterable))
+    AND i.error IS NULL AND accepted(i.filterable)
 ORDER BY rank, c.number LIMIT :limit
 """
 
@@ -190,7 +190,6 @@ def _chunks(call: Call, instance: InstanceRow, query: str, wanted: dict[str, Any
             "words": (" AND " if every else " OR ").join(f'"{word}"' for word in words),
             "instance": instance.number,
             "now": call.backend.clock(),
-            "filtered": "filters" in wanted,
             "limit": int(wanted["max_num_results"]),
         }
         rows = call.backend.store.all(_SQL, values)

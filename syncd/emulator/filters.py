@@ -15,8 +15,11 @@ from syncd.emulator.requests import compact_json
 FILTERABLE_BYTES = 64
 """Filters see this many leading bytes of a text field."""
 
+PROPERTY_NAME = r"^[^$\".][^\".]*(\.[^\".]+)*$"
+"""The name of a metadata property in an index or a filter. A dot separates nested names."""
+
 MAX_PROPERTY_LENGTH = 512
-"""Characters of the name of a metadata property in a filter."""
+"""Characters of such a name."""
 
 Scalar = str | int | float | bool | None
 MetadataFilter = Callable[[Mapping[str, Any]], bool]
@@ -36,13 +39,13 @@ def compile_filter(expression: Any) -> MetadataFilter:
     """
     if not isinstance(expression, dict):
         raise ValueError("a filter must be a JSON object")  # noqa: TRY004 - callers catch one error for every mistake
-    tests = [test for field, condition in expression.items() for test in _tests(str(field).lower(), condition)]
+    tests = [test for field, condition in expression.items() for test in _tests(field, condition)]
     return lambda metadata: all(test(metadata) for test in tests)
 
 
 def _tests(field: str, condition: Any) -> list[MetadataFilter]:
-    if not field or field.startswith("$") or '"' in field:
-        raise ValueError(f"{field!r} is not a field name")
+    if len(field) > MAX_PROPERTY_LENGTH or re.search(PROPERTY_NAME, field) is None:
+        raise ValueError(f"{field!r} is not a field name of 1 to {MAX_PROPERTY_LENGTH} characters")
     if not isinstance(condition, dict):
         condition = {"$eq": condition}
     if not condition:
@@ -106,12 +109,6 @@ def _is_date(text: str) -> bool:
     return True
 
 
-PROPERTY_NAME = r"^[^$\".][^\".]*(\.[^\".]+)*$"
-"""The name of a metadata property in an index or a filter. A dot separates nested names."""
-
-_MAX_PROPERTY_FILTER_SIZE = 2048
-
-
 def indexed_properties(metadata: str | None, types: Mapping[str, str]) -> str:
     """Return {property: value} as JSON for each property that has an index and a value of its type.
 
@@ -122,27 +119,6 @@ def indexed_properties(metadata: str | None, types: Mapping[str, str]) -> str:
     fields = json.loads(metadata)
     values = {name: _nested(fields, name) for name in types}
     return compact_json({name: cut_text(value) for name, value in values.items() if has_type(value, types[name])})
-
-
-def compile_property_filter(expression: Any) -> MetadataFilter:
-    """Return the filter of a query as a predicate on the result of indexed_properties. Raises ValueError for a mistake.
-
-    A property without an index has no value there, so it equals nothing.
-    """
-    if not isinstance(expression, dict) or not expression:
-        raise ValueError("a filter must be a JSON object, and not empty")
-    if len(compact_json(expression).encode()) >= _MAX_PROPERTY_FILTER_SIZE:
-        raise ValueError(f"a filter must be less than {_MAX_PROPERTY_FILTER_SIZE} bytes")
-    tests = {}
-    for name, condition in expression.items():
-        if len(name) > MAX_PROPERTY_LENGTH or re.search(PROPERTY_NAME, name) is None:
-            raise ValueError(f"{name!r} is not a property name of 1 to {MAX_PROPERTY_LENGTH} characters")
-        try:
-            # One property at a time: compile_filter folds names to lower case, but property names are case-sensitive.
-            tests[name] = compile_filter({"value": condition})
-        except ValueError as reason:
-            raise ValueError(f"{name}: {reason}") from reason
-    return lambda indexed: all(test({"value": indexed.get(name)}) for name, test in tests.items())
 
 
 def _nested(fields: Any, name: str) -> Any:

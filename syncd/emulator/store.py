@@ -3,6 +3,7 @@
 Each API brings its own schema and queries.
 """
 
+import json
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,6 +52,10 @@ class EmulatorStore(sqlite3.Connection):
     def value(self, sql: str, parameters: Parameters = ()) -> Any:
         """Return the first column of the first row. The query must always have a row."""
         return self.execute(sql, parameters).fetchone()[0]
+
+    def filter_by(self, accepts: Callable[[Any], bool]) -> None:
+        """Define the SQL function accepted(metadata as JSON) for the rest of the request."""
+        self.create_function("accepted", 1, lambda text: accepts(json.loads(text)))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -6,13 +6,13 @@ A query is an exact search over all stored vectors, one block at a time.
 import io
 import json
 from functools import partial
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from syncd.emulator.filters import compile_property_filter, indexed_properties
+from syncd.emulator.filters import MetadataFilter, compile_filter, indexed_properties
 from syncd.emulator.requests import (
     ApiError,
     Call,
@@ -51,11 +51,11 @@ MAX_READ_IDS = 20
 """Ids of one delete_by_ids and of one get_by_ids. Undocumented; users of the service report both."""
 
 MAX_VECTOR_LIST = 1000
-FLOAT = np.dtype("<f4")
-Floats = np.ndarray[Any, np.dtype[np.float32]]
+_FLOAT = np.dtype("<f4")
+_Floats = np.ndarray[Any, np.dtype[np.float32]]
 
-_LARGEST = float(np.finfo(FLOAT).max)
-Values = list[Annotated[float, Field(ge=-_LARGEST, le=_LARGEST, allow_inf_nan=False)]]
+_LARGEST = float(np.finfo(_FLOAT).max)
+_Values = list[Annotated[float, Field(ge=-_LARGEST, le=_LARGEST, allow_inf_nan=False)]]
 """The values of a vector in a request: numbers within the range of float32."""
 
 MAX_TOP_K = 100
@@ -65,11 +65,12 @@ MAX_TOP_K_WITH_CONTENT = 50
 _SHOWN = {None: None, "none": None, False: None, "indexed": "indexed", "all": "metadata", True: "metadata"}
 """returnMetadata -> the column that the answer shows as metadata."""
 
+_MAX_FILTER_SIZE = 2048
 _BLOCK = 4096
 _SQL = f"""
 SELECT number, data FROM vz_vectors
 WHERE of_index = :index AND number > :after AND {VALID_AT} AND (:namespace IS NULL OR namespace = :namespace)
-    AND (NOT :filtered OR vz_filter(indexed))
+    AND accepted(indexed)
 ORDER BY number LIMIT :limit
 """  # noqa: S608 - a constant
 
@@ -101,22 +102,22 @@ async def _get_by_ids(call: Call) -> Response:
     """Return the vectors of the ids. An unknown id has no row in the answer."""
     ids = await _ids(call, MAX_READ_IDS)
     index = find_index(call)
-    rows = (find_vector(call.backend, index, identifier) for identifier in dict.fromkeys(ids))
-    return ok([render_vector(row) for row in rows if row is not None])
+    rows = (_find_vector(call.backend, index, identifier) for identifier in dict.fromkeys(ids))
+    return ok([_render(row) for row in rows if row is not None])
 
 
-def find_vector(backend: Backend, index: IndexRow, identifier: str) -> dict[str, Any] | None:
+def _find_vector(backend: Backend, index: IndexRow, identifier: str) -> dict[str, Any] | None:
     """Return the row of the vector that is visible under this id, or None."""
     sql = f"SELECT * FROM vz_vectors WHERE of_index = :index AND id = :id AND {VALID_AT}"  # noqa: S608 - a constant
     row = backend.store.one(sql, {"index": index.number, "id": identifier, "at": backend.clock()})
     return None if row is None else dict(row)
 
 
-def render_vector(row: dict[str, Any], *, values: bool = True, metadata: str | None = "metadata") -> dict[str, Any]:
+def _render(row: dict[str, Any], *, values: bool = True, metadata: str | None = "metadata") -> dict[str, Any]:
     """Return a row as the API shows it. metadata: the column that is shown as such, "metadata" or "indexed"."""
     shown = {"id": row["id"]}
     if values:
-        shown["values"] = np.frombuffer(row["data"], FLOAT).tolist()
+        shown["values"] = np.frombuffer(row["data"], _FLOAT).tolist()
     if row["namespace"] is not None:
         shown["namespace"] = row["namespace"]
     if metadata is not None and row["metadata"] is not None:
@@ -128,7 +129,7 @@ class _Vector(BaseModel):
     """A vector of a request."""
 
     id: str
-    values: Values
+    values: _Values
     metadata: dict[str, Any] | None = None
     namespace: str | None = None
 
@@ -142,7 +143,7 @@ async def _ids(call: Call, limit: int) -> list[str]:
     if len(ids) > limit:
         raise refused(40007, f"too many ids in payload; max id count is {limit}, got {len(ids)}")
     for identifier in ids:
-        check_id(identifier)
+        _check_id(identifier)
     return ids
 
 
@@ -246,7 +247,7 @@ def _unparsable(reason: str) -> ApiError:
 
 def _row(vector: _Vector) -> dict[str, Any]:
     """Return the vector as a row of vz_vectors; ApiError 400 for a rule with its own code, ValueError for NaN."""
-    check_id(vector.id)
+    _check_id(vector.id)
     size = len((vector.namespace or "").encode())
     if size > MAX_VECTOR_NAMESPACE_SIZE:
         message = f"namespace too long; max is {MAX_VECTOR_NAMESPACE_SIZE} bytes, got {size} bytes"
@@ -257,20 +258,20 @@ def _row(vector: _Vector) -> dict[str, Any]:
     if size > MAX_VECTOR_METADATA_SIZE:
         limit = f"its compact JSON must not exceed {MAX_VECTOR_METADATA_SIZE} bytes, got {size} bytes"
         raise refused(40016, f'oversized metadata for vector id="{vector.id}"; {limit}')
-    data = np.array(vector.values, FLOAT).tobytes()
+    data = np.array(vector.values, _FLOAT).tobytes()
     return {"id": vector.id, "namespace": vector.namespace or None, "metadata": metadata, "data": data}
 
 
 def _check_dimensions(rows: list[dict[str, Any]], index: IndexRow) -> None:
     """Raise ApiError 400/40012, which names the first vector that does not fit the index."""
     for row in rows:
-        count = len(row["data"]) // FLOAT.itemsize
+        count = len(row["data"]) // _FLOAT.itemsize
         if count != index.dimensions:
             message = f'invalid vector for id="{row["id"]}", expected {index.dimensions} dimensions, and got {count}'
             raise refused(40012, f"{message} dimensions")
 
 
-def check_id(identifier: str) -> None:
+def _check_id(identifier: str) -> None:
     """Raise ApiError 400/40008 unless the id has 1 to 64 bytes."""
     size = len(identifier.encode())
     if not size:
@@ -293,20 +294,13 @@ class _Query(BaseModel):
     Clients of version 1 of the API send true and false as returnMetadata. wrangler may name a stored vector.
     """
 
-    vector: Values | None = None
+    vector: _Values | None = None
     vectorId: str | None = None  # noqa: N815 - the names in the API
     topK: float | None = Field(default=None, ge=1, multiple_of=1)  # noqa: N815
     returnValues: bool | None = None  # noqa: N815
     returnMetadata: Literal["none", "indexed", "all"] | bool | None = None  # noqa: N815
     namespace: str | None = None
-    filter: Any = None
-
-
-class _ScoredVector(NamedTuple):
-    """number: the vector's key in the database; score: by the metric of the index."""
-
-    number: int
-    score: float
+    filter: dict[str, Any] | None = Field(default=None, min_length=1)
 
 
 async def _query(call: Call) -> Response:
@@ -314,27 +308,27 @@ async def _query(call: Call) -> Response:
     index = find_index(call)
     wanted = validate(_Query, body, refuse=unparsable)
     top_k = _top_k(wanted)
-    _define_filter(call, wanted.filter)
+    call.backend.store.filter_by(_accepts(wanted.filter))
     nearest = _nearest(call.backend, index, _query_vector(call, index, wanted), wanted, top_k)
     matches = []
-    for scored in nearest:
-        row = dict(call.backend.store.one("SELECT * FROM vz_vectors WHERE number = ?", (scored.number,)) or {})
-        shown = render_vector(row, values=wanted.returnValues is True, metadata=_SHOWN[wanted.returnMetadata])
-        matches.append(shown | {"score": round(scored.score, 9)})
+    for score, number in nearest:
+        row = dict(call.backend.store.one("SELECT * FROM vz_vectors WHERE number = ?", (number,)) or {})
+        shown = _render(row, values=wanted.returnValues is True, metadata=_SHOWN[wanted.returnMetadata])
+        matches.append(shown | {"score": round(score, 9)})
     return ok({"count": len(matches), "matches": matches})
 
 
-def _query_vector(call: Call, index: IndexRow, wanted: _Query) -> Floats:
+def _query_vector(call: Call, index: IndexRow, wanted: _Query) -> _Floats:
     """Return the vector of the query, or the stored vector that `vectorId` names."""
     if wanted.vector is None:
-        row = find_vector(call.backend, index, wanted.vectorId or "")
+        row = _find_vector(call.backend, index, wanted.vectorId or "")
         if row is None:
             raise unparsable(f"there is no vector, and no stored vector {wanted.vectorId}")
-        return np.frombuffer(row["data"], FLOAT)
+        return np.frombuffer(row["data"], _FLOAT)
     if len(wanted.vector) != index.dimensions:
         dimensions = f"expected {index.dimensions} dimensions, and got {len(wanted.vector)} dimensions"
         raise refused(40006, f"invalid query vector, {dimensions}")
-    return np.array(wanted.vector, FLOAT)
+    return np.array(wanted.vector, _FLOAT)
 
 
 def _top_k(wanted: _Query) -> int:
@@ -348,43 +342,42 @@ def _top_k(wanted: _Query) -> int:
     return count
 
 
-def _define_filter(call: Call, expression: Any) -> None:
-    """Define the SQL function vz_filter(indexed metadata as JSON) for the rest of the request.
-
-    Without a filter the function must still exist: SQLite resolves it before it reads a row.
-    """
+def _accepts(expression: dict[str, Any] | None) -> MetadataFilter:
+    """Return the filter of a query. It sees the properties that have a metadata index."""
+    if expression is None:
+        return lambda _: True
+    if len(compact_json(expression).encode()) >= _MAX_FILTER_SIZE:
+        raise unparsable(f"filter: a filter must be less than {_MAX_FILTER_SIZE} bytes")
     try:
-        accepts = None if expression is None else compile_property_filter(expression)
+        return compile_filter(expression)
     except ValueError as reason:
         raise unparsable(f"filter: {reason}") from None
-    call.backend.store.create_function("vz_filter", 1, lambda indexed: accepts is None or accepts(json.loads(indexed)))
 
 
-def _nearest(backend: Backend, index: IndexRow, vector: Floats, wanted: _Query, top_k: int) -> list[_ScoredVector]:
-    """Return the best vectors, best first; of vectors with equal scores the first written comes first."""
+def _nearest(backend: Backend, index: IndexRow, vector: _Floats, wanted: _Query, top_k: int) -> list[tuple[float, int]]:
+    """Return the scores and the numbers of the best vectors, best first; of equal scores the first written is first."""
     sign = 1 if index.metric == "euclidean" else -1
     values = {
         "index": index.number,
         "at": backend.clock(),
         "after": 0,
         "namespace": wanted.namespace,
-        "filtered": wanted.filter is not None,
         "limit": _BLOCK,
     }
-    best: list[_ScoredVector] = []
+    best: list[tuple[float, int]] = []
     while rows := backend.store.all(_SQL, values):
-        block = np.frombuffer(b"".join(row["data"] for row in rows), FLOAT).reshape(len(rows), index.dimensions)
+        block = np.frombuffer(b"".join(row["data"] for row in rows), _FLOAT).reshape(len(rows), index.dimensions)
         scores = _scores(index.metric, block, vector)
         places = np.argsort(sign * scores, kind="stable")[:top_k]
-        best += [_ScoredVector(rows[place]["number"], float(scores[place])) for place in places]
+        best += [(float(scores[place]), rows[place]["number"]) for place in places]
         values["after"] = rows[-1]["number"]
-    best.sort(key=lambda scored: (sign * scored.score, scored.number))
+    best.sort(key=lambda scored: (sign * scored[0], scored[1]))
     return best[:top_k]
 
 
-def _scores(metric: str, block: Floats, vector: Floats) -> Floats:
+def _scores(metric: str, block: _Floats, vector: _Floats) -> _Floats:
     """Return the distance or the similarity of each vector. A cosine is 0 if one of the two vectors has length 0."""
-    scores: Floats = np.linalg.norm(block - vector, axis=1) if metric == "euclidean" else block @ vector
+    scores: _Floats = np.linalg.norm(block - vector, axis=1) if metric == "euclidean" else block @ vector
     if metric == "cosine":
         lengths = np.linalg.norm(block, axis=1) * np.linalg.norm(vector)
         scores = np.divide(scores, lengths, out=np.zeros_like(scores), where=lengths > 0)
