@@ -90,31 +90,28 @@ def survey(root: Path, crossed: Iterable[str] = ()) -> MountSurvey:
 
     crossed: paths below the root that may be mount points. They are used only on a system without a table.
     """
-    real = os.path.realpath(root)
-    try:
-        table = _TABLE.read_bytes()
-    except OSError:
+    real, mounts = os.path.realpath(root), _read_mounts()
+    if mounts is None:
         return _by_devices(real, crossed)
-    mounts = _parsed(table)
-    held, below = mounts.holder(real), mounts.below(real)
+    holder = mounts.holder(real)
+    below = {from_os(mount.point.removeprefix(_below(real))): mount for mount in mounts.below(real)}
     return MountSurvey(
         real,
-        held.point if held else "/",
-        held.identity() if held else "",
-        {from_os(mount.point.removeprefix(_below(real))): mount.identity() for mount in below if mount.kind != AUTOFS},
-        frozenset(from_os(mount.point.removeprefix(_below(real))) for mount in below if mount.kind == AUTOFS),
+        holder.point if holder else "/",
+        holder.identity() if holder else "",
+        {path: mount.identity() for path, mount in below.items() if mount.kind != AUTOFS},
+        frozenset(path for path, mount in below.items() if mount.kind == AUTOFS),
     )
 
 
 def network_filesystem(path: Path, mountinfo: Path = _TABLE) -> str | None:
     """Return the type of a network file system at or below `path`. None: there is none."""
-    try:
-        mounts = Mounts(mountinfo.read_bytes())
-    except OSError:
+    mounts = _read_mounts(mountinfo)
+    if mounts is None:
         return None
     real = os.path.realpath(path)
-    held = mounts.holder(real)
-    kinds = [held.kind if held else "", *(mount.kind for mount in mounts.below(real))]
+    holder = mounts.holder(real)
+    kinds = [holder.kind if holder else "", *(mount.kind for mount in mounts.below(real))]
     return next((kind for kind in kinds if kind in NETWORK_FILESYSTEMS), None)
 
 
@@ -144,9 +141,9 @@ class Mounts:
     def _reached(self, path: str) -> Mount | None:
         """Follow a path from mount to mount as the kernel does. A mount hides earlier mounts below its mount point."""
         reached: Mount | None = None
-        while on_it := [mount for mount in self._on.get(reached.number if reached else "", ()) if mount.holds(path)]:
+        while inner := [mount for mount in self._on.get(reached.number if reached else "", ()) if mount.holds(path)]:
             # The shortest mount point comes first on the path. Of two mounts at one point the later one is on top.
-            reached = min(reversed(on_it), key=lambda mount: len(mount.point))
+            reached = min(reversed(inner), key=lambda mount: len(mount.point))
         return reached
 
 
@@ -178,17 +175,26 @@ class Protected:
 
     def problems(self) -> list[Problem]:
         """Return the problems after a walk: outermost closed directories, and covered ones with missing files."""
-        outer = [folder for folder in self.closed if not any(folder != o and folder.startswith(o) for o in self.closed)]
-        return [*(self.closed[folder] for folder in outer), *(self.covered[folder] for folder in sorted(self.withheld))]
+        inner = {path for path in self.closed for other in self.closed if path != other and path.startswith(other)}
+        outermost = [problem for folder, problem in self.closed.items() if folder not in inner]
+        return [*outermost, *(self.covered[folder] for folder in sorted(self.withheld))]
 
 
 def _place(places: Iterable[str], path: str) -> str | None:
     return next((place for place in places if path.startswith(place)), None) if places else None
 
 
+def _read_mounts(table: Path = _TABLE) -> Mounts | None:
+    """Read a table of mounts. None: the system has none."""
+    try:
+        return _parsed(table.read_bytes())
+    except OSError:
+        return None
+
+
 @lru_cache(maxsize=1)
 def _parsed(table: bytes) -> Mounts:
-    """Parse the table. The result is cached, because the table is read every second and rarely changes."""
+    """Parse a table. The result is cached, because the table is read every second and rarely changes."""
     return Mounts(table)
 
 

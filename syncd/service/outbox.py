@@ -31,7 +31,7 @@ _PINGS = str.maketrans({"@": "@\u200b", "<": "\u2039", ">": "\u203a"})
 
 TIMEOUT_S = 10.0
 PAUSES_S = (2.0, 15.0, 60.0)
-"""Pauses between the tries of one message. After the last try the log has a line, and the message is dropped."""
+"""Pauses between the tries of one message. After the last try, the message is logged and dropped."""
 WAITING = 100
 """Maximum waiting messages. Later ones replace the oldest."""
 _EXTRA = "notify.urls needs the package apprise: pip install 'syncd[notify]'"
@@ -49,7 +49,7 @@ class Notice:
 
     @property
     def title(self) -> str:
-        """One line that says what has happened where."""
+        """One line with the mirror, the machine and the event."""
         where = f"mirror {self.mirror}" if self.mirror else "syncd"
         return f"{where} on {socket.gethostname()}: {_TITLES[self.state]}"
 
@@ -87,9 +87,9 @@ Send = Callable[[Notice], Awaitable[str]]
 
 
 class Outbox:
-    """The waiting notices of one way to send. It survives reloads of the config. sleep: for tests.
+    """The waiting notices of one way to send. It survives reloads of the config.
 
-    name: how the log names it.
+    name: a part of the names of its log events. sleep: for tests.
     """
 
     def __init__(self, name: str, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
@@ -183,10 +183,10 @@ def apprise(urls: Sequence[str]) -> Send | None:
     services = _services(urls)
 
     async def send(notice: Notice) -> str:
-        sent = await asyncio.gather(*(_in_thread(partial(_notify, each, notice)) for each in services))
-        failed = [str(number) for number, done in enumerate(sent, 1) if not done]
-        which = f"address {', '.join(failed)} of {len(sent)}" if len(sent) > 1 else "the address"
-        return f"{which} refused it or did not answer" if failed else ""
+        sent = await asyncio.gather(*(_in_thread(partial(_notify, service, notice)) for service in services))
+        failed = [str(number) for number, is_sent in enumerate(sent, 1) if not is_sent]
+        addresses = f"address {', '.join(failed)} of {len(sent)}" if len(sent) > 1 else "the address"
+        return f"{addresses} refused it or did not answer" if failed else ""
 
     return send
 

@@ -1,4 +1,4 @@
-"""Keeps one mirror in step: one serial loop that decides when to make a pass, and of which keys.
+"""Keeps one mirror in step: one serial loop that decides when to make a pass, and over which keys.
 
 The worker holds an object for each duty: the reaction to errors, the state that is shown, and the polls of the index.
 """
@@ -34,12 +34,13 @@ log = structlog.get_logger()
 STALL_S = 900.0
 """A loop counts as stuck if it has neither finished a step nor waited for its next one for so long."""
 PENDING_CHECK_S = 0.05
-PENDING_CHECK_SHARE = 20
-"""A long pass looks for pending changes after PENDING_CHECK_S, or this many times as long as the last look took."""
+"""Minimum seconds between two checks for changed keys during a long pass."""
+PENDING_CHECK_FACTOR = 20
+"""The pause between two checks is at least this multiple of the duration of a check."""
 POLL_SHARE = 0.03
-"""Least share of the budget for a poll of the index, which takes about 25 requests after a long pass."""
+"""Minimum share of the budget for a poll of the index, which takes about 25 requests after a long pass."""
 LONGEST_WAIT_S = 5.0
-"""Longest time that one request of a pass waits because the remote asks it alone to wait. Edits wait with it."""
+"""Maximum seconds that one request of a pass waits because the remote asks it alone to wait. Edits wait with it."""
 FOLDER_PAUSE_S = 10.0
 """Minimum seconds between two full passes of a halted mirror whose folder changes."""
 
@@ -70,12 +71,12 @@ class PendingCheck:
         self._next_at = 0.0
 
     def __call__(self) -> bool:
-        """Return the last result, or look again after a while. A look takes long if many keys wait."""
+        """Return the last result, or check again after a pause. A check takes long if many keys wait."""
         now = self._clock()
         if now >= self._next_at:
             self._pending = self._is_pending()
             ended = self._clock()
-            self._next_at = ended + max(PENDING_CHECK_S, PENDING_CHECK_SHARE * (ended - now))
+            self._next_at = ended + max(PENDING_CHECK_S, PENDING_CHECK_FACTOR * (ended - now))
         return self._pending
 
     def reset(self) -> None:
@@ -199,8 +200,8 @@ class MirrorWorker:
             wait = max(min(self.full_at, keys_at, index_at), self.policy.retry_at) - now
             if wait <= 0:
                 return
-            # Waking up now and then proves that the loop is alive. No wait_for: in Python 3.11 it swallows a
-            # cancellation that arrives together with the event.
+            # Each wake-up shows `is_alive` that the loop works. No wait_for: in Python 3.11 it swallows a cancellation
+            # that arrives together with the event.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(wait, STALL_S / 2)):
                     await self._wake.wait()

@@ -8,7 +8,7 @@ from tests.harness import Core
 
 
 @pytest.mark.parametrize("age_s", [0.0, 10.0])
-async def test_the_other_names_of_a_changed_file_are_looked_at(core: Core, age_s: float) -> None:
+async def test_the_other_names_of_a_changed_file_are_checked(core: Core, age_s: float) -> None:
     first = core.write("a", "1", age_s=age_s)
     (core.root / "b").hardlink_to(first)
     (core.root / "d").mkdir()

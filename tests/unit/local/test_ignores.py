@@ -46,7 +46,7 @@ def lines(found: list[IgnoreFile]) -> list[str]:
     return [each.text for file in found for each in file.patterns.patterns]
 
 
-def test_an_ignore_file_is_believed_when_it_has_been_quiet(tmp_path: Path) -> None:
+def test_an_ignore_file_is_read_when_it_has_settled(tmp_path: Path) -> None:
     place = tmp_path / ".syncdignore"
     place.write_text("")
     time = Time(lambda: place.write_text("private.md\n"))

@@ -47,7 +47,7 @@ def mount(root: Path, version: str, **files: str) -> None:
     (root / "..data_tmp").rename(root / "..data")
 
 
-def test_a_config_map_is_its_files(root: Path) -> None:
+def test_the_files_of_a_config_map_are_mirrored(root: Path) -> None:
     mount(root, "2026_1", p="one", q="two")
     found = tree(root)
     assert taken(found) == {"p.md": "one", "q.md": "two"}
@@ -70,7 +70,7 @@ def test_links_are_skipped_by_default(root: Path) -> None:
 @pytest.mark.parametrize(
     "target", ["real/a.md", "./real/../real/a.md", "dir/a.md", "chain.md", "real//a.md", "{root}/real/a.md"]
 )
-def test_a_link_to_a_file_inside_is_that_file(root: Path, target: str) -> None:
+def test_a_link_to_a_file_inside_has_its_content(root: Path, target: str) -> None:
     (root / "real").mkdir()
     (root / "real" / "a.md").write_text("text")
     (root / "dir").symlink_to("real")
@@ -200,7 +200,7 @@ def test_a_change_on_the_path_of_a_link_is_a_change_of_the_link(root: Path) -> N
     assert found.links.at("..2026_2") == ["p.md"]
 
 
-def test_a_link_that_leads_nowhere_is_noticed_when_it_does() -> None:
+def test_a_broken_link_is_noticed_when_its_target_appears() -> None:
     links = Links()
     links.note("x.md", ["x.md", "later/a.md"])
     assert links.at("later") == links.at("later/a.md") == ["x.md"]

@@ -20,7 +20,7 @@ garbage
 """
 
 
-def test_the_mounts_below_a_root_are_those_that_can_be_reached() -> None:
+def test_only_mounts_that_can_be_reached_are_below_a_root() -> None:
     mounts = Mounts(TABLE)
     found = {each.point: each.identity() for each in mounts.below("/srv/docs")}
     assert found == {
@@ -48,7 +48,7 @@ def test_a_path_lies_on_the_mount_that_is_seen_there(path: str, point: str) -> N
     assert held.point == point
 
 
-def test_a_root_below_which_nothing_is_mounted_has_a_mount_that_holds_it(tmp_path: Path) -> None:
+def test_a_root_without_mounts_below_it_lies_on_a_mount(tmp_path: Path) -> None:
     seen = survey(tmp_path, {"nothing"})
     assert (seen.root, dict(seen.inner)) == (str(tmp_path.resolve()), {})
     assert str(tmp_path).startswith(seen.point)

@@ -44,7 +44,7 @@ def test_the_remedy_for_a_forbidden_root_is_to_let_syncd_read_it(shared: Path) -
         tree(shared / "locked/docs").identity()
 
 
-def test_an_empty_root_holds_no_name_at_all(tmp_path: Path) -> None:
+def test_an_empty_root_has_no_entry(tmp_path: Path) -> None:
     assert tree(tmp_path).is_empty()
     write(tmp_path, ".hidden")
     assert not tree(tmp_path).is_empty()

@@ -42,7 +42,7 @@ def test_any_tree_is_walked_in_the_order_of_its_keys(paths: set[str]) -> None:
         assert keys(tree(root)) == sorted(keys(tree(root)))
 
 
-def test_an_item_says_what_lstat_says(tmp_path: Path) -> None:
+def test_an_item_has_the_values_of_lstat(tmp_path: Path) -> None:
     write(tmp_path, "a/b.md")
     seen = (tmp_path / "a/b.md").stat()
     assert list(tree(tmp_path, prefix="p/").walk()) == [
@@ -152,7 +152,7 @@ def test_twins_are_both_refused_and_twin_folders_merge(tmp_path: Path) -> None:
     assert message.isascii(), "twins look alike, so they are spelled out"
 
 
-def test_names_that_cannot_be_keys_are_named_and_others_go_on(tmp_path: Path) -> None:
+def test_names_that_cannot_be_keys_are_problems_and_others_are_walked(tmp_path: Path) -> None:
     raw = os.fsencode(tmp_path)
     for name in (b"bad\xff.md", b"tab\t.md", b"line\n.md"):
         Path(os.fsdecode(raw + b"/" + name)).write_text("x")

@@ -69,7 +69,7 @@ async def test_a_connection_that_fails_once_is_no_fault(room: Room) -> None:
     assert (room.reason(), answers) == (None, [])
 
 
-async def test_a_mirror_at_work_is_not_looked_at_for_its_requests_know_better(room: Room) -> None:
+async def test_a_mirror_at_work_needs_no_look(room: Room) -> None:
     room.now += 1
     room.fault, room.status.at_rest = REFUSED, False
     await room.look.look()

@@ -69,7 +69,7 @@ async def test_a_preview_is_made_once_and_then_shown(room: Room, monkeypatch: py
         (0, Brake("the plan has changed"), False, "the plan has changed"),
     ],
 )
-async def test_the_end_of_an_approval_is_told(
+async def test_the_end_of_an_approval_is_shown(
     room: Room, monkeypatch: pytest.MonkeyPatch, deleted: int, error: SyncdError | None, *, good: bool, text: str
 ) -> None:
     approved: list[str] = []
@@ -95,7 +95,7 @@ async def test_a_reload_ends_an_approval_with_a_reason(room: Room) -> None:
     assert (job.good, "read its config again" in job.text) == (False, True)
 
 
-async def test_a_bug_in_a_job_is_logged_and_told(
+async def test_a_bug_in_a_job_is_logged_and_shown(
     room: Room, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(jobs, "preview", lambda *_: 1 / 0)

@@ -140,7 +140,7 @@ async def test_nothing_is_reported_twice_not_even_by_the_next_process(core: Core
     assert len(second.webhook) == 1, "the recovery"
 
 
-async def test_problems_are_counted_now_and_then(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_problems_are_counted_once_a_minute(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     worker, lookout, now = MirrorWorker(core.mirror, 3600.0, Gate(0, 1)), await listened(), 1000.0
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
     lookout.look({"docs": worker}, worker._gate, 0)

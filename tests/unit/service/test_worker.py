@@ -142,7 +142,7 @@ class PausedTarget:
             raise PausedHalt("the AI Search instance is paused")
 
 
-def test_a_paused_instance_is_looked_at_every_few_minutes_and_the_mirror_then_goes_on_by_itself(
+def test_a_paused_instance_is_tried_every_few_minutes_until_it_is_resumed(
     core: Core, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remote = PausedTarget(core, monkeypatch)
@@ -188,9 +188,7 @@ def test_a_retry_by_a_person_ends_the_halt_of_a_full_instance_at_once(core: Core
     assert core.problems() == {}
 
 
-def test_a_retry_that_the_halted_loop_makes_itself_is_followed_by_a_full_pass(
-    core: Core, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_retry_of_a_halted_loop_is_followed_by_a_full_pass(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     remote = PausedTarget(core, monkeypatch)
     core.write("a.md", "x")
 
@@ -329,7 +327,7 @@ def test_a_temporary_index_error_is_retried_between_full_passes_within_its_budge
     assert core.target.reindexed == ["a.md"] * len(TRIES_S)
 
 
-def test_looks_at_the_index_take_a_tenth_of_the_time(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_polls_of_the_index_take_a_tenth_of_the_time(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = []
 
     async def slow(*_: object) -> dict[str, Entry | None]:

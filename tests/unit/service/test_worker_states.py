@@ -66,7 +66,7 @@ async def test_a_halted_mirror_is_shown_as_halted_during_the_next_pass(
 
 
 @pytest.mark.parametrize("everything", [True, False])
-async def test_a_pass_of_the_daemon_lets_no_request_wait_long_for_itself(
+async def test_no_request_of_a_pass_of_the_daemon_waits_long(
     core: Core, worker: MirrorWorker, monkeypatch: pytest.MonkeyPatch, *, everything: bool
 ) -> None:
     waits = []

@@ -44,7 +44,7 @@ async def test_create_change_chmod_and_delete_all_hint_the_file(harness: WatchHa
         await harness.settled()
 
 
-async def test_an_atomic_save_hints_the_place_it_was_saved_to(harness: WatchHarness) -> None:
+async def test_an_atomic_save_hints_the_new_path(harness: WatchHarness) -> None:
     (harness.root / "a.md").write_text("old")
     await harness.watch()
     (harness.root / ".a.tmp").write_text("new")
@@ -53,7 +53,7 @@ async def test_an_atomic_save_hints_the_place_it_was_saved_to(harness: WatchHarn
     await harness.hinted("a.md", ".a.tmp")
 
 
-async def test_an_atomic_save_from_outside_hints_the_place_it_was_saved_to(harness: WatchHarness) -> None:
+async def test_an_atomic_save_from_outside_hints_the_new_path(harness: WatchHarness) -> None:
     await harness.watch()
     (harness.outside / "new").write_text("new")
     (harness.outside / "new").replace(harness.root / "a.md")
@@ -135,7 +135,7 @@ async def test_a_directory_moved_out_and_back_under_another_name_is_watched_ther
     assert harness.watcher.overflows == 0
 
 
-async def test_names_that_are_no_utf8_arrive_as_fsdecode_gives_them(harness: WatchHarness) -> None:
+async def test_a_name_that_is_not_utf8_arrives_as_os_fsdecode_returns_it(harness: WatchHarness) -> None:
     await harness.watch()
     (harness.root / os.fsdecode(b"caf\xe9.md")).write_text("x")
     await harness.hinted("caf\udce9.md")
@@ -173,7 +173,7 @@ async def test_several_roots_share_one_observer_and_keep_their_hints_apart(harne
     assert inotify_watches() == [3]
 
 
-async def test_mirrors_of_one_root_ignore_each_for_itself(harness: WatchHarness) -> None:
+async def test_mirrors_of_one_root_have_ignores_of_their_own(harness: WatchHarness) -> None:
     (harness.root / "drafts").mkdir()
     harness.watcher.add(Root("all", harness.root))
     await harness.watch(ignore=lambda path: path.startswith("drafts/"))

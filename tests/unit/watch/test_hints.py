@@ -33,7 +33,7 @@ async def test_over_the_limit_a_mirrors_hints_become_everything(count: int, coll
     assert collapsed or len(batch["m"]) == count
 
 
-async def test_everything_swallows_what_came_before_and_after_it() -> None:
+async def test_a_hint_for_everything_replaces_earlier_and_later_hints() -> None:
     inbox = Inbox(asyncio.get_running_loop())
     for each in (hint("a"), EVERYTHING, hint("b")):
         inbox.put("m", each)

@@ -62,7 +62,7 @@ def test_the_innermost_mount_tells_whether_a_root_is_on_the_network(
         "lustre",
     ],
 )
-def test_file_systems_that_others_write_to_are_known_by_name(tmp_path: Path, kind: str) -> None:
+def test_network_file_systems_are_known_by_name(tmp_path: Path, kind: str) -> None:
     (tmp_path / "mountinfo").write_text(f"22 1 8:1 / /srv/docs rw - {kind} x rw\n")
     assert network_filesystem(Path("/srv/docs/a"), tmp_path / "mountinfo") == kind
 
@@ -169,7 +169,7 @@ async def test_a_root_that_vanishes_and_returns_is_noticed_both_times(harness: W
     await harness.hinted("sub/a.md")
 
 
-async def test_a_root_that_comes_later_is_watched_once_it_is_there(harness: WatchHarness) -> None:
+async def test_a_root_that_appears_later_is_watched_then(harness: WatchHarness) -> None:
     harness.root.rmdir()
     await harness.watch()
     assert harness.watcher.status("m").mode == "off"
@@ -180,7 +180,7 @@ async def test_a_root_that_comes_later_is_watched_once_it_is_there(harness: Watc
     await harness.hinted("a.md")
 
 
-async def test_a_link_as_root_is_followed_and_so_is_its_next_target(harness: WatchHarness, tmp_path: Path) -> None:
+async def test_a_link_as_root_is_followed_to_its_old_and_new_target(harness: WatchHarness, tmp_path: Path) -> None:
     real, other = harness.root, harness.outside
     harness.root = tmp_path / "link"
     harness.root.symlink_to(real, target_is_directory=True)
