@@ -52,13 +52,13 @@ _DAY_S = 86_400.0
 _HALTS: Mapping[str, type[Halt]] = {"halt": Halt, "paused": PausedHalt, "missing": TargetMissing}
 
 
-async def read_body(response: httpx.Response, headers: Mapping[str, str], limit: int) -> bytes:
+async def read_body(response: httpx.Response, limit: int) -> bytes:
     """Return the decoded body. If it is longer than limit, return its beginning of at least limit + 1 bytes.
 
     httpx's own decoders decompress a whole piece at once, which may be a thousand times as large.
     Raises httpx.DecodingError if the body is not compressed as the headers say, or in a way that was not requested.
     """
-    encoding = headers.get("content-encoding", "identity").strip().lower()
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("gzip", "x-gzip", "identity"):
         raise httpx.DecodingError(f"the answer is encoded as {encoding[:50]!r}, which was not asked for")
     unpack = None if encoding == "identity" else zlib.decompressobj(16 + zlib.MAX_WBITS)
@@ -82,15 +82,6 @@ async def read_body(response: httpx.Response, headers: Mapping[str, str], limit:
     return b"".join(parts)
 
 
-def headers_of(response: httpx.Response) -> dict[str, str]:
-    """Return the headers with names in lower case. Values are read as Latin-1; repeated headers are joined."""
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in response.headers.raw:
-        name, value = raw_name.lower().decode("latin-1"), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A request that succeeded. result: the endpoint's value. result_info: paging, {} if absent."""
@@ -101,7 +92,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Response:
-    """One whole response. headers: their names are in lower case. permission: named if access is refused."""
+    """One whole response. headers: names in any case. permission: named if access is refused."""
 
     status: int
     headers: Mapping[str, str]

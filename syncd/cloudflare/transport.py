@@ -21,7 +21,7 @@ from syncd.cloudflare.auth import Credentials, Login, Trust
 from syncd.cloudflare.connection import connection_fault, make_transport, other_side
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.request import Request, build
-from syncd.cloudflare.response import Answer, Response, headers_of, http_date, one_line, read_body
+from syncd.cloudflare.response import Answer, Response, http_date, one_line, read_body
 from syncd.core.errors import Blocked, Later, Park, Retry, SyncdError, Unreachable
 from syncd.core.plain_text import shown_size
 from syncd.core.requests import check_base_url, current_contact, current_priority
@@ -327,9 +327,8 @@ class Transport:
                     with current_contact().under_way(sent, request.slow_s):
                         response = await self._http.handle_async_request(message)
                     try:
-                        headers = headers_of(response)
-                        self._note_headers(headers)
-                        body = await read_body(response, headers, limit)
+                        self._note_headers(response.headers)
+                        body = await read_body(response, limit)
                     finally:
                         await response.aclose()
             except (httpx.RequestError, TimeoutError) as error:
@@ -338,7 +337,7 @@ class Transport:
             _log.debug("http.request", method=request.method, path=request.path, status=response.status_code)
         if response.is_success and len(body) > limit:
             raise Park("too_large", f"the answer is over {shown_size(limit)}")
-        return Response(response.status_code, headers, body, request.permission)
+        return Response(response.status_code, response.headers, body, request.permission)
 
     def _note_headers(self, headers: Mapping[str, str]) -> None:
         self._date = headers.get("date") or self._date

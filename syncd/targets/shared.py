@@ -22,8 +22,6 @@ log = structlog.get_logger()
 
 DOWNLOADS = 4
 """Entries that `fetch_each` downloads at a time, each with a request of its own."""
-SMALL_FILE_BYTES = 8 * 1024
-"""Largest file that is described without a thread. For a smaller file, a thread takes longer than the work."""
 
 
 # -- names
@@ -96,12 +94,8 @@ def content_checksum(data: bytes, content: Content | None) -> str:
 
 
 async def describe_content(sources: Mapping[str, str], key: str, content: Content) -> dict[str, str]:
-    """Return the fields of `describe_file`. A large file is described in a thread."""
-    if not sources:
-        return {}
-    if len(content.data) <= SMALL_FILE_BYTES:
-        return describe_file(sources, key, content)
-    return await asyncio.to_thread(describe_file, sources, key, content)
+    """Return the fields of `describe_file`, which runs in a thread."""
+    return await asyncio.to_thread(describe_file, sources, key, content) if sources else {}
 
 
 def describe_file(sources: Mapping[str, str], key: str, content: Content) -> dict[str, str]:

@@ -33,6 +33,11 @@ class ItemWritePolicy(WritePolicy):
 
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    def marks(self, checksum: str) -> dict[str, str]:
+        """Return the marks of an item. checksum: the sha-256 of its content."""
+        marks = {SHA256: checksum, OWNER: self.owner}
+        return {**marks, PREFIX: str(len(self.prefix))} if self.prefix else marks
+
 
 # -- values
 

@@ -18,7 +18,7 @@ import structlog
 from syncd.cloudflare.ai_search import BUILTIN, AISearch, Misnamed, StoredItem
 from syncd.core.errors import Conflict, NotFound, Park, SyncdError
 from syncd.core.probe_answers import NO_ANSWERS, PROBE_STEM, Offer, ProbeAnswers, Quoting, checksum_kind, is_probe_name
-from syncd.targets.ai_search.items import INSTANCE, OWNER, PREFIX, SHA256, ItemWritePolicy, seconds_of
+from syncd.targets.ai_search.items import INSTANCE, OWNER, SHA256, ItemWritePolicy, is_present, seconds_of
 from syncd.targets.ai_search.writing import METADATA_REFUSED, offered_fields
 from syncd.targets.base import Probe
 from syncd.targets.shared import refusals_halt
@@ -201,8 +201,7 @@ class ItemProbe:
     def _metadata(self, content: bytes, offer: Offer) -> Mapping[str, str] | None:
         if offer == "none":
             return None
-        marks = {SHA256: sha256(content).hexdigest(), OWNER: self._policy.owner}
-        marks |= {PREFIX: str(len(self._policy.prefix))} if self._policy.prefix else {}
+        marks = self._policy.marks(sha256(content).hexdigest())
         now = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds")
         own = {name: now if source == "modified" else "probe" for name, source in self._policy.fields.items()}
         return {**own, **marks} if offer == "all" else marks
@@ -242,7 +241,7 @@ class ItemProbe:
         A server that ignores `search` shows the newest items first.
         """
         page = await self._api.list_items(search=PROBE_STEM, source=BUILTIN, sort_by="modified_at")
-        rows = [row for row in page.rows if row.source_id == BUILTIN and row.next_action != "DELETE"]
+        rows = [row for row in page.rows if is_present(row)]
         ours = [row for row in rows if self._hex in row.key]
         self._seen.leftovers = {row.id for row in rows if row not in ours and is_leftover(row, self._policy.owner)}
         return ours

@@ -194,10 +194,9 @@ class AISearchTarget:
         """Messages about unreadable rows of the last listing."""
         return self._items.unreadable_rows
 
-    async def fetch(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Fetched]]:
+    def fetch(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Fetched]]:
         """Download items, a few at a time."""
-        async for pair in fetch_each(entries, lambda entry: self._api.download(entry.ref)):
-            yield pair
+        return fetch_each(entries, lambda entry: self._api.download(entry.ref))
 
     async def search(
         self, query: str, limit: int, folder: str = "", filters: Mapping[str, Any] | None = None

@@ -18,7 +18,6 @@ from syncd.core.probe_answers import Offer
 from syncd.core.requests import Priority, requests_at
 from syncd.targets.ai_search.items import (
     OWNER,
-    PREFIX,
     SHA256,
     CurrentAnswers,
     ItemReader,
@@ -248,11 +247,9 @@ class _ItemUploader:
     async def upload(self, put: Put, content: Content, name: str) -> StoredItem:
         """Upload a content under this name. Raises Misnamed if the remote stored it under another name."""
         kind = content_type(put.key + content.suffix) or "application/octet-stream"
-        marks = {SHA256: content.checksum, OWNER: self._policy.owner}
+        marks = self._policy.marks(content.checksum)
         if name != put.key:
             marks[FULL_KEY_FIELD] = put.key
-        if self._policy.prefix:
-            marks[PREFIX] = str(len(self._policy.prefix))
         fields = await describe_content(self._policy.fields, put.key, content)
         offers = (fit_metadata(marks, fields, METADATA_LIMIT), marks, None)
         self._apply_probe()
@@ -300,7 +297,7 @@ class _ItemUploader:
 
 def offered_fields(policy: ItemWritePolicy) -> tuple[str, ...]:
     """Return the names of the metadata that an upload of a mirror may carry, in order."""
-    return tuple(sorted({SHA256, OWNER, *policy.fields, *([PREFIX] if policy.prefix else [])}))
+    return tuple(sorted({*policy.marks(""), *policy.fields}))
 
 
 def _is_new(item: StoredItem) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import httpx
 import pytest
 
-from syncd.cloudflare.response import headers_of, read_body
+from syncd.cloudflare.response import read_body
 
 LIMIT = 100_000
 MIB = 1024 * 1024
@@ -15,7 +15,7 @@ MIB = 1024 * 1024
 
 async def body(data: bytes, encoding: str, limit: int = LIMIT) -> bytes:
     response = httpx.Response(200, headers={"Content-Encoding": encoding}, stream=_Pieces(data))
-    return await read_body(response, headers_of(response), limit)
+    return await read_body(response, limit)
 
 
 class _Pieces(httpx.AsyncByteStream):
