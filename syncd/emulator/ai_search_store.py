@@ -304,12 +304,8 @@ def instance_status(backend: Backend, instance: InstanceRow) -> str:
 def _retire_item(backend: Backend, item_id: str, now: float) -> None:
     for key in [key for key, (_, items, _) in backend.searches.items() if item_id in items]:
         del backend.searches[key]
-    lag = backend.options.list_lag
-    if lag:
-        backend.store.execute("UPDATE ai_items SET valid_to = ? WHERE valid_to IS NULL AND id = ?", (now, item_id))
-        backend.store.execute("DELETE FROM ai_items WHERE valid_to IS NOT NULL AND valid_to <= ?", (now - lag,))
-    else:
-        backend.store.execute("DELETE FROM ai_items WHERE valid_to IS NULL AND id = ?", (item_id,))
+    backend.store.execute("UPDATE ai_items SET valid_to = ? WHERE valid_to IS NULL AND id = ?", (now, item_id))
+    backend.store.execute("DELETE FROM ai_items WHERE valid_to <= ?", (now - backend.options.list_lag,))
 
 
 def _remove_content(backend: Backend, item_id: str) -> None:

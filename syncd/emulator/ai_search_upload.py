@@ -105,7 +105,10 @@ def _read_form(call: Call, body: bytes) -> _UploadForm:
     check_key(file.filename)
     if not file.filename.lower().endswith(FILE_TYPES):
         raise ApiError(400, 7060, f"unsupported_file_type: {file.filename}")
-    metadata, wait = (parts[name].text.strip() if name in parts else "" for name in ("metadata", "wait_for_completion"))
+    metadata, wait = (
+        parts[name].data.decode(errors="replace").strip() if name in parts else ""
+        for name in ("metadata", "wait_for_completion")
+    )
     return _UploadForm(file.filename, file.data, metadata, wait.lower() == "true")
 
 
@@ -118,20 +121,13 @@ def check_key(key: str) -> None:
 def indexing_result(call: Call, key: str, data: bytes, existing: ItemRow | None) -> IndexingResult:
     """Return the result of indexing this content under the options. existing: the present item under the key."""
     options = call.backend.options
-    if matches(options.fail_index, key):
-        locked = key.lower().endswith(".pdf")
-        return IndexingResult([], "file_is_password_locked" if locked else "unable_to_convert_to_markdown")
-    chosen = options.chosen_error(key)
-    if chosen is not None:
-        return IndexingResult([], chosen)
-    if matches(options.skip_index, key):
-        return IndexingResult([], SKIPPED)
-    if matches(options.fail_index_transient, key):
+    chosen = options.chosen_result(key)
+    if chosen is None and matches(options.fail_index_transient, key):
         sql = "SELECT count(*) FROM ai_logs WHERE item = ? AND action = 'queued'"
         before = call.backend.store.value(sql, (existing and existing.id,))
         if not options.fail_index_times or before < options.fail_index_times:
-            return IndexingResult([], "unknown_error")
-    return index_content(key, data)
+            chosen = "unknown_error"
+    return index_content(key, data) if chosen is None else IndexingResult([], chosen)
 
 
 def new_item(

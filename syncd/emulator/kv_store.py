@@ -135,10 +135,9 @@ def remove_keys(backend: Backend, namespace: int, keys: Iterable[bytes]) -> None
     A lagging listing still shows a removed entry for list_lag seconds.
     """
     now, lag = backend.clock(), backend.options.list_lag
-    change = "UPDATE kv_entries SET valid_to = :at, data = NULL" if lag else "DELETE FROM kv_entries"
     backend.store.executemany(
-        f"{change} WHERE namespace = :namespace AND key = :key AND valid_to IS NULL",
-        ({"namespace": namespace, "key": key, "at": now} for key in keys),
+        "UPDATE kv_entries SET valid_to = ?, data = NULL WHERE namespace = ? AND key = ? AND valid_to IS NULL",
+        ((now, namespace, key) for key in keys),
     )
     for column in ("valid_to", "expiration"):
         backend.store.execute(f"DELETE FROM kv_entries WHERE {column} <= ?", (now - lag,))  # noqa: S608 - constant names

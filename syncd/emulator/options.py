@@ -111,10 +111,15 @@ class EmulatorOptions:
         if self.quota is not None:
             read_quota(self.quota)
 
-    def chosen_error(self, key: str) -> str | None:
-        """Return the error that the option index_error gives to this key, or None."""
-        pairs = (text.rpartition("=") for text in self.index_error)
-        return next((code for expression, _, code in pairs if matches(expression, key)), None)
+    def chosen_result(self, key: str) -> str | None:
+        """Return the error that the options give to the indexing of this key, "skipped", or None."""
+        if matches(self.fail_index, key):
+            return "file_is_password_locked" if key.lower().endswith(".pdf") else "unable_to_convert_to_markdown"
+        for text in self.index_error:
+            expression, _, code = text.rpartition("=")
+            if matches(expression, key):
+                return code
+        return "skipped" if matches(self.skip_index, key) else None
 
 
 def _check_expression(name: str, expression: str) -> None:

@@ -5,18 +5,16 @@ Paths are matched while they are percent-encoded, so that an encoded "/" stays w
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import unquote
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import compile_path
 
 from syncd.emulator.options import FormNames
 from syncd.emulator.store import Backend
@@ -201,33 +199,11 @@ class Endpoint(NamedTuple):
     handler: Handler
 
 
-class Routes:
-    """The tables of all APIs together."""
-
-    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
-        self._routes = [(compile_path(endpoint.template)[0], endpoint) for endpoint in endpoints]
-
-    def find(self, method: str, raw_path: str) -> tuple[Endpoint, dict[str, str]]:
-        """Return the endpoint of a percent-encoded path, and its decoded parameters; ApiError 404 or 405 if none."""
-        matches = [(endpoint, match) for route, endpoint in self._routes if (match := route.match(raw_path))]
-        for endpoint, match in matches:
-            if endpoint.method == method:
-                return endpoint, {name: unquote(value) for name, value in match.groupdict().items()}
-        if matches:
-            raise ApiError(405, 10405, "Method not allowed for this path")
-        raise ApiError(404, 7000, "No route for that URI")
-
-
 class FormPart(NamedTuple):
     """One part of a multipart form. filename: None for a plain field."""
 
     filename: str | None
     data: bytes
-
-    @property
-    def text(self) -> str:
-        """The content as UTF-8; invalid bytes are replaced."""
-        return self.data.decode(errors="replace")
 
 
 def parse_form(content_type: str, body: bytes, names: FormNames = "backslash") -> dict[str, FormPart]:
@@ -265,20 +241,17 @@ def parse_form(content_type: str, body: bytes, names: FormNames = "backslash") -
 
 _DISPOSITION = re.compile(rb"\r\ncontent-disposition:(.*?)(?:\r\n|\Z)", re.DOTALL | re.IGNORECASE)
 _PARAMETER = re.compile(rb';\s*([\w*]+)\s*=\s*(?:"((?:\\.|[^"\\])*)"|([^\s;]*))', re.DOTALL)
-_PERCENT_PARAMETER = re.compile(rb';\s*([\w*]+)\s*=\s*(?:"([^"]*)"|([^\s;]*))', re.DOTALL)
 _ESCAPED = re.compile(r'\\(["\\])')
 _PERCENT_ESCAPED = re.compile("%(22|0A|0D)", re.IGNORECASE)
 
 
 def _header_parameters(header: bytes, names: FormNames = "backslash") -> dict[str, str]:
+    if names == "percent":
+        header = header.replace(b"\\", b"\\\\")
     parameters = {}
-    percent = names == "percent"
-    for match in (_PERCENT_PARAMETER if percent else _PARAMETER).finditer(header):
-        quoted = match[2] is not None
-        text = (match[2] if quoted else match[3]).decode(errors="replace")
-        if quoted and percent:
+    for name, quoted, plain in _PARAMETER.findall(header):
+        text = _ESCAPED.sub(r"\1", (quoted or plain).decode(errors="replace"))
+        if names == "percent":
             text = _PERCENT_ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
-        elif quoted:
-            text = _ESCAPED.sub(r"\1", text)
-        parameters[match[1].decode().lower()] = text
+        parameters[name.decode().lower()] = text
     return parameters

@@ -11,11 +11,13 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, closing, suppress
 from types import FrameType
+from urllib.parse import unquote
 
 import uvicorn
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
 from syncd.emulator import (
@@ -33,7 +35,7 @@ from syncd.emulator import (
 )
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.quota import QuotaWindow, read_quota
-from syncd.emulator.requests import ApiError, Call, Endpoint, Routes, error, ok, plain
+from syncd.emulator.requests import ApiError, Call, Endpoint, error, ok, plain
 from syncd.emulator.store import Backend, EmulatorStore
 
 HOST = "127.0.0.1"
@@ -97,7 +99,7 @@ class Emulator:
     def _route(self, method: str, path: str, headers: Headers) -> tuple[Endpoint, dict[str, str]]:
         template = "(no route)"
         try:
-            endpoint, values = _ROUTES.find(method, path)
+            endpoint, values = _find(method, path)
             template = endpoint.template
         finally:
             self.backend.requests.count(method, template)
@@ -172,8 +174,9 @@ async def _verify_token(_call: Call) -> Response:
     return ok({"id": "0" * 32, "status": "active"})
 
 
-_ROUTES = Routes(
-    [
+_ROUTES = [
+    (compile_path(endpoint.template)[0], endpoint)
+    for endpoint in (
         Endpoint("GET", "/user/tokens/verify", _verify_token),
         Endpoint("GET", "/accounts/{account_id}/tokens/verify", _verify_token),
         *ai_search_instances.ENDPOINTS,
@@ -186,8 +189,19 @@ _ROUTES = Routes(
         *vectorize_store.ENDPOINTS,
         *vectorize_vectors.ENDPOINTS,
         *workers_ai.ENDPOINTS,
-    ]
-)
+    )
+]
+
+
+def _find(method: str, raw_path: str) -> tuple[Endpoint, dict[str, str]]:
+    """Return the endpoint of a percent-encoded path, and its decoded parameters; ApiError 404 or 405 if none."""
+    matches = [(endpoint, match) for route, endpoint in _ROUTES if (match := route.match(raw_path))]
+    for endpoint, match in matches:
+        if endpoint.method == method:
+            return endpoint, {name: unquote(value) for name, value in match.groupdict().items()}
+    if matches:
+        raise ApiError(405, 10405, "Method not allowed for this path")
+    raise ApiError(404, 7000, "No route for that URI")
 
 
 class Server(ExitStack):

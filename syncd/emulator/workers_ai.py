@@ -52,7 +52,7 @@ MODELS = {
 
 async def _run(call: Call) -> Response:
     """Embed texts. The path contains the model's name as it is, or as one segment with its "/" encoded."""
-    name = call.path.get("model_name") or "/".join(call.path[part] for part in ("scope", "author", "name"))
+    name = call.path["model_name"]
     model = MODELS.get(name)
     if model is None:
         await call.request.body()
@@ -189,8 +189,7 @@ async def _refuse(call: Call) -> Response:
 
 _AI = "/accounts/{account_id}/ai"
 ENDPOINTS = [
-    Endpoint("POST", f"{_AI}/run/{{model_name}}", _run),
-    Endpoint("POST", f"{_AI}/run/{{scope}}/{{author}}/{{name}}", _run),
+    Endpoint("POST", f"{_AI}/run/{{model_name:path}}", _run),
     # All other routes of Workers AI: authors, finetunes, models, tasks and tomarkdown.
     *(Endpoint(method, f"{_AI}/{{route:path}}", _refuse) for method in ("GET", "POST")),
 ]
