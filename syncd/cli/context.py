@@ -47,7 +47,7 @@ class GlobalOptions:
     def load(self, *, level: str | None = "WARNING", account_only: bool = False, warn: bool = True) -> "Config":
         """Read the config and set logging up.
 
-        level: the lowest log level of this command unless -v or -q says otherwise; None: no logging.
+        level: the lowest log level of this command without -v and -q; None: no logging.
         account_only: the config may have no mirror. warn: log files that other users can read or change.
         """
         from syncd.config.checks import ignored_variables

@@ -233,7 +233,7 @@ def explain(options: GlobalOptions, name: str, mirrors: tuple[str, ...]) -> int:
 @click.argument("keys", metavar="[KEY]...", nargs=-1, help="The keys. Default: all failed and rejected items.")
 @mirror_option
 @click.pass_obj
-def retry(options: GlobalOptions, keys: tuple[str, ...], mirrors: tuple[str, ...] = ()) -> int:
+def retry(options: GlobalOptions, keys: tuple[str, ...], mirrors: tuple[str, ...]) -> int:
     """Retry failed and rejected items now.
 
     An item that could not be indexed is indexed again without an upload.

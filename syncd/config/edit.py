@@ -82,7 +82,7 @@ def described(mirror: str, changes: Changes) -> Sequence[str]:
 def change_config(path: Path, mirror: str, changes: Changes, check: Callable[[Path], None]) -> None:
     """Change keys of a mirror in the config file, in one step, and keep its mode and owner.
 
-    check: reads the changed file before it takes the place of the old one, and raises ConfigError if it is no good.
+    check: reads the changed file before it takes the place of the old one, and raises ConfigError if it cannot be used.
     Raises ConfigError that names the lines to change if the file cannot be changed.
     """
     lines = "; ".join(described(mirror, changes))

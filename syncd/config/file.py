@@ -48,7 +48,7 @@ _EXPLAINED = (
     ("Unclosed inline table", 'a table is { a = "b" }, on one line and with a closing }'),
     ("Invalid initial character for a key", 'a key is letters, digits, - and _; a table { a = "b" } has one line'),
 )
-"""The begin of a message of tomllib, and an explanation with the remedy."""
+"""The beginning of a message of tomllib, and an explanation with the remedy."""
 
 
 def config_path(flag: Path | None, environ: Mapping[str, str] = os.environ) -> Path:

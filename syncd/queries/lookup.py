@@ -74,7 +74,7 @@ class Lookup:
         """Return the file or directory at a path relative to the root, None if the mirror does not hold it."""
         real = self._tree.root / to_os(path)
         key = self._prefix + normal(path)
-        # A name that cannot be a key is known to the folder only.
+        # Only the folder knows a name that cannot be a key.
         nameless = name_fault(path) is not None
         db = None if nameless else open_state_to_read(self._config.state_dir)
         with closing(db) if db else nullcontext():

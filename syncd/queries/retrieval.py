@@ -183,7 +183,7 @@ def _sign(before: Measured, now: Measured) -> int:
 # -- measuring
 
 AT_A_TIME = 4
-"""Searches in flight. A search takes the service about a second, and other work goes on besides."""
+"""Searches in flight. The service takes about a second for one, and other requests go on meanwhile."""
 
 
 @dataclass(slots=True)
