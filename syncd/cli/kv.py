@@ -6,7 +6,9 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import wraps
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +22,7 @@ from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, Conflict, Not
 from syncd.core.plain_text import printable, shown_size
 
 if TYPE_CHECKING:
-    from syncd.cloudflare.kv import KV, KVNamespace
+    from syncd.cloudflare.kv import KV, KVNamespace, ListedKey
     from syncd.config.schema import Config
 
 _T = TypeVar("_T")
@@ -69,14 +71,14 @@ def group() -> None:
 def namespaces(config: "Config", *, as_json: bool) -> int:
     """List the namespaces of the account."""
 
-    async def work(kv: "KV") -> list[tuple[str, str]]:
-        return [(namespace.id, namespace.title) async for namespace in kv.iter_namespaces()]
+    async def work(kv: "KV") -> list[dict[str, str]]:
+        return [{"id": namespace.id, "title": namespace.title} async for namespace in kv.iter_namespaces()]
 
-    rows = sorted(_with_account(config, work), key=lambda row: (row[1], row[0]))
+    rows = sorted(_with_account(config, work), key=itemgetter("title", "id"))
     if as_json:
-        print_json({"namespaces": [{"id": namespace_id, "title": title} for namespace_id, title in rows]})
+        print_json({"namespaces": rows})
     else:
-        print_table(("id", "title"), rows)
+        print_table(("id", "title"), [(row["id"], row["title"]) for row in rows])
     return EXIT_OK
 
 
@@ -174,20 +176,15 @@ def _title_taken(title: str) -> Conflict:
 def keys(config: "Config", prefix: str, namespace: str | None, *, as_json: bool) -> int:
     """List keys with metadata and expiration."""
 
-    async def work(kv: "KVNamespace") -> list[dict[str, Any]]:
-        return [
-            {"name": key.name, "metadata": key.metadata, "expiration": key.expiration}
-            async for key in kv.iter_keys(prefix)
-        ]
+    async def work(kv: "KVNamespace") -> "list[ListedKey]":
+        return [key async for key in kv.iter_keys(prefix)]
 
-    rows = _with_namespace(config, namespace, work)
+    found = _with_namespace(config, namespace, work)
     if as_json:
-        print_json({"keys": rows})
+        print_json({"keys": [asdict(key) for key in found]})
     else:
-        print_table(
-            ("key", "expires", "metadata"),
-            ((row["name"], _format_time(row["expiration"]), _compact(row["metadata"])) for row in rows),
-        )
+        rows = ((key.name, _format_time(key.expiration), _compact(key.metadata)) for key in found)
+        print_table(("key", "expires", "metadata"), rows)
     return EXIT_OK
 
 
