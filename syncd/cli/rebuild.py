@@ -266,11 +266,11 @@ def _comparison_object(compared: "Comparison") -> dict[str, Any]:
 
 def _fault(filled: _Filled) -> SyncdError | None:
     """Return why the second target cannot take the place of the first, None if it can."""
-    from syncd.service.rebuild import in_own_words
+    from syncd.service.rebuild import with_rebuild_commands
 
     report = filled.report
     if report.error:
-        return _Stopped(in_own_words(str(report.error), filled.name), report.error.exit_code)
+        return _Stopped(with_rebuild_commands(str(report.error), filled.name), report.error.exit_code)
     if report.not_indexed:
         return _Stopped("the second target is not searchable yet; run the same command again", EXIT_PROBLEMS)
     if filled.worse:

@@ -107,7 +107,7 @@ async def open_session(
     for name in names:
         mirror_config(config, name)
     async with AsyncExitStack() as stack:
-        held = None if read_only else stack.enter_context(lock(config.state_dir, daemon=daemon))
+        state_lock = None if read_only else stack.enter_context(lock(config.state_dir, daemon=daemon))
         db = await when_free(lambda: open_to_write(config.state_dir, None if read_only else on_damage))
         stack.callback(db.close)
         stack.push_async_callback(end_conversions)
@@ -115,7 +115,7 @@ async def open_session(
         config = _with_owners(config, db)
         transport = await stack.enter_async_context(open_transport(config))
         mirrors: dict[str, Mirror] = {}
-        session = Session(config, transport, db, mirrors, held)
+        session = Session(config, transport, db, mirrors, state_lock)
         if not read_only:
             # Other commands try a refused request once only, so that a person has the answer at once.
             transport.trust.add_known(kinds_that_worked(db, transport.login.credentials.fingerprint()))
@@ -334,24 +334,24 @@ def build_limits(section: MirrorConfig) -> Limits:
 
 def _target_limits(section: MirrorConfig) -> Limits:
     """Return the limits of a target for files that are sent as they are."""
-    wanted = section.target.max_key_length, section.target.max_file_size
+    configured = section.target.max_key_length, section.target.max_file_size
     shorten = section.long_names == "shorten"
     if section.target.type == "vectorize":
         from syncd.targets.vectorize.target import limits as vectorize_limits
 
-        limits = vectorize_limits(*wanted)
+        limits = vectorize_limits(*configured)
         # Vector ids are hashes, so no name has to be shortened.
         return replace(limits, max_key_length=LONG_KEY_LENGTH) if shorten else limits
     if section.target.type == "kv":
         from syncd.targets.kv.target import limits as kv_limits
         from syncd.targets.kv.target import long_key_bytes
 
-        limits, room = kv_limits(*wanted), long_key_bytes(section.owner, section.key_prefix)
+        limits, room = kv_limits(*configured), long_key_bytes(section.owner, section.key_prefix)
         limits = replace(limits, renew_s=_renew_s(section.target.expiration_ttl, section.reconcile_interval))
     else:
         from syncd.targets.ai_search.target import limits as ai_search_limits
 
-        limits, room = ai_search_limits(*wanted), None
+        limits, room = ai_search_limits(*configured), None
     return replace(limits, long_key_length=LONG_KEY_LENGTH, long_key_bytes=room) if shorten else limits
 
 
@@ -396,9 +396,8 @@ def _ai_search(
     from syncd.targets.ai_search.items import ItemWritePolicy
     from syncd.targets.ai_search.target import AISearchTarget
 
-    given = target.settings
-    # pydantic builds the model of this section again to dump it, and most mirrors give no settings.
-    settings = given.model_dump(exclude_none=True) if given.model_fields_set else {}
+    # pydantic builds the model of this section again to dump it, and most mirrors have no settings.
+    settings = target.settings.model_dump(exclude_none=True) if target.settings.model_fields_set else {}
     return AISearchTarget(
         AISearch(transport, target.namespace, target.instance),
         ItemWritePolicy(section.owner, section.key_prefix, grants.takeover, target.metadata, settings),

@@ -1,8 +1,8 @@
 """A rebuild: a second target for the folder of a mirror, with other settings, that takes the place of the first.
 
 The second target is an ordinary mirror with its own state file, and ordinary passes fill it. It works beside a running
-daemon, which keeps the first target fresh. Both share the budget of requests, and the rebuild gives way. The switch is
-a change of the config: see state/succession.py.
+daemon, which keeps the first target in step. Both share the budget of requests, and the daemon goes first. The switch
+is a change of the config: see state/succession.py.
 """
 
 import math
@@ -31,10 +31,7 @@ from syncd.sync import once
 from syncd.sync.mirror import Mirror, OnProgress, PassOptions
 
 ROUNDS = 5
-"""Maximum number of passes of one command.
-
-Each pass that found changes is followed by another, and a folder may change all the time.
-"""
+"""Maximum number of passes of one command. Another pass follows each pass that found changes."""
 Key = tuple[str, ...]
 
 
@@ -52,7 +49,7 @@ class Rebuild:
     changes: Mapping[Key, Any]
 
     def description(self, config: Config) -> dict[str, Any]:
-        """Return the values that the state of the rebuild keeps: for the next command, and for `--drop-old`."""
+        """Return the values that are stored for the next command, and for `--drop-old`."""
         return {
             "changes": [[list(key), value] for key, value in self.changes.items()],
             "former": {
@@ -73,15 +70,15 @@ def second_target(session: Session, name: str, into: str | None, settings: Seque
     """
     first = session.config.mirrors[name]
     directory = rebuild_directory(session.config.state_dir, name)
-    under_way = _kept_changes(rebuild_description(directory, name))
-    kept = under_way or _kept_changes(Meta(session.db, name).get(REBUILD))
+    under_way = _stored_changes(rebuild_description(directory, name))
+    stored = under_way or _stored_changes(Meta(session.db, name).get(REBUILD))
     if into is not None:
-        changes = _named(first, into)
+        changes = _target_changes(first, into)
         if not settings and changes.items() <= under_way.items():
             # A repeated command need not repeat the settings.
             changes = under_way
-    elif kept:
-        changes = kept
+    elif stored:
+        changes = stored
     else:
         raise ConfigError(f"mirror {name} has no rebuild; begin one with: syncd rebuild {name} --into TARGET")
     for setting in settings:
@@ -90,20 +87,20 @@ def second_target(session: Session, name: str, into: str | None, settings: Seque
     return Rebuild(name, first, _changed(first, changes), changes)
 
 
-def _kept_changes(description: object) -> dict[Key, Any]:
+def _stored_changes(description: object) -> dict[Key, Any]:
     """Return the changes of a stored description, none if there is none."""
     return {tuple(key): value for key, value in description["changes"]} if isinstance(description, dict) else {}
 
 
-def _named(first: MirrorConfig, into: str) -> dict[Key, Any]:
+def _target_changes(first: MirrorConfig, into: str) -> dict[Key, Any]:
     """Return the keys that name a target: NAMESPACE/INSTANCE, INDEX, or the key prefix of a KV mirror."""
     match first.target:
         case AISearchSection() as target:
             namespace, _, instance = into.rpartition("/")
-            named: dict[Key, Any] = {("target", "instance"): instance}
+            changes: dict[Key, Any] = {("target", "instance"): instance}
             if namespace and namespace != target.namespace:
-                named[("target", "namespace")] = namespace
-            return named
+                changes[("target", "namespace")] = namespace
+            return changes
         case VectorizeSection():
             return {("target", "index"): into}
         case _:
@@ -143,8 +140,8 @@ def _changed(first: MirrorConfig, changes: Mapping[Key, Any]) -> MirrorConfig:
     try:
         section = type(first.target).model_validate(target)
     except ValidationError as error:
-        found = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        where, why = ".".join(map(str, found["loc"])), found["msg"].removeprefix("Value error, ")
+        fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        where, why = ".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")
         raise ConfigError(f"the second target cannot be used: {where}: {why}; change --into or --set") from None
     return first.model_copy(update={**update, "target": section})
 
@@ -193,14 +190,14 @@ async def _open(
     section: the mirror with its other target. place: the location of that target.
     """
     async with AsyncExitStack() as stack:
-        held = stack.enter_context(lock(directory))
+        state_lock = stack.enter_context(lock(directory))
         db = await when_free(lambda: open_to_write(directory, "rebuild"))
         stack.callback(db.close)
         stack.enter_context(detect_damage(db, directory / FILE_NAME))
         bind(db, name, place, section.key_prefix)
         reshard(db, name, Shard.parse(section.shard))
         config = session.config.model_copy(update={"mirrors": {name: section}})
-        yield add_mirror(replace(session, config=config, db=db, mirrors={}, lock=held), name, grants)
+        yield add_mirror(replace(session, config=config, db=db, mirrors={}, lock=state_lock), name, grants)
 
 
 @asynccontextmanager
@@ -229,14 +226,11 @@ async def fill(mirror: Mirror, on_progress: OnProgress, reports: list[once.Repor
                 return
 
 
-def in_own_words(text: str, name: str) -> str:
-    """Return the message of a pass with the commands of a rebuild.
-
-    The original names `syncd reconcile`, which concerns the first target only.
-    """
+def with_rebuild_commands(text: str, name: str) -> str:
+    """Return the message of a pass with the commands of a rebuild. `syncd reconcile` concerns the first target only."""
     forced = f"syncd rebuild {name} --force"
-    begin, meant, _ = text.partition(" See all of it: ")
-    if meant:
+    begin, separator, _ = text.partition(" See all of it: ")
+    if separator:
         return f"{begin} If it is meant: {forced}"
     text = text.partition(" To make it this mirror's: ")[0]
     return text.replace(f"syncd reconcile --force {name}", forced).replace("syncd reconcile --force", forced)
@@ -256,7 +250,7 @@ class Side:
 
 
 def first_side(config: Config, rebuild: Rebuild) -> Side:
-    """Return the numbers of the first target at this moment. A daemon may have changed them during the fill."""
+    """Return the present numbers of the first target. A daemon may have changed them during the fill."""
     db = open_state_to_read(config.state_dir)
     if db is None:
         raise ConfigError(f"the state file in {config.state_dir} is gone; run: syncd reconcile {rebuild.name}")
@@ -278,7 +272,7 @@ def side_of(journal: Journal, section: MirrorConfig) -> Side:
 def worse(name: str, first: Side, second: Side) -> list[Problem]:
     """Return the problems of the second target that the first one does not have."""
     return [
-        replace(problem, message=in_own_words(problem.message, name))
+        replace(problem, message=with_rebuild_commands(problem.message, name))
         for path, problem in second.problems.items()
         if path not in first.problems
     ]
@@ -294,14 +288,14 @@ def is_configured(rebuild: Rebuild) -> bool:
 
 def _missing(rebuild: Rebuild, section: MirrorConfig) -> list[Key]:
     """Return the changed keys that have another value in a section."""
-    return [key for key in rebuild.changes if _at(section, key) != _at(rebuild.second, key)]
+    return [key for key in rebuild.changes if _value_at(section, key) != _value_at(rebuild.second, key)]
 
 
-def _at(section: MirrorConfig, key: Key) -> object:
-    found: object = section
+def _value_at(section: MirrorConfig, key: Key) -> object:
+    value: object = section
     for part in key:
-        found = getattr(found, part, None)
-    return found
+        value = getattr(value, part, None)
+    return value
 
 
 def is_in_effect(config: Config, name: str) -> bool:
@@ -322,10 +316,10 @@ def check_edit(rebuild: Rebuild, config: Config) -> None:
 
 def former_section(session: Session, name: str) -> tuple[MirrorConfig, str] | None:
     """Return the mirror's section with its former target, and the location of that target; None without one."""
-    kept = Meta(session.db, name).get(REBUILD)
-    if not isinstance(kept, dict):
+    description = Meta(session.db, name).get(REBUILD)
+    if not isinstance(description, dict):
         return None
-    section, former = session.config.mirrors[name], kept["former"]
+    section, former = session.config.mirrors[name], description["former"]
     adapter: TypeAdapter[TargetSection] = TypeAdapter(TargetSection)
     target = adapter.validate_python(former["target"] | {"create": False})
     return section.model_copy(update={"target": target, "key_prefix": former["key_prefix"]}), former["location"]
@@ -333,7 +327,7 @@ def former_section(session: Session, name: str) -> tuple[MirrorConfig, str] | No
 
 @asynccontextmanager
 async def open_old(session: Session, name: str) -> AsyncIterator[Mirror]:
-    """Yield a mirror of an empty folder with the old target. So all entries of the mirror there are stale.
+    """Yield a mirror of an empty folder with the old target, so that all its entries there are stale.
 
     Raises ConfigError if there is no old target, or if it is in use.
     """

@@ -88,6 +88,7 @@ class MirrorWorker:
     """The loop of one mirror. interval: seconds between full passes.
 
     full_at: the time of the next full pass, math.inf if none is planned. All times are of the clock of the event loop.
+    The class has more than twelve methods, because each step of the loop can change the time of the next full pass.
     """
 
     def __init__(self, mirror: Mirror, interval: float, gate: Gate) -> None:
@@ -264,7 +265,8 @@ class MirrorWorker:
 
     async def _pass(self, scope: Scope) -> bool:
         """Make a pass. Return whether it held deletes back."""
-        self.status.start_pass(hidden=self._hides_progress(moved=False))
+        is_halted = self.status.shown.state == "halted"
+        self.status.start_pass(hidden=self.policy.hides_progress(halted=is_halted, moved=False))
         # The rows of a partial pass stay due until its end, so serving pending rows meanwhile would serve them twice.
         hooks = Hooks(on_progress=self._on_progress, longest_wait_s=LONGEST_WAIT_S)
         if scope.everything:
@@ -284,11 +286,9 @@ class MirrorWorker:
     def _on_progress(self, result: Result) -> None:
         self._moved_at = self._clock()
         self._result = result
-        hidden = self._hides_progress(moved=result.done.total() > 0)
+        is_halted = self.status.shown.state == "halted"
+        hidden = self.policy.hides_progress(halted=is_halted, moved=result.done.total() > 0)
         self.status.update_pass(result, self._pace.look(result), hidden=hidden)
-
-    def _hides_progress(self, *, moved: bool) -> bool:
-        return self.policy.hides_progress(halted=self.status.shown.state == "halted", moved=moved)
 
     async def _serve_pending(self) -> None:
         """Serve settled keys and poll the index while a full pass is under way."""
