@@ -18,10 +18,10 @@ from starlette.responses import Response
 
 from syncd.emulator.ai_search_index import SYSTEM_FIELDS, cited_item, schema_of
 from syncd.emulator.ai_search_instances import DEFAULTS, MAX_RESULTS, all_settings
-from syncd.emulator.ai_search_items import define_filter
 from syncd.emulator.ai_search_store import (
     ROOT,
     InstanceRow,
+    define_filter,
     find_instance,
     instance_endpoints,
     instance_of,

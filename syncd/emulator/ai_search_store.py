@@ -16,6 +16,7 @@ from syncd.emulator.ai_search_index import (
     build_metadata,
     schema_of,
 )
+from syncd.emulator.filters import compile_filter
 from syncd.emulator.options import matches
 from syncd.emulator.requests import ApiError, Call, Endpoint, Handler, timestamp
 from syncd.emulator.store import Backend
@@ -119,6 +120,21 @@ def find_instance(backend: Backend, place: tuple[str, str, str]) -> InstanceRow 
     sql = "SELECT * FROM ai_instances WHERE account = ? AND namespace = ? AND id = ?"
     row = backend.store.one(sql, place)
     return None if row is None else as_instance(row)
+
+
+def define_filter(call: Call, expression: Any) -> None:
+    """Define the SQL function accepted(metadata JSON) as this filter. The names of fields are case-insensitive."""
+    if isinstance(expression, dict):
+        expression = {field.lower(): condition for field, condition in expression.items()}
+    try:
+        call.backend.store.filter_by(compile_filter(expression))
+    except ValueError as reason:
+        raise bad_filter(str(reason)) from reason
+
+
+def bad_filter(reason: str) -> ApiError:
+    """Return the error of a filter that is not valid."""
+    return ApiError(400, 7058, f"invalid_metadata_filter: {reason}")
 
 
 def pause_instance(backend: Backend, instance: InstanceRow) -> None:

@@ -3,7 +3,7 @@ from typing import Any
 import httpx
 import pytest
 
-from syncd.emulator import ai_search_instances, ai_search_upload
+from syncd.emulator import ai_search_instances, ai_search_items
 from syncd.emulator.server import TIMER_S
 from tests.emulator.harness import ACCOUNT, DOCS, ITEMS, ROOT, counter, emulator, form
 
@@ -109,7 +109,7 @@ async def test_a_failed_write_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
 
     async with emulator() as api:
         with monkeypatch.context() as patch:
-            patch.setattr(ai_search_upload, "store_content", broken)
+            patch.setattr(ai_search_items, "store_content", broken)
             assert await api.refusal("POST", ITEMS, **form("a.md")) == (500, 7001)
         assert await api.listed() == []
         await api.upload("a.md")
