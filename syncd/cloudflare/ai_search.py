@@ -215,19 +215,18 @@ class AISearch:
         seen = 0
         previous: tuple[StoredItem, ...] = ()
         query = ListParams(**params)
-        first = params.get("page", 1)
-        for number in range(first, first + PAGES_LIMIT):
+        for number in range(1, PAGES_LIMIT + 1):
             query["page"] = number
             page = await self.list_items(**query)
             empty = not (page.rows or page.faults)
-            if (empty and number > first) or (page.rows and page.rows == previous):
+            if (empty and number > 1) or (page.rows and page.rows == previous):
                 return
             yield page
             if empty:
                 return
             previous = page.rows
             seen += len(page.rows) + len(page.faults)
-            if first == 1 and page.total_count is not None and seen >= page.total_count:
+            if page.total_count is not None and seen >= page.total_count:
                 return
         raise endless_listing()
 

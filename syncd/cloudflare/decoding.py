@@ -235,8 +235,6 @@ OptionalRemoteMetadata = Annotated[Mapping[str, Any] | None, PlainValidator(_met
 
 HEAD_START = 5
 """Turns of the event loop for sending the next request, before the caller processes the current page."""
-LISTINGS = 3
-"""Attempts to list if the remote refuses a later cursor: snapshots expire, and servers forget them."""
 PAGES_LIMIT = 100_000
 """Maximum pages of one listing. A namespace holds 100,000,000 keys, an index 20,000,000 vectors, an instance 1,000,000
 files, and a server may return fewer rows a page than it is asked for."""

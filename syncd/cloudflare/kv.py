@@ -247,8 +247,8 @@ class KVNamespace:
         return f"{self._base}/{resource}{path(key)}"
 
     async def _change(self, method: Method, url: str, content: bytes | Body, count: int) -> tuple[str, ...]:
-        change = partial(_request, headers=_JSON, safe=True, slow_s=BULK_SLOW_S, is_partial=_names_failed_keys)
-        request = change(method, self._base + url, content=content)
+        bulk_request = partial(_request, headers=_JSON, safe=True, slow_s=BULK_SLOW_S, is_partial=_names_failed_keys)
+        request = bulk_request(method, self._base + url, content=content)
         return await self.transport.ask(request, _failed_keys, partial(_too_much, count))
 
 

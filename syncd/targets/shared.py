@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from syncd.cloudflare.decoding import LISTINGS, CursorRefused
+from syncd.cloudflare.decoding import CursorRefused
 from syncd.core import names
 from syncd.core.errors import Halt, NotFound, Park, SyncdError, Unreachable
 from syncd.core.keys import shown
@@ -20,6 +20,8 @@ from syncd.targets.base import NO_RECORDS, Fetched, MirrorRecords, task_group
 T = TypeVar("T")
 log = structlog.get_logger()
 
+LISTINGS = 3
+"""Attempts to list if the remote refuses a later cursor: snapshots expire, and servers forget them."""
 DOWNLOADS = 4
 """Entries that `fetch_each` downloads at a time, each with a request of its own."""
 

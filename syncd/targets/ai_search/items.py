@@ -23,7 +23,7 @@ log = structlog.get_logger()
 SHA256, OWNER, PREFIX = "sha256", "owner", "prefix"
 """The marks: text fields in the metadata of every item that syncd uploads."""
 INSTANCE = "the AI Search instance"
-LISTINGS = 3
+READINGS = 3
 """Maximum readings of a listing that shifts. An item that is still missing after these is requested by its key."""
 
 
@@ -165,7 +165,7 @@ class ItemReader:
         self._answers.refresh()
         self.names.forget()
         count = _RowCount(seen)
-        for reading in range(LISTINGS):
+        for reading in range(READINGS):
             count.begin()
             async for page in self.pages():
                 self.unreadable_rows += [] if reading else page.faults

@@ -1,4 +1,4 @@
-"""Time that passes only when everybody sleeps, and a scripted Cloudflare."""
+"""A clock that moves only when all tasks sleep, and a remote with scripted answers."""
 
 import asyncio
 import heapq
@@ -65,7 +65,7 @@ class VirtualTime:
 
 
 class Remote:
-    """Answers requests from a script, the last entry for ever; remembers what was asked, and when."""
+    """Answers requests from a script, the last entry for ever. requests, at: the requests and their times."""
 
     def __init__(self, time: VirtualTime) -> None:
         self.time = time

@@ -153,7 +153,7 @@ async def test_each_method_sends_exactly_its_request(
 
 
 @pytest.mark.parametrize(("call", "result", "expected", "body"), PLAIN_CALLS)
-async def test_only_what_writes_counts_as_changing(
+async def test_only_a_writing_request_counts_as_changing(
     remote: Remote, client: AISearch, call: Call, result: Any, expected: tuple[str, str, dict[str, str]], body: Any
 ) -> None:
     remote.says(ok(result))
@@ -256,11 +256,6 @@ async def test_a_listing_that_never_ends_is_an_error(
     remote.says(lambda request: ok([row(item_id=dict(request.url.params)["page"])]))
     with pytest.raises(Retry, match="does not end"):
         await ids(client)
-
-
-async def test_a_listing_can_begin_at_a_later_page(remote: Remote, client: AISearch) -> None:
-    remote.says(listing([f"{n}.md" for n in range(4)], set()))
-    assert [len(page.rows) async for page in client.iter_pages(page=2)] == [2]
 
 
 # find

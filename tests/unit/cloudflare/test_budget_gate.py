@@ -58,7 +58,7 @@ async def test_the_budget_is_spent_at_once_and_then_in_step_with_the_window(time
     assert most_in_a_window(at) <= 100
 
 
-async def test_a_full_pass_leaves_room_for_edits_and_takes_what_is_not_used(time: VirtualTime) -> None:
+async def test_a_full_pass_leaves_room_for_edits_and_takes_the_unused_rest(time: VirtualTime) -> None:
     spent, began = Spent(time), time.now
     await time.run(requests(gate_of(time, spent), 300))
     at = [moment - began for moment in spent.all]

@@ -133,7 +133,9 @@ def test_a_segment_that_a_server_could_not_see_is_refused(segment: str) -> None:
         (Request("PATCH", "/"), True, True),
     ],
 )
-def test_a_request_knows_what_it_may_do(request_: Request, changing: bool, repeatable: bool) -> None:
+def test_whether_a_request_changes_something_and_may_be_sent_again(
+    request_: Request, changing: bool, repeatable: bool
+) -> None:
     assert (request_.changing, request_.repeatable) == (changing, repeatable)
 
 

@@ -51,7 +51,7 @@ def test_a_secret_that_is_too_short_leaves_texts_as_they_are(secret: str, too_sh
         ("s3cr3t\x00", "holds a character that no Cloudflare credential has; copy it again"),
     ],
 )
-def test_what_cannot_stand_in_a_header_is_refused_with_a_remedy_and_not_quoted(value: str, why: str) -> None:
+def test_a_secret_that_no_header_can_hold_is_refused_with_a_remedy_and_not_quoted(value: str, why: str) -> None:
     with pytest.raises(ValueError, match=why) as caught:
         Credentials.bearer(value)
     assert "s3c" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Wrong required fields are errors, wrong optional fields are absent, whatever JSON the remote sends."""
+"""For any JSON of the remote, wrong required fields are errors, and wrong optional fields are absent."""
 
 import json
 from dataclasses import dataclass, field

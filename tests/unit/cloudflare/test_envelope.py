@@ -71,7 +71,7 @@ HALTS = {
 
 
 @pytest.mark.parametrize("code", HALTS)
-def test_what_stops_the_mirror_halts_and_says_what_to_do(code: int) -> None:
+def test_an_error_that_stops_the_mirror_halts_and_names_the_remedy(code: int) -> None:
     status, remedy = HALTS[code]
     error = error_of(bad(status, code, headers={"cf-ray": "8f-AMS"}), permission="Account / AI Search: Edit")
     kinds = {
@@ -146,7 +146,7 @@ def test_an_absent_item_is_not_found(code: int, status: int) -> None:
 
 
 @pytest.mark.parametrize(("code", "status"), [(7042, 409), (7022, 400), (10014, 400), (3002, 400)])
-def test_what_exists_already_conflicts(code: int, status: int) -> None:
+def test_an_existing_thing_conflicts(code: int, status: int) -> None:
     error = error_of(bad(status, code))
     assert type(error) is Conflict
     assert error.code == code
@@ -252,14 +252,14 @@ def test_a_listed_code_counts_wherever_it_stands() -> None:
     assert "second" in str(error)
 
 
-def test_the_error_chain_is_told() -> None:
+def test_the_error_chain_is_in_the_message() -> None:
     chain = {"code": 6003, "message": "Invalid headers", "error_chain": [{"code": 6111, "message": "bad format"}, 1]}
     error = error_of(httpx.Response(400, json={"success": False, "errors": [chain]}))
     assert isinstance(error, Halt)
     assert "bad format (6111)" in str(error)
 
 
-def test_a_code_that_is_a_text_is_told() -> None:
+def test_a_code_that_is_a_text_is_in_the_message() -> None:
     error = error_of(bad(400, "vectorize.unknown_content_type", ""))
     assert isinstance(error, Park)
     assert "vectorize.unknown_content_type" in str(error)
@@ -285,7 +285,7 @@ NO_ENVELOPES = [
 
 @pytest.mark.parametrize("body", NO_ENVELOPES)
 @pytest.mark.parametrize("status", [200, 201, 500, 502, 400, 401, 403, 404, 409])
-def test_what_is_no_envelope_is_tried_again_and_may_have_been_done(status: int, body: bytes) -> None:
+def test_an_answer_without_an_envelope_is_an_ambiguous_retry(status: int, body: bytes) -> None:
     error = error_of(raw(status, body))
     assert isinstance(error, Retry)
     assert error.ambiguous
@@ -388,7 +388,7 @@ def test_a_refusal_that_is_not_the_apis_own_is_one_on_the_way(status: int, heade
 
 
 @pytest.mark.parametrize("status", [401, 407, 408, 425, 429, 500, 503])
-def test_what_speaks_of_the_sender_or_the_moment_is_no_refusal_of_what_was_sent(status: int) -> None:
+def test_a_status_about_the_sender_or_the_moment_does_not_refuse_the_content(status: int) -> None:
     assert type(error_of(html(status))) is Retry
 
 

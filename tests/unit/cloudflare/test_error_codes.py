@@ -145,7 +145,7 @@ def test_a_code_with_a_meaning_of_its_own_keeps_it_in_a_429(code: int) -> None:
 
 @pytest.mark.parametrize("status", [500, 502, 503, 520])
 @pytest.mark.parametrize("code", [10000, 9109, 7002, 7063, 7032, 7041, 7042, 7062, 10013, 12345, None])
-def test_what_a_service_in_trouble_says_is_not_certain(status: int, code: int | None) -> None:
+def test_the_code_of_a_service_in_trouble_is_not_certain(status: int, code: int | None) -> None:
     error = error_of(status, code)
     assert type(error) is Retry
     assert error.ambiguous

@@ -11,7 +11,7 @@ def gate_of(time: VirtualTime, tpslimit: float = 0, transfers: int = 100) -> Gat
 
 
 async def passing(gate: Gate, times: int) -> list[float]:
-    """When each of so many concurrent requests came through, seconds from now."""
+    """Return the time at which each of so many concurrent requests passed, in seconds from now."""
     began, passed = gate.clock(), []
 
     async def one() -> None:
@@ -91,7 +91,7 @@ async def test_a_hold_stops_everybody_and_is_followed_by_one_request_first(time:
     assert await time.run(passing(gate, 4)) == [30.0, 30.5, 31.0, 31.5]
 
 
-async def test_a_hold_reaches_those_who_wait_already(time: VirtualTime) -> None:
+async def test_a_hold_reaches_requests_that_wait_already(time: VirtualTime) -> None:
     gate = gate_of(time, tpslimit=1)
 
     async def held_half_a_second_later() -> list[float]:

@@ -36,7 +36,7 @@ def as_sent(body: BulkBody) -> bytes:
 
 
 def read(body: BulkBody) -> dict[str, tuple[bytes, dict[str, Any]]]:
-    """What a server reads: key -> value and everything else."""
+    """Return the pairs as a server reads them: key -> value and the other fields."""
     found = {}
     for row in json.loads(as_sent(body)):
         value = row.pop("value")
@@ -253,7 +253,7 @@ def test_a_body_never_promises_more_than_the_api_takes(pairs: int, size: int) ->
     assert BulkBody(BULK_PAIRS_LIMIT, BULK_BYTES_LIMIT).size == BulkBody(1, 2).size == 2
 
 
-def test_the_largest_value_fits_into_what_syncd_sends() -> None:
+def test_the_largest_value_fits_into_a_body_of_syncd() -> None:
     pair = encode_pair("k" * KV_KEY_BYTES, b"\xff" * VALUE_LIMIT, metadata={"a": "x" * 1000})
     assert body_of(pair, max_pairs=1000, max_bytes=90_000_000).size < 35_100_000
 

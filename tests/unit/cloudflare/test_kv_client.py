@@ -1,4 +1,4 @@
-"""What each method of the KV client sends, and what it makes of plain answers."""
+"""The request of each method of the KV client, and the values that it returns."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
@@ -123,7 +123,7 @@ async def test_each_method_sends_exactly_its_request(remote: Remote, kv: KV, doc
 
 
 @pytest.mark.parametrize("case", CALLS)
-async def test_only_what_writes_counts_as_changing(remote: Remote, kv: KV, docs: KVNamespace, case: Case) -> None:
+async def test_only_a_writing_request_counts_as_changing(remote: Remote, kv: KV, docs: KVNamespace, case: Case) -> None:
     remote.says(ok(case.result))
     await case.call(kv, docs)
     reading = case.expected[0] == "GET" or case.expected[1].endswith("/bulk/get")
@@ -280,7 +280,7 @@ async def test_a_value_with_metadata_travels_as_a_form(remote: Remote, docs: KVN
     }
 
 
-async def test_what_kv_would_not_take_is_not_sent(remote: Remote, docs: KVNamespace) -> None:
+async def test_a_value_that_kv_would_not_take_is_not_sent(remote: Remote, docs: KVNamespace) -> None:
     with pytest.raises(Park, match="25 MiB") as caught:
         await docs.write_value("a", b"x" * (25 * 1024 * 1024 + 1))
     assert caught.value.kind == "too_large"

@@ -1,4 +1,4 @@
-"""A bulk of 90 MB over a real socket: held once, sent whole, sent again from its start."""
+"""A bulk body of 90 MB over a real socket: it is in memory once, and a retry sends it from its start."""
 
 import asyncio
 import hashlib

@@ -198,7 +198,7 @@ async def test_keys_that_failed_are_named_by_an_error(
         (413, 1, TooMuch),
     ],
 )
-async def test_an_error_that_says_what_to_do_is_stronger_than_its_result(
+async def test_an_error_with_a_remedy_is_stronger_than_its_result(
     remote: Remote, docs: KVNamespace, call: Call, status: int, code: int | None, kind: type[Exception]
 ) -> None:
     remote.says(failed(status, code))
@@ -266,7 +266,7 @@ async def get(docs: KVNamespace) -> Any:
 @pytest.mark.parametrize(
     ("answer", "status"), [(bad(413), 413), (html(413), 413), (html(524), 524), (bad(524), 524), (bad(400, 7054), 400)]
 )
-async def test_what_is_too_much_comes_out_at_once(
+async def test_a_request_that_is_too_much_is_not_repeated(
     remote: Remote, docs: KVNamespace, call: Call, answer: httpx.Response, status: int
 ) -> None:
     remote.says(answer)

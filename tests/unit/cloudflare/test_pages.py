@@ -1,4 +1,4 @@
-"""Pages are asked for one ahead, and whoever stops leaves no request behind."""
+"""One page is requested ahead, and a caller that stops leaves no request under way."""
 
 import asyncio
 from contextlib import aclosing
@@ -41,7 +41,7 @@ async def read(book: Book) -> list[int]:
 
 
 def asking() -> list[str]:
-    """Requests under way, by what makes them."""
+    """Return the names of the tasks of requests under way."""
     return [task.get_name() for task in asyncio.all_tasks() if "pages." in repr(task.get_coro())]
 
 
@@ -60,7 +60,7 @@ async def test_the_next_page_is_on_its_way_while_one_is_read_and_no_other() -> N
             assert book.asked == list(range(min(page.rows[0] + 2, 5)))
 
 
-async def test_what_a_page_asked_ahead_raises_comes_after_the_pages_before_it() -> None:
+async def test_the_error_of_a_page_requested_ahead_comes_after_the_earlier_pages() -> None:
     found = pages(Book(5, broken=2).ask)
     assert [(await anext(found)).rows for _ in range(2)] == [(0,), (1,)]
     with pytest.raises(Halt, match="torn out"):
@@ -68,7 +68,7 @@ async def test_what_a_page_asked_ahead_raises_comes_after_the_pages_before_it() 
     assert not asking()
 
 
-async def test_whoever_stops_early_takes_the_request_back() -> None:
+async def test_a_caller_that_stops_early_cancels_the_request() -> None:
     book = Book(5, stuck=1)
     async with aclosing(pages(book.ask)) as found:
         assert (await anext(found)).rows == (0,)

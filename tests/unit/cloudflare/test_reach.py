@@ -1,4 +1,4 @@
-"""The part of the way to the API that is broken is named: name lookup, connection, proxy, TLS, clock."""
+"""The message about a broken connection names the fault: name lookup, connection, proxy, TLS, clock."""
 
 import asyncio
 import socket

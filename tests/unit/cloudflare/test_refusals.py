@@ -1,4 +1,4 @@
-"""Something on the way refuses what a request carries, or all of it; and credentials that change under way."""
+"""A proxy that refuses some contents or every request, and credentials that change meanwhile."""
 
 import asyncio
 from collections.abc import Callable
@@ -24,13 +24,13 @@ ODD = Request("PUT", "/values/word", content=b"x", probe="/values")
 
 
 def unless_empty(refusal: httpx.Response) -> Callable[[httpx.Request], httpx.Response]:
-    """A proxy that reads what passes."""
+    """Return the answers of a proxy that refuses requests with a certain word."""
     return lambda request: refusal if b"word" in request.content or b"word" in request.url.raw_path else bad(400, 10001)
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 @pytest.mark.parametrize("request_", [PUT, ODD])
-async def test_what_alone_is_refused_on_the_way_is_parked(
+async def test_a_content_that_alone_is_refused_on_the_way_is_parked(
     remote: Remote, time: VirtualTime, refusal: httpx.Response, request_: Request
 ) -> None:
     remote.says(unless_empty(refusal))
@@ -57,7 +57,7 @@ async def test_a_refusal_that_passes_is_no_refusal(remote: Remote, time: Virtual
     assert (await time.run(remote.transport().request(PUT))).result == "done"
 
 
-async def test_what_carries_nothing_is_never_refused_for_it(remote: Remote, time: VirtualTime) -> None:
+async def test_a_request_without_content_is_never_parked(remote: Remote, time: VirtualTime) -> None:
     remote.says(html(403))
     with pytest.raises(Unreachable):
         await time.run(remote.transport().request(Request("GET", "/keys")))

@@ -1,4 +1,4 @@
-"""The last requests of a window are left to others, and a refusal holds everybody long enough."""
+"""The last requests of a window are left to others, and a 429 holds all requests long enough."""
 
 import asyncio
 
@@ -47,7 +47,7 @@ def test_a_window_with_only_its_reserve_left_is_waited_for(
     assert (gate.hold_for_ratelimit(limits, policies), max(0.0, gate.held_s())) == (held, held)
 
 
-async def test_what_is_in_flight_may_not_be_counted_yet(time: VirtualTime) -> None:
+async def test_requests_in_flight_may_not_be_counted_yet(time: VirtualTime) -> None:
     gate = Gate(0, 8, time.clock, time.sleep)
 
     async def four_in_flight() -> float:

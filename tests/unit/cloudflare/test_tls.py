@@ -1,4 +1,4 @@
-"""A token goes only to a server that proves who it is, and no answer sends it elsewhere."""
+"""A token goes only to a server with a valid certificate, and no answer sends it elsewhere."""
 
 import shutil
 import socket
@@ -22,7 +22,7 @@ ASKED = Request("GET", path("x"))
 
 
 class Listening:
-    """An HTTP server on loopback that remembers what it was sent. answer: status and further headers."""
+    """An HTTP server on loopback that records its requests. answer: status and further headers."""
 
     def __init__(self, answer: tuple[int, dict[str, str]], context: ssl.SSLContext | None = None) -> None:
         seen: list[tuple[str, str | None]] = []
@@ -74,7 +74,7 @@ async def error_of(base_url: str) -> SyncdError:
 
 @pytest.fixture
 def stranger(tmp_path: Path) -> ssl.SSLContext:
-    """What a server proves itself with that nobody vouches for."""
+    """Return a TLS context with a certificate that no authority has signed."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("no openssl to make a certificate with")

@@ -42,7 +42,7 @@ async def test_raw_content_goes_out_as_it_is(remote: Remote) -> None:
     assert remote.requests[0].headers["content-type"] == "application/x-ndjson"
 
 
-async def test_what_goes_over_the_wire_is_counted(remote: Remote, time: VirtualTime) -> None:
+async def test_requests_and_answers_are_counted(remote: Remote, time: VirtualTime) -> None:
     remote.says(bad(503), httpx.ConnectError("no"), ok())
     transport = remote.transport()
     await time.run(transport.request(GET))
@@ -125,7 +125,7 @@ async def test_a_refusal_counts_as_an_answer(remote: Remote, time: VirtualTime) 
 
 
 @pytest.mark.parametrize("answer", [bad(401, 10000), bad(404, 7002), bad(400, 7060), bad(404, 7041), bad(409, 7042)])
-async def test_what_waiting_cannot_cure_is_raised_at_once(remote: Remote, answer: httpx.Response) -> None:
+async def test_an_error_that_waiting_cannot_cure_is_raised_at_once(remote: Remote, answer: httpx.Response) -> None:
     remote.says(answer)
     with pytest.raises((Halt, Park)):
         await remote.transport().request(GET)
@@ -297,7 +297,7 @@ async def test_a_remote_that_never_answers_times_out_ambiguously(remote: Remote)
 
 
 @pytest.mark.parametrize("error", [httpx.ConnectError("x"), httpx.ConnectTimeout("x"), httpx.ProxyError("x")])
-async def test_what_was_never_sent_is_not_ambiguous(remote: Remote, error: Exception) -> None:
+async def test_a_failure_before_sending_is_not_ambiguous(remote: Remote, error: Exception) -> None:
     remote.says(error)
     with pytest.raises(Retry) as caught:
         await remote.transport().once(POST)
@@ -308,7 +308,7 @@ async def test_what_was_never_sent_is_not_ambiguous(remote: Remote, error: Excep
     "error",
     [httpx.ReadTimeout("x"), httpx.ReadError("x"), httpx.WriteError("x"), httpx.RemoteProtocolError("x")],
 )
-async def test_what_broke_after_sending_is_ambiguous(remote: Remote, error: Exception) -> None:
+async def test_a_failure_after_sending_is_ambiguous(remote: Remote, error: Exception) -> None:
     remote.says(error)
     with pytest.raises(Retry) as caught:
         await remote.transport().once(POST)
@@ -342,7 +342,7 @@ async def test_a_write_that_was_not_done_is_sent_again(remote: Remote, time: Vir
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
-async def test_what_may_be_done_twice_is_sent_again(remote: Remote, time: VirtualTime, method: Any) -> None:
+async def test_a_request_that_may_be_done_twice_is_sent_again(remote: Remote, time: VirtualTime, method: Any) -> None:
     remote.says(httpx.ReadTimeout("x"), ok())
     await time.run(remote.transport().request(Request(method, "/x")))
     assert len(remote.requests) == 2

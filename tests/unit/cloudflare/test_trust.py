@@ -68,7 +68,7 @@ async def test_a_token_that_was_revoked_halts_after_minutes_and_few_requests(rem
 
 
 @pytest.mark.parametrize("request_", [WRITE, SEARCH, Request("GET", "/kv", permission="KV:Edit")])
-async def test_what_the_token_was_never_allowed_is_refused_at_once(
+async def test_a_request_that_the_token_never_made_is_refused_at_once(
     remote: Remote, time: VirtualTime, request_: Request
 ) -> None:
     transport = await worked(remote, time)
@@ -176,7 +176,7 @@ async def test_a_file_without_a_token_is_an_outage_not_a_refusal(remote: Remote,
 # -- an earlier process
 
 
-async def test_what_worked_in_an_earlier_process_is_known(remote: Remote, time: VirtualTime) -> None:
+async def test_kinds_that_worked_in_an_earlier_process_are_known(remote: Remote, time: VirtualTime) -> None:
     before = (await worked(remote, time)).trust.known()
     transport = remote.transport()
     transport.trust.add_known(before)

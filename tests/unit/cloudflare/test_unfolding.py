@@ -1,4 +1,4 @@
-"""What an answer unfolds to is bounded while it is unfolded."""
+"""The size of a compressed answer is limited while it is decompressed."""
 
 import gzip
 import tracemalloc
@@ -58,7 +58,7 @@ async def test_a_broken_encoding_is_a_bad_answer(data: bytes) -> None:
         await body(data, "gzip")
 
 
-async def test_little_memory_is_taken_by_what_unfolds_to_much() -> None:
+async def test_an_answer_that_unfolds_to_much_takes_little_memory() -> None:
     bomb = gzip.compress(bytes(512 * MIB // 8), 9)
     tracemalloc.start()
     try:

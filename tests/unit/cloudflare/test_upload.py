@@ -114,7 +114,7 @@ async def test_a_key_that_cannot_be_a_file_name_is_never_sent(remote: Remote, cl
     assert not remote.requests
 
 
-async def test_a_file_stored_under_another_key_is_told(remote: Remote, client: AISearch) -> None:
+async def test_a_file_stored_under_another_key_is_an_error(remote: Remote, client: AISearch) -> None:
     remote.says(ok(row("b.md")))
     with pytest.raises(Park, match=r"b\.md") as caught:
         await client.upload("a.md", b"x", "text/plain")

@@ -1,4 +1,4 @@
-"""What each method of the Vectorize client sends, and what it makes of plain answers."""
+"""The request of each method of the Vectorize client, and the values that it returns."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -126,7 +126,7 @@ async def test_each_method_sends_exactly_its_request(
 
 
 @pytest.mark.parametrize("case", CALLS)
-async def test_only_what_writes_counts_as_changing(
+async def test_only_a_writing_request_counts_as_changing(
     remote: Remote, vectorize: Vectorize, docs: VectorizeIndex, case: Case
 ) -> None:
     remote.says(ok(case.result))
@@ -165,7 +165,7 @@ async def test_a_missing_index_is_a_missing_target(
 
 
 @pytest.mark.parametrize("answer", [bad(404), bad(404, 1, "no"), bad(404, 10009), html(404)])
-async def test_a_404_that_does_not_say_what_is_missing_is_no_missing_index(
+async def test_a_404_without_a_known_code_is_no_missing_index(
     remote: Remote, time: VirtualTime, answer: httpx.Response
 ) -> None:
     remote.says(answer)
@@ -252,7 +252,7 @@ SEEN = datetime(2026, 11, 22, 1, 2, 3, 400000, tzinfo=UTC)
         ({"dimensions": 3.0, "vectorCount": "7"}, IndexInfo(3)),
     ],
 )
-async def test_the_info_says_what_it_knows(
+async def test_the_info_has_the_values_that_the_answer_gives(
     remote: Remote, docs: VectorizeIndex, result: dict[str, Any], expected: IndexInfo
 ) -> None:
     remote.says(ok(result))

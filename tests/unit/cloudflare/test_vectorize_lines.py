@@ -1,4 +1,4 @@
-"""The lines of an upsert: what is written, what is refused, and how much fits."""
+"""The lines of an upsert: their form, refused values, and limits."""
 
 import json
 import math
@@ -55,7 +55,7 @@ def test_every_float32_is_read_back_exactly_and_in_nine_digits() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e39])
-def test_what_is_no_finite_float32_is_a_mistake(value: float) -> None:
+def test_a_value_that_is_no_finite_float32_is_a_mistake(value: float) -> None:
     with pytest.raises(ValueError, match="finite"):
         encode_line("a", [0.0, value, -value])
 

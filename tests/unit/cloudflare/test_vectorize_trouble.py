@@ -189,7 +189,7 @@ async def upsert(docs: VectorizeIndex, count: int) -> Any:
         (html(524), 524),
     ],
 )
-async def test_what_is_too_much_comes_out_at_once(
+async def test_a_request_that_is_too_much_is_not_repeated(
     remote: Remote, docs: VectorizeIndex, call: Call, answer: httpx.Response, status: int
 ) -> None:
     remote.says(answer)
@@ -220,7 +220,7 @@ async def test_one_vector_is_never_too_much(
     ("answer", "kind"),
     [(bad(400, 40008), Park), (bad(400, 40016), Park), (bad(400, 40023), Park), (bad(400, 40012), Halt)],
 )
-async def test_what_fewer_vectors_would_not_mend_is_not_too_much(
+async def test_an_error_that_fewer_vectors_do_not_avoid_is_not_too_much(
     remote: Remote, docs: VectorizeIndex, answer: httpx.Response, kind: type[Exception]
 ) -> None:
     remote.says(answer)

@@ -1,4 +1,4 @@
-"""Embeddings: what is sent, what counts as an answer, and which text is to blame."""
+"""Embeddings: the request, valid and invalid answers, and refused texts."""
 
 from array import array
 from typing import Any
@@ -174,7 +174,7 @@ async def test_refused_access_names_the_permission(remote: Remote, ai: WorkersAI
 
 
 @pytest.mark.parametrize("busy", [bad(429, 3040), bad(429), bad(408, 3007), bad(500, 3043), html(504), bad(503)])
-async def test_what_passes_is_tried_again(
+async def test_a_temporary_failure_is_tried_again(
     remote: Remote, ai: WorkersAI, time: VirtualTime, busy: httpx.Response
 ) -> None:
     remote.says(busy, answer([1], [2]))
@@ -195,7 +195,7 @@ async def test_many_texts_that_are_refused_are_too_much(remote: Remote, ai: Work
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
-async def test_one_text_that_is_refused_is_parked_and_says_what_to_do(
+async def test_a_single_refused_text_is_parked_with_a_remedy(
     remote: Remote, ai: WorkersAI, refusal: httpx.Response
 ) -> None:
     remote.says(refusal)

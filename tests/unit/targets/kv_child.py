@@ -68,7 +68,7 @@ async def main(root: Path, state: Path) -> None:
 def peak_mb() -> float:
     status = Path("/proc/self/status")
     if status.exists():
-        # ru_maxrss begins with what the process that started this one had in use.
+        # ru_maxrss begins with the memory of the process that started this one.
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024 / 1_000_000
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000_000

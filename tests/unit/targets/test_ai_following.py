@@ -60,7 +60,7 @@ async def test_many_items_take_a_request_for_each_fifty_at_most_and_few_at_the_e
 
 
 @pytest.mark.usefixtures("pages")
-async def test_a_backlog_too_long_to_read_shows_what_has_arrived_and_costs_a_bounded_number(tmp_path: Path) -> None:
+async def test_a_backlog_too_long_to_read_shows_finished_items_and_costs_a_bounded_number(tmp_path: Path) -> None:
     async with open_harness(tmp_path, index_delay=LONG) as h:
         fixture = h.add_mirror()
         refs = filled(h, fixture, 800)

@@ -87,7 +87,7 @@ async def test_refused_metadata_is_left_out_marks_last(tmp_path: Path, manner: s
         await fixture.full()
         fixture.write("b.md", "# B\n\ntext")
         result = await fixture.full()
-        assert h.wire.count("POST", "/items") == tries, "what was refused once is not offered again"
+        assert h.wire.count("POST", "/items") == tries, "refused metadata is not offered again"
         assert kept <= (await shown(h, "b.md")).keys()
         assert (await shown(h, "b.md")).keys() <= kept | {"sha256", "owner"}
         assert (await fixture.full()).tables.plan.counts.total() == 0

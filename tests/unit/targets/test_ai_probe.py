@@ -1,4 +1,4 @@
-"""`check --probe`: what it learns of either manner of the service, what it costs, and what it leaves."""
+"""`check --probe`: the answers that it learns, its number of requests, and the items that it leaves."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -93,7 +93,7 @@ async def test_with_every_surprise_at_once_ten_requests_are_not_exceeded(tmp_pat
 
 
 @pytest.mark.parametrize("number", range(2, 9))
-async def test_a_probe_that_fails_anywhere_deletes_what_it_knows_of(tmp_path: Path, number: int) -> None:
+async def test_a_probe_that_fails_anywhere_deletes_its_known_items(tmp_path: Path, number: int) -> None:
     async with open_harness(tmp_path) as h:
         seen = 0
 

@@ -89,7 +89,7 @@ def test_the_longest_fields_are_left_out_first_and_never_the_marks() -> None:
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=5), st.text(max_size=40), max_size=6), st.integers(20, 300))
-def test_what_is_fitted_fits(fields: dict[str, str], limit: int) -> None:
+def test_fitted_metadata_is_within_the_limit(fields: dict[str, str], limit: int) -> None:
     kept = fit_metadata({"m": "mark"}, fields, limit)
     assert len(json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")) <= limit
     assert kept["m"] == "mark"

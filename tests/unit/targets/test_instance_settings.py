@@ -1,4 +1,4 @@
-"""The settings of an instance: what differs from the config, what a change costs, and what can be done."""
+"""The settings of an instance: the differences from the config, the cost of a change, and the remedy."""
 
 import json
 import re
@@ -66,7 +66,7 @@ CLASSES = [
 
 
 @pytest.mark.parametrize(("wanted", "shown", "change"), CLASSES)
-def test_each_setting_tells_what_its_change_costs(wanted: dict[str, Any], shown: dict[str, Any], change: str) -> None:
+def test_each_setting_names_the_cost_of_its_change(wanted: dict[str, Any], shown: dict[str, Any], change: str) -> None:
     [found] = drift(wanted, **shown)
     assert found.name.startswith(next(iter(wanted)))
     assert found.change == change
@@ -97,7 +97,7 @@ def test_a_setting_that_is_not_shown_and_has_no_default_is_not_called_different(
     ]
 
 
-def test_numbers_and_lists_are_compared_by_what_they_mean() -> None:
+def test_numbers_and_lists_are_compared_by_their_meaning() -> None:
     assert drift({"score_threshold": 0.4}, score_threshold=0.4000000059604645) == []
     assert drift({"score_threshold": 1.0}, score_threshold=1) == []
     hosts = {"public_endpoint_params": {"authorized_hosts": ["a", "b"]}}

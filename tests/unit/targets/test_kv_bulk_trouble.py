@@ -36,7 +36,7 @@ async def test_a_fifth_of_all_keys_unsuccessful_still_ends_exact_and_is_not_sent
         wanted = fill(fixture, 400)
         result = await fixture.full()
         assert result.done["put"] + result.done["failed"] == 400
-        assert 2 <= len(h.changes()) <= 6, "only what failed goes again"
+        assert 2 <= len(h.changes()) <= 6, "only failed keys are sent again"
         await settle(h, fixture)
         assert await h.contents() == wanted
         assert fixture.problems() == {}

@@ -293,4 +293,4 @@ async def test_each_put_is_reported_once_and_no_body_is_held_or_sent_twice(
     stored = {action.key: outcome.stored for action, outcome in harness.reported if isinstance(outcome, Done)}
     for key, last in stored.items():
         assert last is not None
-        assert last.checksum.encode() in harness.remote.values[key], "what was reported last is what is there"
+        assert last.checksum.encode() in harness.remote.values[key], "the remote has the content of the last report"

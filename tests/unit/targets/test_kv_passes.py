@@ -87,7 +87,7 @@ async def test_missing_entries_are_mended_after_the_lag_and_not_within_it(tmp_pa
         await h.drop("b")
         for _ in range(3):
             result = await fixture.full()
-            assert result.tables.plan.counts.total() == 0, "what we wrote lately outranks what the remote shows"
+            assert result.tables.plan.counts.total() == 0, "our recent writes outrank the listing"
         assert h.changes() == []
         result = await fixture.later()
         assert reasons(result) == {"missing": 1}
@@ -283,5 +283,5 @@ async def test_puts_that_yield_to_urgent_work_go_in_the_same_pass(
         result = await reconcile(fixture.mirror, Scope(), PassOptions(), Hooks(serve_pending, has_pending))
         assert result.done == {"put": 150}
         assert len(h.changes()) == 3
-        assert 100 < served[0] < 150, "what was read before is sent before, and the rest after"
+        assert 100 < served[0] < 150, "the files that were read are sent before the edit, and the others after it"
         assert len(await h.rows()) == 150

@@ -1,4 +1,4 @@
-"""Vectorize under a budget: what gives way in the middle of a file is done later, and leaves nothing half."""
+"""Vectorize under a budget: a file that gives way is written later, and never in part."""
 
 import json
 from pathlib import Path

@@ -72,7 +72,7 @@ async def test_a_text_the_model_refuses_parks_its_file_and_stops_no_other(tmp_pa
         fixture.write("17.md", text)
         changing = h.changing
         assert (await fixture.full()).done.total() == 0
-        assert h.changing == changing, "what was refused is not sent again"
+        assert h.changing == changing, "refused content is not sent again"
         fixture.write("17.md", TEXT)
         assert (await fixture.full()).done["put"] == 1
         assert await h.ids() == fixture.expected()
