@@ -218,7 +218,7 @@ async def _ask_both(
 
 
 def _interruption(reports: "list[Report]") -> str:
-    put = sum(result.done["put"] for report in reports for result in report.results)
+    put = sum(report.done["put"] for report in reports)
     return f"rebuild: {put} uploaded to the second target; run the same command again to go on"
 
 
@@ -370,7 +370,7 @@ async def _drop_old(options: GlobalOptions, config: "Config", name: str, *, forc
         if report.error:
             raise report.error
         spec = old.settings.spec
-        planned = sum(result.tables.plan.counts["delete"] for result in report.results)
+        planned = report.planned["delete"]
         if not planned:
             print_line(f"{spec} has no entry of mirror {name}")
             return EXIT_OK
@@ -379,6 +379,6 @@ async def _drop_old(options: GlobalOptions, config: "Config", name: str, *, forc
                 f"{spec} has {counted(planned, 'entry')} of mirror {name}; nothing was deleted. If it is meant:"
                 f" syncd rebuild {name} --drop-old --force"
             )
-        deleted = sum(result.done["delete"] for result in report.results)
+        deleted = report.done["delete"]
         print_line(f"{spec}: {deleted} of {counted(planned, 'entry')} of mirror {name} deleted; entries of others stay")
         return report.exit_code

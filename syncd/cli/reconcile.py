@@ -20,7 +20,7 @@ from syncd.cli.context import (
     run_async,
     shard_field,
 )
-from syncd.cli.reports import capacity_object, done, forecast, planned, print_reports
+from syncd.cli.reports import capacity_object, forecast, planned, print_reports
 from syncd.core.errors import ConfigError, most_serious
 from syncd.core.keys import shown
 from syncd.core.plain_text import redact_text
@@ -227,7 +227,7 @@ def _interruption(reports: "dict[str, Report]", mirrors: int, *, dry_run: bool) 
     if dry_run:
         return "reconcile: nothing was changed"
     results = [result for report in reports.values() for result in report.results]
-    uploaded, deleted = (sum(result.done[kind] for result in results) for kind in ("put", "delete"))
+    uploaded, deleted = (sum(report.done[kind] for report in reports.values()) for kind in ("put", "delete"))
     left = sum(max(0, result.remaining) for result in results)
     if not (left or uploaded or deleted):
         return "reconcile: nothing was changed; the comparison was not finished"
@@ -250,9 +250,8 @@ def _write_json(session: "Session", reports: "Mapping[str, Report]", exit_code: 
 
 
 def _write_mirror(session: "Session", mirror: "Mirror", report: "Report") -> None:
-    dry_run = any(result.dry_run for result in report.results)
     complete = bool(report.results) and not report.error and all(result.complete for result in report.results)
-    head: dict[str, Any] = {"dry_run": dry_run, "complete": complete, "plan": planned(report)}
+    head: dict[str, Any] = {"dry_run": report.dry_run, "complete": complete, "plan": planned(report)}
     head |= shard_field(session.config, mirror.name)
     if report.error:
         head["error"] = shown(str(report.error))
@@ -261,16 +260,14 @@ def _write_mirror(session: "Session", mirror: "Mirror", report: "Report") -> Non
     if plan := next((result.plan_id for result in report.results if result.plan_id), None):
         head["plan_id"] = plan
     _write(json.dumps(head)[:-1] + ', "actions": [')
-    _write_list(
-        _action_object(action, outcome) for result in report.results for action, outcome in result.tables.plan.actions()
-    )
+    _write_list(_action_object(action, outcome) for action, outcome in report.actions())
     _write('], "problems": [')
     _write_list(map(asdict, report.problems(mirror)))
-    counts = done(report)
-    tail: dict[str, Any] = {"result": {kind: counts[kind] for kind in ("put", "delete", "failed")}}
+    done = report.done
+    tail: dict[str, Any] = {"result": {kind: done[kind] for kind in ("put", "delete", "failed")}}
     if report.not_indexed:
         tail["not_searchable"] = {"count": report.not_indexed, "keys": [shown(key) for key in report.waiting]}
-    if dry_run:
+    if report.dry_run:
         tail["forecast"] = forecast(session, mirror, report)
         tail |= capacity_object(report)
     tail |= {"requests": report.requests, "elapsed_s": round(report.elapsed_s, 3)}

@@ -25,13 +25,13 @@ def print_reports(session: "Session", reports: "Mapping[str, Report]") -> None:
     for name, report in reports.items():
         section, mirror = session.config.mirrors[name], session.mirrors[name]
         title = f"{name} → {section.target.spec}{shard_suffix(section.shard)}"
-        dry_run = bool(report.results) and report.results[0].dry_run
+        dry_run = report.dry_run
         if not dry_run:
             print_line(f"{title}: {_summary(report)}")
-        elif any(result.tables.plan.counts for result in report.results) or report.problems(mirror):
+        elif report.planned or report.problems(mirror):
             print_line(f"{title}:")
             print_table(("", "", "", "size"), _plan_rows(report))
-            if _actions(report) > _ACTIONS_SHOWN:
+            if report.planned.total() > _ACTIONS_SHOWN:
                 print_line(f"  each file: syncd plan {name} --json")
         # A dry run stores no problems.
         print_problems(
@@ -54,14 +54,13 @@ def print_reports(session: "Session", reports: "Mapping[str, Report]") -> None:
 def _summary(report: "Report") -> str:
     if not report.results:
         return "not begun"
-    dry_run = report.results[0].dry_run
-    plan, finished = planned(report), done(report)
-    counts = plan if dry_run else finished
-    parts = [f"{counts[kind]} {kind}" for kind in KINDS if counts.get(kind)]
-    if dry_run and counts.get("put"):
+    dry_run, plan = report.dry_run, planned(report)
+    counts = plan if dry_run else report.done
+    parts = [f"{counts[kind]} {kind}" for kind in KINDS if counts[kind]]
+    if dry_run and counts["put"]:
         parts[0] += f" ({shown_size(put_bytes(report))})"
-    if finished.get("failed"):
-        parts.append(f"{finished['failed']} failed")
+    if failed := report.done["failed"]:
+        parts.append(f"{failed} failed")
     tail = "" if dry_run else f" ({counted(report.requests, 'request')}, {report.elapsed_s:.1f} s)"
     if report.error and not parts:
         return f"stopped, nothing done{tail}"
@@ -75,14 +74,13 @@ def _summary(report: "Report") -> str:
 
 def _plan_rows(report: "Report") -> Iterator[_Row]:
     """Yield a row for each action, or for each directory if there are many."""
-    actions = (action for result in report.results for action, _ in result.tables.plan.actions())
-    if _actions(report) <= _ACTIONS_SHOWN:
-        for action in actions:
+    if report.planned.total() <= _ACTIONS_SHOWN:
+        for action, _ in report.actions():
             size = shown_size(action.size) if action.kind == "put" else ""
             yield f"  {action.kind}", action.reason, action.key, size
         return
     files, sizes = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-    for action in actions:
+    for action, _ in report.actions():
         directory = action.key.rpartition("/")[0], action.kind
         files[directory] += 1
         sizes[directory] += action.size if action.kind == "put" else 0
@@ -101,7 +99,7 @@ def _print_end_of_plan(session: "Session", mirror: "Mirror", report: "Report", t
         if result.refusal:
             print_line(f"  refused when run: {result.refusal}")
     cost = ""
-    if any(result.tables.plan.counts for result in report.results):
+    if report.planned:
         expected = forecast(session, mirror, report)
         requests = counted(int(expected["requests"]), "request")
         cost = f"; about {requests}, {span(expected['seconds'])} at the present rate limit"
@@ -121,20 +119,11 @@ def forecast(session: "Session", mirror: "Mirror", report: "Report") -> dict[str
 def planned(report: "Report") -> dict[str, int]:
     """Return the number of planned actions by kind, and of entries that are in step."""
     results = report.results
-    counts: dict[str, int] = {kind: sum(result.tables.plan.counts[kind] for result in results) for kind in KINDS}
+    counts: dict[str, int] = {kind: report.planned[kind] for kind in KINDS}
     # Only the last pass still has the postponed deletes in its plan.
     counts["delete"] += report.postponed_deletes
     # Files that a later pass takes again were counted by the full pass.
     return {**counts, "unchanged": results[0].unchanged if results else 0}
-
-
-def done(report: "Report") -> dict[str, int]:
-    """Return the number of carried out actions by kind, and of failed ones."""
-    return {kind: sum(result.done[kind] for result in report.results) for kind in (*KINDS, "failed")}
-
-
-def _actions(report: "Report") -> int:
-    return sum(result.tables.plan.counts.total() for result in report.results)
 
 
 def put_bytes(report: "Report") -> int:
@@ -170,7 +159,5 @@ def _growth(report: "Report") -> "Growth":
     from syncd.queries.forecast import Growth
     from syncd.queries.verify import MISSING
 
-    actions = (action for result in report.results for action, _ in result.tables.plan.actions())
-    new = sum(action.kind == "put" and action.reason in MISSING for action in actions)
-    counts = [result.tables.plan.counts for result in report.results]
-    return Growth(new - sum(each["delete"] for each in counts), sum(each["put"] for each in counts))
+    new = sum(action.kind == "put" and action.reason in MISSING for action, _ in report.actions())
+    return Growth(new - report.planned["delete"], report.planned["put"])

@@ -163,7 +163,7 @@ async def approve(worker: MirrorWorker, plan_id: str) -> int:
     report.drop_tables()
     if report.error:
         raise report.error
-    return sum(result.done["delete"] for result in report.results)
+    return report.done["delete"]
 
 
 def _ignore(_: Result) -> None:

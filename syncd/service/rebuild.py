@@ -222,7 +222,7 @@ async def fill(mirror: Mirror, on_progress: OnProgress, reports: list[once.Repor
             reports.append(report)
             await once.run(mirror, PassOptions(force=force), on_progress, report, bulk=True)
             await once.wait_until_indexed(mirror, report, math.inf)
-            if report.error or not sum(result.done.total() for result in report.results):
+            if report.error or not report.done:
                 return
 
 

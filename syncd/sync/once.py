@@ -2,13 +2,14 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, Brake, DiskRetry, Halt, PlanChanged, RootHalt, SyncdError
-from syncd.core.model import HARMLESS, Problem
+from syncd.core.model import HARMLESS, Action, Problem
 from syncd.state.db import directory_of
 from syncd.state.directory import FILE_NAME, when_free, writable
 from syncd.state.queue import Dirty
@@ -51,6 +52,21 @@ class Report:
         return EXIT_OK if clean else EXIT_PROBLEMS
 
     @property
+    def dry_run(self) -> bool:
+        """Whether the pass only made a plan."""
+        return any(result.dry_run for result in self.results)
+
+    @property
+    def planned(self) -> Counter[str]:
+        """The number of planned actions of all passes, by kind."""
+        return sum((Counter[str](result.tables.plan.counts) for result in self.results), Counter[str]())
+
+    @property
+    def done(self) -> Counter[str]:
+        """The number of finished actions of all passes, by kind, and "failed"."""
+        return sum((result.done for result in self.results), Counter[str]())
+
+    @property
     def postponed_deletes(self) -> int:
         """The deletes that wait until the replacements of their entries are searchable."""
         return self.results[-1].waiting if self.results else 0
@@ -59,6 +75,11 @@ class Report:
         """Add the result of a pass. Later calls with the same result change nothing."""
         if not self.results or self.results[-1] is not result:
             self.results.append(result)
+
+    def actions(self) -> Iterator[tuple[Action, str | None]]:
+        """Yield the planned actions of all passes with their outcomes."""
+        for result in self.results:
+            yield from result.tables.plan.actions()
 
     def drop_tables(self) -> None:
         """Drop the tables of the passes. A command does not have to, because its tables end with its process."""
