@@ -20,11 +20,11 @@ from syncd.core.rules import IgnoreFile, Rules
 from syncd.local.read import Fingerprint, fingerprint, open_file, read_up_to
 
 IGNORE_FILE_LIMIT = 4 * 1024 * 1024
-"""Largest ignore file (our own limit)."""
+"""Maximum bytes of an ignore file (our own limit)."""
 _COARSE_S = 2.0
-"""Seconds. Two writes within this time may leave the same timestamps on a file."""
+"""Seconds within which two writes may leave the same timestamps on a file."""
 _PATIENCE = 4.0
-"""Longest wait for an ignore file that keeps changing, as a multiple of `settle`, or of 1 s if `settle` is shorter."""
+"""Maximum wait for an ignore file that keeps changing: this multiple of `settle`, or of 1 s if `settle` is shorter."""
 
 
 @dataclass(frozen=True, slots=True)

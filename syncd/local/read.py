@@ -32,10 +32,12 @@ TEMPORARY = frozenset(
 )
 """Errors that say nothing about the file itself and may end without an action of a person."""
 GONE = (errno.ENOENT, errno.ENOTDIR)
+"""Errors of a file that disappeared, or whose directory was replaced by a file."""
 NON_NAMES = frozenset({"", ".", ".."})
+"""Parts of a path that name no entry of their directory."""
 _OPEN = os.O_RDONLY | os.O_CLOEXEC
 MAX_HOPS = 32
-"""Links in one chain (our own limit; the kernel follows 40)."""
+"""Maximum links in one chain (our own limit; the kernel follows 40)."""
 
 
 def root_identity(path: Path) -> Identity | None:
@@ -72,7 +74,7 @@ def open_directory(name: str, parent: int) -> int:
 def open_below(
     descriptor: int, names: Sequence[str], open_next: Callable[[str, int], int] = open_directory
 ) -> Iterator[int]:
-    """Open directory after directory below an open one, and yield the last one. Closes all of them, also the first.
+    """Open directory after directory below an open one, and yield the last one. Closes all of them, and the first too.
 
     open_next: opens the directory of a name in an open directory.
     """
@@ -232,8 +234,8 @@ class LinkEscapes(OSError):
 def follow_link(root: Path, path: str, places: list[str]) -> str:
     """Return the path below the root of the file that the link at `path` leads to; `path` itself if it is no link.
 
-    The caller opens the result component by component, so that a link that replaces a directory in the meantime leads
-    nowhere. places: receives every path below the root that the link leads through, and its target. Raises LinkEscapes
+    The caller opens the result component by component. So a link that replaces a directory in the meantime is not
+    followed. places: receives every path below the root that the link leads through, and its target. Raises LinkEscapes
     if the link does not end inside the folder, and any other OSError.
     """
     folder, _, name = path.rpartition("/")

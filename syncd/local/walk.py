@@ -142,7 +142,7 @@ class Tree(Disk):
                 yield Problem(self.prefix + shown(folder.key + name), "invalid_key", fault)
             elif name.endswith("/"):
                 yield _Folder([twin.path + "/" for twin in entries], folder.key + name, ignores)
-            elif isinstance(judged := self._judged(before + name, entries), (Item, Problem)):
+            elif isinstance(judged := self._judge_safely(before + name, entries), (Item, Problem)):
                 yield judged
 
     def _collect_all(self, folder: _Folder, groups: dict[str, list[_DirEntry]]) -> list[IgnoreFile]:
@@ -186,7 +186,7 @@ class Tree(Disk):
                 else:
                     groups[name] = [_DirEntry.of(path, status)]
 
-    def _judged(self, key: str, entries: list[_DirEntry]) -> Local:
+    def _judge_safely(self, key: str, entries: list[_DirEntry]) -> Local:
         """Return the result of `_judge`. An unexpected exception becomes a problem of this file."""
         try:
             return self._judge(key, entries)

@@ -42,21 +42,19 @@ class Inbox:
         self._limit = limit
         self._lock = threading.Lock()
         self._hints: dict[str, dict[Hint, None]] = {}
-        self._waking = False
         self._filled = asyncio.Event()
 
     def put(self, mirror: str, hint: Hint) -> None:
         """Add a hint for a mirror. Never waits for the consumer, and never raises."""
         with self._lock:
+            was_empty = not self._hints
             hints = self._hints.setdefault(mirror, {})
             if EVERYTHING not in hints:
                 hints[hint] = None
                 if hint == EVERYTHING or len(hints) > self._limit:
                     self._hints[mirror] = {EVERYTHING: None}
-            wake = not self._waking
-            self._waking = True
-        if wake:
-            _call_soon(self._loop, self._wake)
+        if was_empty:
+            _call_soon(self._loop, self._filled.set)
 
     def drain(self) -> dict[str, list[Hint]]:
         """Remove and return all hints by mirror, in the order of their arrival."""
@@ -67,15 +65,10 @@ class Inbox:
     async def get_batch(self) -> dict[str, list[Hint]]:
         """Wait until there is a hint, then remove and return all hints."""
         while not (batch := self.drain()):
-            # A hint that arrives from here on wakes this loop later, so the event is set again.
+            # A hint that arrives from here on sets the event again, in a later step of the event loop.
             self._filled.clear()
             await self._filled.wait()
         return batch
-
-    def _wake(self) -> None:
-        with self._lock:
-            self._waking = False
-        self._filled.set()
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,8 +35,8 @@ async def test_over_the_limit_a_mirrors_hints_become_everything(count: int, coll
 
 async def test_a_hint_for_everything_replaces_earlier_and_later_hints() -> None:
     inbox = Inbox(asyncio.get_running_loop())
-    for each in (hint("a"), EVERYTHING, hint("b")):
-        inbox.put("m", each)
+    for added in (hint("a"), EVERYTHING, hint("b")):
+        inbox.put("m", added)
     assert inbox.drain() == {"m": [EVERYTHING]}
 
 
@@ -53,7 +53,7 @@ async def test_a_hint_from_another_thread_wakes_the_consumer_within_milliseconds
     assert sorted(took)[10] < 0.02
 
 
-async def test_only_one_wake_up_is_pending_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_batch_of_hints_wakes_the_consumer_once(monkeypatch: pytest.MonkeyPatch) -> None:
     loop = asyncio.get_running_loop()
     calls: list[object] = []
     real = loop.call_soon_threadsafe
@@ -88,7 +88,7 @@ async def test_no_hint_is_lost_between_many_writers_and_one_reader() -> None:
     got: set[str] = set()
     while got != wanted:
         batch = await asyncio.wait_for(inbox.get_batch(), 5)
-        got |= {each.path for each in batch["m"]}
+        got |= {added.path for added in batch["m"]}
     for thread in threads:
         thread.join()
 
