@@ -133,7 +133,7 @@ async def _list_instances(call: Call) -> Response:
 
 async def _create_instance(call: Call) -> Response:
     body = await call.body()
-    config, store = created_settings(body), call.backend.store
+    config, store = _changed({}, body), call.backend.store
     place = (call.path["account_id"], namespace_of(call), validate(_NewInstance, body).id)
     if find_instance(call.backend, place) is not None:
         raise ApiError(400, 7022, "ai_search_with_this_name_already_exist")
@@ -151,12 +151,19 @@ async def _get_instance(call: Call) -> Response:
 
 
 async def _update_instance(call: Call) -> Response:
-    instance = instance_of(call)
-    config = updated_settings(instance.config, await call.body(), permanent=call.backend.options.permanent)
+    instance, body = instance_of(call), await call.body()
+    before = all_settings(instance.config)
+    for name in _PERMANENT:
+        if name in body and body[name] != before[name]:
+            if call.backend.options.permanent == "refuse":
+                raise invalid(f"{name} cannot be changed after the creation of an instance")
+            del body[name]
+    config = _changed(instance.config, body)
+    after = all_settings(config)
     sql = "UPDATE ai_instances SET config = ?, modified_at = ? WHERE number = ?"
     with call.backend.store.transaction():
         call.backend.store.execute(sql, (json.dumps(config), call.backend.clock(), instance.number))
-        if needs_reindexing(instance.config, config):
+        if any(before[name] != after[name] for name in _REINDEXING):
             reindex_all(call.backend, instance_of(call))
     return ok(_render(call, instance_of(call)))
 
@@ -176,9 +183,10 @@ def _render(call: Call, instance: InstanceRow) -> dict[str, Any]:
     times = {"created_at": timestamp(instance.created_at), "modified_at": timestamp(instance.modified_at)}
     fixed = {"id": instance.id, "namespace": instance.namespace, "account_id": instance.account}
     state = {"enable": True, "engine_version": 3, "status": instance_status(call.backend, instance)}
-    paused = {"paused": call.backend.options.paused}
-    settings = shown_settings(paused | instance.config, defaults=call.backend.options.show_defaults)
-    return settings | state | fixed | times
+    settings = {"paused": call.backend.options.paused} | instance.config
+    if call.backend.options.show_defaults:
+        settings = all_settings(settings)
+    return {name: settings[name] for name in settings if name not in _HIDDEN} | state | fixed | times
 
 
 DEFAULT_MODEL = "@cf/qwen/qwen3-embedding-0.6b"
@@ -288,14 +296,8 @@ class _Settings(BaseModel):
 DEFAULTS: dict[str, Any] = _Settings().model_dump()
 
 
-def created_settings(body: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a new instance; ApiError 400 for a value outside the schema."""
-    config = _read(body)
-    _check_model(config)
-    return config
-
-
-def _read(body: dict[str, Any]) -> dict[str, Any]:
+def _changed(config: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of an instance after a request; ApiError 400 for a value outside the schema."""
     given = {name: value for name, value in body.items() if name not in _READ_ONLY}
     parsed = validate(_Settings, given)
     names = [field.field_name.lower() for field in parsed.custom_metadata or []]
@@ -308,7 +310,12 @@ def _read(body: dict[str, Any]) -> dict[str, Any]:
         given["public_endpoint_params"] = endpoint.model_dump()
         if not endpoint.default_domain_enabled and not endpoint.custom_domains:
             raise ApiError(400, 7096, "disabling_the_default_domain_requires_at_least_one_custom_domain")
-    return given
+    for name in _MERGED:
+        if name in given:
+            given[name] = all_settings(config)[name] | (given[name] or {})
+    after = config | given
+    _check_model(after)
+    return after
 
 
 def _check_model(config: dict[str, Any]) -> None:
@@ -321,38 +328,6 @@ def _check_model(config: dict[str, Any]) -> None:
         return
     if config.get("chunk_size", DEFAULTS["chunk_size"]) > model.context:
         raise ApiError(400, 7036, "invalid_chunk_size")
-
-
-def updated_settings(config: dict[str, Any], body: dict[str, Any], *, permanent: str) -> dict[str, Any]:
-    """Return the settings of an instance after an update; ApiError 400 if it is refused.
-
-    permanent: "refuse" refuses a change of a permanent setting, "ignore" keeps the old value without a word.
-    """
-    changes = _read(body)
-    before = all_settings(config)
-    for name in _PERMANENT:
-        if name in changes and changes[name] != before[name]:
-            if permanent == "refuse":
-                raise invalid(f"{name} cannot be changed after the creation of an instance")
-            del changes[name]
-    for name in _MERGED:
-        if name in changes:
-            changes[name] = before[name] | (changes[name] or {})
-    after = config | changes
-    _check_model(after)
-    return after
-
-
-def needs_reindexing(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    """Return whether the change from one to the other indexes every item again."""
-    old, new = all_settings(before), all_settings(after)
-    return any(old[name] != new[name] for name in _REINDEXING)
-
-
-def shown_settings(config: dict[str, Any], *, defaults: bool) -> dict[str, Any]:
-    """Return the settings that an answer shows. defaults: whether it shows a setting that no client has set."""
-    settings = all_settings(config) if defaults else config
-    return {name: value for name, value in settings.items() if name not in _HIDDEN}
 
 
 def all_settings(config: dict[str, Any]) -> dict[str, Any]:

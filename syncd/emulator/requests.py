@@ -66,10 +66,7 @@ def error(refusal: ApiError) -> Response:
 
 def plain(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return an answer of JSON without the envelope."""
-    return Response(_ANSWER.encode(body).encode(), status, headers, media_type="application/json")
-
-
-_ANSWER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+    return Response(compact_json(body), status, headers, media_type="application/json")
 
 
 def compact_json(value: Any) -> str:
