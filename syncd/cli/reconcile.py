@@ -20,7 +20,7 @@ from syncd.cli.context import (
     run_async,
     shard_field,
 )
-from syncd.cli.reports import capacity_object, forecast, planned, print_reports
+from syncd.cli.reports import capacity_object, forecast, plan_counts, print_reports
 from syncd.core.errors import ConfigError, most_serious
 from syncd.core.keys import shown
 from syncd.core.plain_text import redact_text
@@ -251,7 +251,7 @@ def _write_json(session: "Session", reports: "Mapping[str, Report]", exit_code: 
 
 def _write_mirror(session: "Session", mirror: "Mirror", report: "Report") -> None:
     complete = bool(report.results) and not report.error and all(result.complete for result in report.results)
-    head: dict[str, Any] = {"dry_run": report.dry_run, "complete": complete, "plan": planned(report)}
+    head: dict[str, Any] = {"dry_run": report.dry_run, "complete": complete, "plan": plan_counts(report)}
     head |= shard_field(session.config, mirror.name)
     if report.error:
         head["error"] = shown(str(report.error))

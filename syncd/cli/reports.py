@@ -25,40 +25,35 @@ def print_reports(session: "Session", reports: "Mapping[str, Report]") -> None:
     for name, report in reports.items():
         section, mirror = session.config.mirrors[name], session.mirrors[name]
         title = f"{name} → {section.target.spec}{shard_suffix(section.shard)}"
-        dry_run = report.dry_run
-        if not dry_run:
-            print_line(f"{title}: {_summary(report)}")
-        elif report.planned or report.problems(mirror):
-            print_line(f"{title}:")
-            print_table(("", "", "", "size"), _plan_rows(report))
-            if report.planned.total() > _ACTIONS_SHOWN:
-                print_line(f"  each file: syncd plan {name} --json")
-        # A dry run stores no problems.
-        print_problems(
-            report.problems(mirror), f"syncd plan {name} --json" if dry_run else f"syncd status {name} --all"
-        )
-        if report.not_indexed:
-            keys = ", ".join(shown(key) for key in report.waiting)
-            left = report.not_indexed - len(report.waiting)
-            more = f" and {left} more: syncd ls {name}" if left > 0 else ""
-            print_line(f"  {report.not_indexed} not searchable yet: {keys}{more}")
-        if report.postponed_deletes:
-            deletes = counted(report.postponed_deletes, "delete")
-            print_line(f"  {deletes} postponed until the replacement is searchable: syncd status")
-        if dry_run:
-            _print_end_of_plan(session, mirror, report, title)
+        if report.dry_run:
+            _print_plan(session, mirror, report, title)
+        else:
+            _print_pass(mirror, report, title)
         if report.error:
             print_error(str(report.error))
+
+
+def _print_pass(mirror: "Mirror", report: "Report", title: str) -> None:
+    print_line(f"{title}: {_summary(report)}")
+    print_problems(report.problems(mirror), f"syncd status {mirror.name} --all")
+    if report.not_indexed:
+        keys = ", ".join(shown(key) for key in report.waiting)
+        left = report.not_indexed - len(report.waiting)
+        more = f" and {left} more: syncd ls {mirror.name}" if left > 0 else ""
+        print_line(f"  {report.not_indexed} not searchable yet: {keys}{more}")
+    if report.postponed_deletes:
+        deletes = counted(report.postponed_deletes, "delete")
+        print_line(f"  {deletes} postponed until the replacement is searchable: syncd status")
 
 
 def _summary(report: "Report") -> str:
     if not report.results:
         return "not begun"
-    dry_run, plan = report.dry_run, planned(report)
+    dry_run, plan = report.dry_run, plan_counts(report)
     counts = plan if dry_run else report.done
     parts = [f"{counts[kind]} {kind}" for kind in KINDS if counts[kind]]
     if dry_run and counts["put"]:
-        parts[0] += f" ({shown_size(put_bytes(report))})"
+        parts[0] += f" ({shown_size(_put_bytes(report))})"
     if failed := report.done["failed"]:
         parts.append(f"{failed} failed")
     tail = "" if dry_run else f" ({counted(report.requests, 'request')}, {report.elapsed_s:.1f} s)"
@@ -70,6 +65,30 @@ def _summary(report: "Report") -> str:
 
 
 # -- dry runs
+
+
+def _print_plan(session: "Session", mirror: "Mirror", report: "Report", title: str) -> None:
+    from syncd.core.plain_text import span
+
+    problems = report.problems(mirror)
+    if report.planned or problems:
+        print_line(f"{title}:")
+        print_table(("", "", "", "size"), _plan_rows(report))
+        if report.planned.total() > _ACTIONS_SHOWN:
+            print_line(f"  each file: syncd plan {mirror.name} --json")
+    print_problems(problems, f"syncd plan {mirror.name} --json")
+    _print_capacity(report)
+    for result in report.results:
+        if result.plan_id:
+            print_line(f"  plan {result.plan_id}")
+        if result.refusal:
+            print_line(f"  refused when run: {result.refusal}")
+    cost = ""
+    if report.planned:
+        expected = forecast(session, mirror, report)
+        requests = counted(int(expected["requests"]), "request")
+        cost = f"; about {requests}, {span(expected['seconds'])} at the present rate limit"
+    print_line(f"{title}: {_summary(report)}{cost}")
 
 
 def _plan_rows(report: "Report") -> Iterator[_Row]:
@@ -89,34 +108,17 @@ def _plan_rows(report: "Report") -> Iterator[_Row]:
         yield f"  {kind}", counted(files[path, kind], "file"), f"{path}/" if path else "./", size
 
 
-def _print_end_of_plan(session: "Session", mirror: "Mirror", report: "Report", title: str) -> None:
-    from syncd.core.plain_text import span
-
-    _print_capacity(report)
-    for result in report.results:
-        if result.plan_id:
-            print_line(f"  plan {result.plan_id}")
-        if result.refusal:
-            print_line(f"  refused when run: {result.refusal}")
-    cost = ""
-    if report.planned:
-        expected = forecast(session, mirror, report)
-        requests = counted(int(expected["requests"]), "request")
-        cost = f"; about {requests}, {span(expected['seconds'])} at the present rate limit"
-    print_line(f"{title}: {_summary(report)}{cost}")
-
-
 # -- counts
 
 
 def forecast(session: "Session", mirror: "Mirror", report: "Report") -> dict[str, float]:
     """Return how many requests the plan takes, and how many seconds at the present rate limits."""
-    plan = planned(report)
-    requests = mirror.target.requests(plan["put"], plan["delete"], put_bytes(report))
+    plan = plan_counts(report)
+    requests = mirror.target.requests(plan["put"], plan["delete"], _put_bytes(report))
     return {"requests": requests, "seconds": round(session.transport.gate.seconds_for(requests), 1)}
 
 
-def planned(report: "Report") -> dict[str, int]:
+def plan_counts(report: "Report") -> dict[str, int]:
     """Return the number of planned actions by kind, and of entries that are in step."""
     results = report.results
     counts: dict[str, int] = {kind: report.planned[kind] for kind in KINDS}
@@ -126,7 +128,7 @@ def planned(report: "Report") -> dict[str, int]:
     return {**counts, "unchanged": results[0].unchanged if results else 0}
 
 
-def put_bytes(report: "Report") -> int:
+def _put_bytes(report: "Report") -> int:
     """Return the size of all puts in bytes."""
     return sum(result.tables.plan.put_bytes for result in report.results)
 
