@@ -155,15 +155,15 @@ async def start_watching(runtime: Runtime, on_ready: Callable[[], None]) -> None
         log.info("watch.ready", mirror=name, mode=status.mode, detail=status.detail or None)
         worker.request_full()
 
+    runtime.watcher.start()
     begun = [asyncio.create_task(begin(name, worker)) for name, worker in runtime.workers.items()]
-    starting = asyncio.create_task(runtime.watcher.start())
     try:
         await asyncio.wait(begun, timeout=READY_S)
         on_ready()
-        await asyncio.gather(starting, *begun)
+        await asyncio.gather(*begun)
         runtime.watching = True
     finally:
-        for task in (starting, *begun):
+        for task in begun:
             task.cancel()
 
 

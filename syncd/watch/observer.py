@@ -260,16 +260,14 @@ class Watcher:
         loop = asyncio.get_running_loop()
         self._monitors[root.mirror] = Monitor(root, self._kernel, put, loop, self._identity_interval_s)
 
-    async def start(self) -> None:
-        """Start, and return when all watches are set. A full pass that starts afterwards misses no change."""
+    def start(self) -> None:
+        """Start the watches."""
         self._started = True
         for monitor in self._monitors.values():
             monitor.start()
-        for monitor in self._monitors.values():
-            await monitor.ready.wait()
 
     async def ready(self, mirror: str) -> None:
-        """Return when the first watch or snapshot of a mirror is complete."""
+        """Return when the watch of a mirror is set. A full pass that starts afterwards misses no change."""
         await self._monitors[mirror].ready.wait()
 
     def status(self, mirror: str) -> WatchStatus:

@@ -32,7 +32,9 @@ class WatchHarness:
         ignore: Ignore | None = None,
     ) -> None:
         self.watcher.add(Root("m", self.root, mode, poll_interval, ignore))
-        await self.watcher.start()
+        self.watcher.start()
+        for mirror in self.watcher._monitors:
+            await self.watcher.ready(mirror)
 
     def collect(self) -> None:
         for mirror, hints in self.inbox.drain().items():

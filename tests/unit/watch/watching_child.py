@@ -35,7 +35,8 @@ async def main() -> None:
     inbox = Inbox(asyncio.get_running_loop())
     watcher = Watcher(inbox, identity_interval_s=0.1, rebuild_rest_s=0.2)
     watcher.add(Root("m", Path(sys.argv[1]), poll_interval_s=0.1))
-    await watcher.start()
+    watcher.start()
+    await watcher.ready("m")
     status = watcher.status("m")
     say("ready", status.mode, status.detail)
     while True:
