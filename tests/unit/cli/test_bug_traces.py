@@ -66,7 +66,7 @@ def test_no_object_that_holds_the_token_shows_it(config: Path) -> None:
         assert TOKEN not in f"{each!r} {each!s}", type(each)
 
 
-async def test_neither_does_a_request_on_its_way() -> None:
+async def test_no_request_shows_the_token() -> None:
     seen = []
 
     def answer(request: httpx.Request) -> httpx.Response:

@@ -55,7 +55,7 @@ def test_a_value_is_replaced_and_the_rest_of_its_line_stays(line: str, wanted: s
         ('mirrors.docs.target.instance = "docs"', 'mirrors.docs.target.instance = "docs-2"'),
     ],
 )
-def test_a_value_is_replaced_however_its_table_is_written(text: str, wanted: str) -> None:
+def test_a_value_is_replaced_in_each_form_of_its_table(text: str, wanted: str) -> None:
     assert edited(text, "docs", {INSTANCE: "docs-2"}) == wanted
 
 

@@ -291,7 +291,7 @@ def test_a_variable_that_is_a_section_and_a_value_at_once_is_named(place: Place)
 # -- roots, names, mirrors that fight
 
 
-def test_roots_that_are_too_much_are_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_roots_that_hold_too_much_are_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     home = place.base / "home"
     (home / "docs").mkdir(parents=True)
     (place.base / "link").symlink_to(home)
@@ -390,7 +390,7 @@ def test_a_credential_that_is_no_token_is_named(place: Place, content: str) -> N
     assert not content or content not in message
 
 
-def test_a_credentials_directory_without_ours_is_no_matter(place: Place) -> None:
+def test_a_credentials_directory_without_the_token_is_ignored(place: Place) -> None:
     place.load(MINIMAL, {"CREDENTIALS_DIRECTORY": str(place.base / "empty")})
 
 

@@ -1,4 +1,4 @@
-"""The [mirrors.NAME.target] section of Workers KV, and what `init` writes for it."""
+"""The [mirrors.NAME.target] section of Workers KV, and the one that `init` writes."""
 
 import tomllib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The map of metadata fields, and the setting for long names: what is taken, and what is wrong in one line."""
+"""The map of metadata fields, and the setting for long names: valid values, and a line for each fault."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def fields(count: int) -> str:
         ("vectorize", {"title": "title", "folder": "folder", "modified": "modified"}),
     ],
 )
-def test_each_target_has_the_fields_that_one_expects(place: Place, kind: str, given: dict[str, str]) -> None:
+def test_each_target_has_its_default_fields(place: Place, kind: str, given: dict[str, str]) -> None:
     assert place.load(written(kind)).mirrors["docs"].target.metadata == given
     assert place.load(written(kind, "metadata = {}")).mirrors["docs"].target.metadata == {}
 
@@ -81,7 +81,7 @@ def test_the_number_of_fields_is_bounded(place: Place, kind: str, most: int) -> 
         ("kv", "a = 1", "mirrors.docs.target.metadata.a: should be a text, in quotes"),
     ],
 )
-def test_a_field_that_cannot_be_is_named(place: Place, kind: str, field: str, expected: str) -> None:
+def test_an_invalid_field_is_named(place: Place, kind: str, field: str, expected: str) -> None:
     assert expected in place.fault(written(kind, f"metadata = {{ {field} }}"))
 
 

@@ -1,4 +1,4 @@
-"""Files that hold the token: who may read and change them, and that no mirror takes them."""
+"""Files that hold the token: their permissions, and the mirrors that would upload them."""
 
 import os
 from pathlib import Path
@@ -53,7 +53,9 @@ def test_a_token_file_for_more_than_its_owner_is_reported_with_the_command_that_
 
 
 @pytest.mark.parametrize(("mode", "expected"), [(0o600, None), (0o644, "read"), (0o620, "changed")])
-def test_a_config_file_with_the_token_in_it_is_judged_alike(place: Place, mode: int, expected: str | None) -> None:
+def test_a_config_file_with_the_token_is_checked_like_a_token_file(
+    place: Place, mode: int, expected: str | None
+) -> None:
     seen = found(place, inline(place, mode))
     assert [each.message for each in seen] == ([f"{place.file} can be {expected} by others"] if expected else [])
 
@@ -76,7 +78,7 @@ def test_a_secret_that_everybody_may_write_is_refused_and_not_quoted(place: Plac
     assert TOKEN not in message
 
 
-def test_a_link_to_a_token_file_is_judged_by_its_target(place: Place) -> None:
+def test_of_a_link_to_a_token_file_its_target_is_checked(place: Place) -> None:
     text = token_file(place, 0o600)
     (place.base / "token").rename(place.base / "real")
     (place.base / "token").symlink_to("real")

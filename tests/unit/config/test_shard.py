@@ -1,4 +1,4 @@
-"""Which part of the keys a process answers for comes from the environment where many are made from one description."""
+"""The shard of a process: from the config, or from the environment, where many processes share one description."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def test_the_shard_comes_from_the_environment(place: Place, variable: str) -> No
     assert build_settings(section, Grants()).policy.shard == Shard(2, 4)
 
 
-def test_without_one_a_process_answers_for_all_keys(place: Place) -> None:
+def test_without_a_shard_a_process_has_all_keys(place: Place) -> None:
     assert build_settings(place.load().mirrors["docs"], Grants()).policy.shard == WHOLE
 
 

@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them."""
+"""The units of durations and sizes."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Every key, its default, and which of its sources wins."""
+"""Every key, its default, and the order of its sources."""
 
 import errno
 from pathlib import Path
@@ -218,7 +218,7 @@ instance = "wiki"
         ({"SYNCD_STATE_DIR": "/named", "STATE_DIRECTORY": "/var/lib/syncd"}, "/named"),
     ],
 )
-def test_the_state_directory_is_named_or_systemds_or_of_the_xdg_kind(
+def test_the_state_directory_comes_from_the_config_systemd_or_xdg(
     place: Place, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], state_dir: str
 ) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
@@ -360,7 +360,7 @@ def test_a_config_without_a_token_loads_and_login_names_the_remedy(place: Place)
         login(config)
 
 
-def test_a_token_file_that_cannot_be_read_is_no_reason_not_to_load(place: Place) -> None:
+def test_a_config_loads_without_its_token_file(place: Place) -> None:
     config = place.load(place.with_key("cloudflare.api_token_file", toml("nowhere")))
     assert secrets(config) == []
     with pytest.raises(ConfigError, match=r"cloudflare.api_token_file.*No such file"):

@@ -1,4 +1,4 @@
-"""The [mirrors.NAME.target] section of Vectorize, and what `init` writes for it."""
+"""The [mirrors.NAME.target] section of Vectorize, and the one that `init` writes."""
 
 import tomllib
 from pathlib import Path
@@ -37,7 +37,7 @@ def target_of(place: Place, *lines: str) -> VectorizeSection:
     return target
 
 
-def test_an_index_is_all_that_has_to_be_named(place: Place) -> None:
+def test_an_index_is_the_only_required_key(place: Place) -> None:
     target = target_of(place)
     assert (target.spec, target.model, target.create) == ("vectorize:docs", "@cf/baai/bge-base-en-v1.5", False)
     assert (target.chunk_size, target.chunk_overlap) == (1000, 150)

@@ -1,4 +1,4 @@
-"""How syncd explain words its evidence that the remote has the content of a file."""
+"""The evidence of `syncd explain` that the remote has the content of a file."""
 
 from dataclasses import replace
 

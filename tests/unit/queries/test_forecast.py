@@ -15,7 +15,7 @@ def counted(files: int, unsent: int, *, known: int = 0, found: int = 0, complete
     return describe(seen, MemoryTarget(), lambda requests: requests / 2, "at 2 requests/s")
 
 
-def test_the_outlook_of_a_first_pass_names_an_idle_one_too() -> None:
+def test_the_forecast_of_a_first_pass_has_that_of_an_idle_one() -> None:
     assert counted(1999, 1999) == (
         "first pass about 2,000 requests, 17 min at 2 requests/s; one with nothing to do: 2 requests, 1 s"
     )

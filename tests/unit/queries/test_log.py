@@ -77,7 +77,7 @@ async def test_a_pass_that_stops_is_kept_with_its_reason(core: Core) -> None:
     assert passes == [("stopped", "no answer"), ("stopped", "interrupted")]
 
 
-async def test_a_halt_at_the_begin_is_kept_once(core: Core) -> None:
+async def test_a_halt_at_the_beginning_is_kept_once(core: Core) -> None:
     await in_step(core, **{"a.md": "a"})
     core.root.rename(core.root.with_name("elsewhere"))
     for _ in range(3):
@@ -99,7 +99,7 @@ async def test_a_refused_pass_has_the_reason(core: Core) -> None:
     assert "max_delete" in last["detail"]
 
 
-async def test_deletes_say_why(core: Core) -> None:
+async def test_deletes_have_their_reason(core: Core) -> None:
     await in_step(core, **{"a.md": "a", "b.md": "b"})
     core.remove("a.md")
     await core.full()

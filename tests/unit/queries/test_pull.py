@@ -1,4 +1,4 @@
-"""Writing what comes from outside into a folder: where it may go, where it may not, and over what."""
+"""`pull` writes remote entries into a folder: allowed and refused paths, and files that it overwrites."""
 
 import os
 import stat
@@ -148,14 +148,14 @@ def test_a_name_too_long_for_the_disk_is_a_problem_of_that_file_alone(folder: Fo
         folder.write("n" * 300, b"data")
 
 
-def test_a_folder_that_cannot_be_is_a_config_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_a_config_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file/below"):
         with pytest.raises(ConfigError, match="name a folder"):
             Folder(path)
 
 
-async def test_a_mirrors_own_entries_come_out_without_the_prefix(core: Core, folder: Folder, out: Path) -> None:
+async def test_entries_of_a_mirror_are_written_without_the_prefix(core: Core, folder: Folder, out: Path) -> None:
     core.use(prefix="p/")
     core.write("a.md", "ours")
     await core.full()
