@@ -143,19 +143,14 @@ def build(request: Request, base_url: str, login: Mapping[str, str], extensions:
     body, headers = request.content, {**_HEADERS, **login, **request.headers}
     if request.file:
         body, headers["Content-Type"] = _multipart(request, *request.file)
-    content: bytes | AsyncIterator[bytes] | None
-    if not isinstance(body, Body):
-        content = body
-    elif body.size <= BLOCK:
-        content = b"".join(body.pieces)
-    else:
-        content, headers["Content-Length"] = body.blocks(), str(body.size)
+    if isinstance(body, Body):
+        headers["Content-Length"] = str(body.size)
     return httpx.Request(
         request.method,
         base_url + request.path,
         params={name: value for name, value in request.params.items() if value is not None} or None,
         json=request.json,
-        content=content,
+        content=body.blocks() if isinstance(body, Body) else body,
         headers=headers,
         extensions=extensions,
     )

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -211,10 +212,8 @@ class ItemReader:
         """Return one item by id, else by key."""
         item = None
         if ref is not None:
-            try:
+            with suppress(NotFound):
                 item = await self._api.get(ref)
-            except NotFound:
-                item = None
         if item is None or not self.is_of(item, key) or not is_present(item):
             item = await self.find(key)
         return item
@@ -271,7 +270,10 @@ class ItemReader:
 
 
 class _RowCount:
-    """Decides whether a listing that shifts is complete, by the total number of rows and the rows seen."""
+    """Decides whether a listing that shifts is complete, by the total number of rows and the rows seen.
+
+    seen: the ids of the rows so far. The caller adds to the same set.
+    """
 
     def __init__(self, seen: set[str]) -> None:
         self.total: int | None = None
