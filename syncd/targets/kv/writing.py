@@ -91,7 +91,7 @@ class PendingWrite:
 
 
 SendBody = Callable[[BulkBody, Sequence[PendingWrite]], Coroutine[Any, Any, None]]
-"""Sends a body with these writes, and reports their outcomes."""
+"""Sends a body, and reports the outcomes of its writes."""
 
 
 class BodySender:
@@ -106,22 +106,22 @@ class BodySender:
         self._body = _new_body()
         self._writes: list[PendingWrite] = []
         self._sending: asyncio.Task[None] | None = None
-        self._sent_bytes = 0
+        self._bytes_under_way = 0
 
     async def add(self, write: PendingWrite, pair: Pair) -> None:
-        """Add a pair to the next body. If it has no room or already contains the name, start to send it before."""
+        """Add a pair to the next body. If that body has no room or already contains the name, begin another one."""
         if not self._body.add(pair):
             await self.start()
             self._body.add(pair)
         self._writes.append(write)
-        if self._sent_bytes + self._body.size > BULK_BYTES:
+        if self._bytes_under_way + self._body.size > BULK_BYTES:
             await self.wait()
 
     async def start(self) -> None:
         """Wait for the body under way, and start to send the next one."""
         await self.wait()
         if self._writes:
-            self._sent_bytes = self._body.size
+            self._bytes_under_way = self._body.size
             self._sending = self._group.create_task(self._send(self._body, self._writes))
             self._body, self._writes = _new_body(), []
 
@@ -129,7 +129,7 @@ class BodySender:
         """Wait until no body is under way."""
         if self._sending:
             await self._sending
-        self._sending, self._sent_bytes = None, 0
+        self._sending, self._bytes_under_way = None, 0
 
 
 def _new_body() -> BulkBody:

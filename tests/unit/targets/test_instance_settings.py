@@ -28,8 +28,6 @@ def lines(wanted: dict[str, Any], **shown: Any) -> list[str]:
     return [f"{advice.message} -> {advice.remedy}" for advice in found]
 
 
-VECTOR, HYBRID = {"vector": True, "keyword": False}, {"vector": True, "keyword": True}
-NO_MCP = {"mcp": {"disabled": True}}
 CLASSES = [
     ({"embedding_model": "@cf/a"}, {"embedding_model": "@cf/b"}, "never"),
     ({"chunk": True}, {"chunk": False}, "reindex"),
