@@ -208,7 +208,7 @@ class AISearch:
     async def iter_pages(self, **params: Unpack[ListParams]) -> AsyncIterator[Page[StoredItem]]:
         """Yield the pages of a listing. The listing ends at total_count, at an empty page, or at a repeated page.
 
-        An empty page is yielded only if it is the first one, because its total_count may count rows that it omits.
+        An empty page is yielded only if it is the first page, whose total_count may count rows that the page omits.
         Rows move between pages while the remote indexes items. The caller drops repeated ids, and lists again if
         total_count changes.
         """

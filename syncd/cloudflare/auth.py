@@ -30,8 +30,8 @@ class Credentials:
     """An API token, or an e-mail address with the global API key. No text that `core.plain_text` prints has the secret.
 
     Made by `bearer` or `global_key`, which raise ValueError for a value that cannot stand in an HTTP header. headers:
-    those of a request. forms: the secret in plain and encoded form; empty for a secret too short to be removed from
-    texts.
+    the headers that carry the secret. forms: the secret in plain and encoded form; empty for a secret that is too short
+    to be removed from texts.
     """
 
     __slots__ = ("forms", "headers", "kind")

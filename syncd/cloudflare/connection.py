@@ -226,8 +226,8 @@ async def _connect(host: str, port: int, *, tls: bool) -> None:
 def unanswered_fault(base_url: str, sent: int, outcomes: Collection[str], error: BaseException) -> Fault:
     """Return why requests got no answer of the API, although a connection can be made.
 
-    sent: the number of requests. outcomes: the status of each answer, and "failed" for a request that ended without
-    one. error: the last one.
+    sent: the number of requests. outcomes: the status of each answer, and "failed" for a request that ended without an
+    answer. error: the last error.
     """
     host = other_side(base_url)
     statuses = sorted({*outcomes} - {"failed"})

@@ -215,7 +215,7 @@ def remedy_for(status: int, code: int | None) -> Remedy:
     remedy = CODES.get(code) if code is not None else None
     if remedy is None or not _counts(status, code, remedy):
         return _by_status(status)
-    # Only after an answer of a service in trouble (5xx) is it unknown whether the request was carried out.
+    # After an answer of a service in trouble (5xx), it is unknown whether the request was carried out.
     return replace(remedy, ambiguous=True) if status >= 500 and remedy.action == "retry" else remedy
 
 

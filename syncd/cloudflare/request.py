@@ -139,7 +139,7 @@ def _quoted(name: str, quoting: Quoting) -> str:
 
 
 def build(request: Request, base_url: str, login: Mapping[str, str], extensions: dict[str, Any]) -> httpx.Request:
-    """Return the HTTP message of a request. login: the headers of the credentials. extensions: those of httpx."""
+    """Return the HTTP message of a request. login: the headers of the credentials. extensions: see httpx."""
     body, headers = request.content, {**_HEADERS, **login, **request.headers}
     if request.file:
         body, headers["Content-Type"] = _multipart(request, *request.file)

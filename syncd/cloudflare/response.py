@@ -10,7 +10,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import httpx
 
@@ -64,9 +64,8 @@ async def read_body(response: httpx.Response, limit: int) -> bytes:
     unpack = None if encoding == "identity" else zlib.decompressobj(16 + zlib.MAX_WBITS)
     parts: list[bytes] = []
     size = 0
-    # A response that a test makes of bytes counts as read already; its stream can still be iterated.
-    stream = response.stream
-    async for piece in stream if isinstance(stream, httpx.AsyncByteStream) else response.aiter_raw():
+    # A response that a test makes of bytes counts as read already, but its stream can still be iterated.
+    async for piece in cast("httpx.AsyncByteStream", response.stream):
         if not piece:
             continue
         try:
@@ -188,7 +187,7 @@ def _json(text: str) -> Any:
     except json.JSONDecodeError:
         raise
     except ValueError:
-        # Python refuses to read a number of over 4,300 digits. This reads the other values nevertheless.
+        # Python refuses to read a number of over 4,300 digits. Such a number becomes None.
         return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < LONGEST_NUMBER else None)
 
 

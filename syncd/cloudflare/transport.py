@@ -1,4 +1,4 @@
-"""Sends every request to Cloudflare, with retries, and turns each failure into an error by remedy.
+"""Sends every request to Cloudflare, with retries, and turns each failure into an error that names its remedy.
 
 These retries end after `retry_for` seconds and are kept in memory only. After that, the queue of the mirror
 (`state/queue.py`), which is stored, repeats the work for hours.
@@ -66,8 +66,8 @@ class RetryPolicy:
 
     A request is given up `retry_for` seconds after its first try. Time in which the remote made it wait (Retry-After
     and similar) does not count, up to ASKED_LIMIT_S. rng: returns numbers in [0, 1). safe: an ambiguous error is
-    retried, too. fields: logged with each retry. began, began_own: the time of the first try by the gate's clock, and
-    in its own time. asked_s: seconds that the remote made this request wait, and no other one.
+    retried, too. fields: logged with each retry. began, began_own: the time of the first try, by the gate's `clock` and
+    by its `own_time`. asked_s: seconds for which the remote asked this request alone to wait.
     """
 
     gate: Gate
@@ -119,7 +119,7 @@ class RetryPolicy:
     def _give_up(self, state: RetryCallState) -> None:
         error = _error_of(state)
         last = self.gate.answered_at
-        # If every write is blocked, that is an outage, although the API answers reads meanwhile.
+        # A request that stays blocked means an outage, although the API may answer other requests meanwhile.
         if isinstance(error, Blocked) or last is None or self.gate.own_time() - last >= self.retry_for:
             silent = f"no request was answered for {self.retry_for:g} s: " if self.retry_for else ""
             message, after_s = f"{silent}{error}", error.after_s

@@ -150,7 +150,7 @@ class ItemWriter:
         self._check_replaceable(put, found)
         await self._remover.make_room(put.key, found.id)
         try:
-            # Until the upload is there the key has no item, so it does not leave a reserve to other edits.
+            # The key has no item until this upload is done, so the upload leaves no reserve to other edits.
             with requests_at(Priority()):
                 return Done(stored_of(await self._upload(put, content, name), content))
         except Conflict as error:

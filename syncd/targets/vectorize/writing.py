@@ -304,7 +304,7 @@ class VectorWriter:
             await self.check_dimensions(MODELS.get(self._embedder.model))
         embeddings = await self._embedder.embed([vector.text for vector in due], await self._index.dimensions())
         encoded = [(vector.file, self._encode(vector, embeddings[vector.text])) for vector in due]
-        # A file that has failed, or gives way, would only be removed again.
+        # The vectors of a file that has failed or gives way would only be removed again.
         lines = [line for file, line in encoded if line and not file.error]
         if lines:
             values = (value for value in embeddings.values() if not isinstance(value, SyncdError))
