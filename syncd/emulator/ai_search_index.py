@@ -2,11 +2,13 @@
 
 import json
 import re
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field, RootModel
 
 from syncd.emulator.ai_search_files import BINARY_TYPES
 from syncd.emulator.filters import cut_text, has_type
-from syncd.emulator.requests import compact_json, read_json
+from syncd.emulator.requests import compact_json, validate
 
 MAX_METADATA_SIZE = 10 * 1024
 """Bytes of an item's metadata as compact JSON, the system's own fields included."""
@@ -76,26 +78,26 @@ def schema_of(settings: dict[str, Any]) -> dict[str, str]:
     return {field["field_name"].lower(): field["data_type"] for field in settings.get("custom_metadata") or []}
 
 
+class _CustomMetadata(RootModel[dict[Annotated[str, Field(min_length=1)], str | bool | int | float]]):
+    """The custom metadata of an upload."""
+
+
 def read_custom_metadata(text: str, accepted: str, schema: dict[str, str]) -> dict[str, Any]:
     """Parse the `metadata` part of an upload; "" has no fields. accepted: the option `metadata`.
 
     ValueError unless it is an object of texts, numbers and booleans, and unless the option accepts it.
     """
-    value = read_json(text or "{}")
-    if not isinstance(value, dict):
-        raise ValueError("metadata must be a JSON object")  # noqa: TRY004 - callers catch one error for every mistake
-    for name, field in value.items():
-        if not name or name.lower() in SYSTEM_FIELDS:
+    fields = validate(_CustomMetadata, (text or "{}").encode(), refuse=ValueError).root
+    for name, field in fields.items():
+        if name.lower() in SYSTEM_FIELDS:
             raise ValueError(f"{name!r} is reserved")
-        if not isinstance(field, (str, int, float, bool)):
-            raise ValueError(f"{name} must be a text, a number or a boolean")  # noqa: TRY004 - as above
         if accepted == "refuse":
             raise ValueError("this instance accepts no metadata")
         if accepted == "texts" and not isinstance(field, str):
             raise ValueError("this instance accepts texts only")
         if accepted == "declared" and name.lower() not in schema:
             raise ValueError("this instance accepts declared fields only")
-    return {name.lower(): field for name, field in value.items()}
+    return {name.lower(): field for name, field in fields.items()}
 
 
 def build_metadata(key: str, seconds: float, custom: dict[str, Any], schema: dict[str, str]) -> ItemMetadata:

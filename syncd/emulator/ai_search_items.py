@@ -36,7 +36,6 @@ from syncd.emulator.ai_search_store import (
     queue_item,
     read_content,
     remove_item,
-    remove_item_later,
     store_content,
 )
 from syncd.emulator.options import matches
@@ -343,10 +342,13 @@ async def _index_item(call: Call) -> Response:
 
 async def _delete(call: Call) -> Response:
     item = _item_of(call, instance_of(call))
-    if call.backend.options.delete_delay:
-        remove_item_later(call.backend, item)
-    else:
-        with call.backend.store.transaction():
+    store, delay = call.backend.store, call.backend.options.delete_delay
+    with store.transaction():
+        if delay:
+            # A second request does not prolong the delay.
+            sql = "UPDATE ai_items SET gone_at = ? WHERE valid_to IS NULL AND id = ? AND gone_at IS NULL"
+            store.execute(sql, (call.backend.clock() + delay, item.id))
+        else:
             remove_item(call.backend, item.id)
     return ok({"key": item.key})
 

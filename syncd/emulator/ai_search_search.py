@@ -27,7 +27,7 @@ from syncd.emulator.ai_search_store import (
     instance_of,
     namespace_of,
 )
-from syncd.emulator.requests import ApiError, Call, Endpoint, compact_json, invalid, ok, plain, validate
+from syncd.emulator.requests import ApiError, Call, Endpoint, compact_json, invalid, json_response, ok, validate
 from syncd.emulator.store import Backend
 
 MODEL = "syncd-stand-in"
@@ -273,7 +273,7 @@ def _completion(call: Call, request: _ChatRequest, found: dict[str, Any]) -> Res
         return Response(lines.encode(), media_type="text/event-stream")
     choice = {"index": 0, "message": {"role": "assistant", "content": content}}
     errors = {"errors": found["errors"]} if "errors" in found else {}
-    return plain(head | {"object": "chat.completion", "choices": [choice], "chunks": chunks} | errors)
+    return json_response(head | {"object": "chat.completion", "choices": [choice], "chunks": chunks} | errors)
 
 
 ENDPOINTS = [

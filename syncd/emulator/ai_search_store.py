@@ -257,12 +257,6 @@ def remove_item(backend: Backend, item_id: str) -> None:
     _remove_content(backend, item_id)
 
 
-def remove_item_later(backend: Backend, item: ItemRow) -> None:
-    """Remove the item after the delay of the options. A second call does not prolong the delay."""
-    sql = "UPDATE ai_items SET gone_at = ? WHERE valid_to IS NULL AND id = ? AND gone_at IS NULL"
-    backend.store.execute(sql, (backend.clock() + backend.options.delete_delay, item.id))
-
-
 def _remove_deleted(backend: Backend, instance: InstanceRow) -> None:
     sql = "SELECT id FROM ai_items WHERE valid_to IS NULL AND instance = ? AND gone_at <= ?"
     with backend.store.transaction():

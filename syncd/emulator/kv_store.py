@@ -81,9 +81,6 @@ def namespace_of(call: Call) -> int:
     return number
 
 
-_ALIVE = "valid_to IS NULL AND namespace = :namespace AND key = :key AND (expiration IS NULL OR expiration > :at)"
-
-
 class KVPair(NamedTuple):
     """A key and its value. metadata: JSON text or None; expiration: seconds since 1970 or None.
 
@@ -98,7 +95,10 @@ class KVPair(NamedTuple):
 
 def find_pair(backend: Backend, namespace: int, key: bytes) -> KVPair | None:
     """Return the present entry of a key, or None. The lag of the listing does not apply."""
-    sql = f"SELECT key, metadata, expiration, data FROM kv_entries WHERE {_ALIVE}"  # noqa: S608 - a constant
+    sql = (
+        "SELECT key, metadata, expiration, data FROM kv_entries WHERE valid_to IS NULL"
+        " AND namespace = :namespace AND key = :key AND (expiration IS NULL OR expiration > :at)"
+    )
     row = backend.store.one(sql, {"namespace": namespace, "key": key, "at": backend.clock()})
     return None if row is None else KVPair(*row)
 

@@ -50,7 +50,7 @@ def ok(result: Any, result_info: dict[str, Any] | None = None, *, status: int = 
     body = {"success": True, "errors": [], "messages": [], "result": result}
     if result_info is not None:
         body["result_info"] = result_info
-    return plain(body, status)
+    return json_response(body, status)
 
 
 def page_of(rows: list[Any], page: int, per_page: int, total: int) -> Response:
@@ -61,10 +61,12 @@ def page_of(rows: list[Any], page: int, per_page: int, total: int) -> Response:
 def error(refusal: ApiError) -> Response:
     """Return the answer to a refused request; its `result` is null."""
     errors = [{"code": refusal.code, "message": refusal.message}]
-    return plain({"success": False, "errors": errors, "messages": [], "result": None}, refusal.status, refusal.headers)
+    return json_response(
+        {"success": False, "errors": errors, "messages": [], "result": None}, refusal.status, refusal.headers
+    )
 
 
-def plain(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return an answer of JSON without the envelope."""
     return Response(compact_json(body), status, headers, media_type="application/json")
 

@@ -34,7 +34,7 @@ from syncd.emulator import (
 )
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.quota import QuotaWindow, read_quota
-from syncd.emulator.requests import ApiError, Call, Endpoint, error, ok, plain
+from syncd.emulator.requests import ApiError, Call, Endpoint, error, json_response, ok
 from syncd.emulator.store import Backend, EmulatorStore
 
 HOST = "127.0.0.1"
@@ -121,7 +121,7 @@ class Emulator:
         elif (method, path) != ("GET", "/_syncd/requests"):
             raise ApiError(404, 7000, f"No route for that URI; the API is below {BASE_PATH}")
         window = {} if self.backend.window is None else {"window": self.backend.window.as_json()}
-        return plain(self.backend.requests.as_json() | window)
+        return json_response(self.backend.requests.as_json() | window)
 
 
 def _check_local(headers: Headers) -> None:

@@ -191,7 +191,7 @@ async def _read_vectors(call: Call) -> list[dict[str, Any]]:
     ApiError 413 if the body is too large, else 400 for the first mistake.
     With ?unparsable-behavior=discard, lines that cannot be parsed are omitted.
     """
-    body = await call.read(MAX_VECTORS_SIZE, refuse=_too_large)
+    body = await call.read(MAX_VECTORS_SIZE, refuse=partial(refused, 10413))
     form = _form_type(call)
     discard = call.choice("unparsable-behavior", ("error", "discard"), refuse=not_valid) == "discard"
     rows: list[dict[str, Any]] = []
@@ -203,11 +203,11 @@ async def _read_vectors(call: Call) -> list[dict[str, Any]]:
         except ValueError as reason:
             if discard:
                 continue
-            raise _unparsable(f"line {number}: {reason}") from None
+            raise _bad_ndjson(f"line {number}: {reason}") from None
         if len(rows) > MAX_VECTORS:
             raise refused(40006, f"too many vectors in payload; max count is {MAX_VECTORS}")
     if not rows and not discard:
-        raise _unparsable("there is no vector in it")
+        raise _bad_ndjson("there is no vector in it")
     return rows
 
 
@@ -230,18 +230,14 @@ def _part(content_type: str, body: bytes) -> bytes:
     try:
         parts = parse_form(content_type, body)
     except ValueError as reason:
-        raise _unparsable(str(reason)) from None
+        raise _bad_ndjson(str(reason)) from None
     part = next((parts[name] for name in _PARTS if name in parts), None)
     if part is None:
-        raise _unparsable(f"the form has no part named {' or '.join(_PARTS)}")
+        raise _bad_ndjson(f"the form has no part named {' or '.join(_PARTS)}")
     return part.data
 
 
-def _too_large(message: str) -> ApiError:
-    return ApiError(413, 10413, message)
-
-
-def _unparsable(reason: str) -> ApiError:
+def _bad_ndjson(reason: str) -> ApiError:
     return refused(40023, f"failed to parse vectors in ndjson format: {reason}")
 
 
