@@ -33,10 +33,8 @@ log = structlog.get_logger()
 
 STALL_S = 900.0
 """A loop counts as stuck if it has neither finished a step nor waited for its next one for so long."""
-PENDING_CHECK_S = 0.05
-"""Minimum seconds between two checks for changed keys during a long pass."""
-PENDING_CHECK_FACTOR = 20
-"""The pause between two checks is at least this multiple of the duration of a check."""
+PENDING_PAUSE_S = 0.05
+"""Seconds between two breaks of a long pass for changed keys. Keys whose deletes are refused stay due."""
 POLL_SHARE = 0.03
 """Minimum share of the budget for a poll of the index, which takes about 25 requests after a long pass."""
 LONGEST_WAIT_S = 5.0
@@ -61,29 +59,6 @@ class RequestedPass:
             self.report.set_exception(error)
 
 
-class PendingCheck:
-    """Returns whether changed keys are due. The call is cheap, so that it can be made before every upload."""
-
-    def __init__(self, is_pending: Callable[[], bool], clock: Callable[[], float]) -> None:
-        self._is_pending = is_pending
-        self._clock = clock
-        self._pending = False
-        self._next_at = 0.0
-
-    def __call__(self) -> bool:
-        """Return the last result, or check again after a pause. A check takes long if many keys wait."""
-        now = self._clock()
-        if now >= self._next_at:
-            self._pending = self._is_pending()
-            ended = self._clock()
-            self._next_at = ended + max(PENDING_CHECK_S, PENDING_CHECK_FACTOR * (ended - now))
-        return self._pending
-
-    def reset(self) -> None:
-        """Note that no changed key is left."""
-        self._pending, self._next_at = False, self._clock() + PENDING_CHECK_S
-
-
 class MirrorWorker:
     """The loop of one mirror. interval: seconds between full passes.
 
@@ -106,7 +81,7 @@ class MirrorWorker:
         self._options = PassOptions(delete_after=mirror.settings.delete_after)
         self._result: Result | None = None
         self._requested: deque[RequestedPass] = deque()
-        self._has_pending = PendingCheck(lambda: mirror.queue.next_due(mirror.now()) == 0.0, self._clock)
+        self._pending_from = 0.0
 
     # -- called by others
 
@@ -290,10 +265,14 @@ class MirrorWorker:
         hidden = self.policy.hides_progress(halted=is_halted, moved=result.done.total() > 0)
         self.status.update_pass(result, self._pace.look(result), hidden=hidden)
 
+    def _has_pending(self) -> bool:
+        """Return whether changed keys are due while a full pass is under way. It is called before every upload."""
+        return self._clock() >= self._pending_from and self.mirror.queue.has_due(self.mirror.now())
+
     async def _serve_pending(self) -> None:
         """Serve settled keys and poll the index while a full pass is under way."""
         rows: list[Dirty] = self.mirror.queue.settled(self.mirror.now())
-        self._has_pending.reset()
+        self._pending_from = self._clock() + PENDING_PAUSE_S
         if rows:
             try:
                 result = await reconcile(self.mirror, Scope(rows), self._options, Hooks(longest_wait_s=LONGEST_WAIT_S))

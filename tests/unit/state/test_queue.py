@@ -19,7 +19,9 @@ def keys(queue: Queue, now: float) -> list[str]:
 def test_a_mark_is_due_after_settle(queue: Queue) -> None:
     queue.mark([("a", False)], NOW)
     assert keys(queue, NOW + SETTLE - 0.001) == []
+    assert not queue.has_due(NOW + SETTLE - 0.001)
     assert keys(queue, NOW + SETTLE) == ["a"]
+    assert queue.has_due(NOW + SETTLE)
 
 
 def test_each_further_mark_restarts_the_settling(queue: Queue) -> None:
@@ -92,6 +94,7 @@ def test_a_clock_that_was_ahead_does_not_hold_marks_back(queue: Queue) -> None:
     queue.mark([("a", False)], NOW + 10 * FAR_S)
     assert keys(queue, NOW) == ["a"], "due so far off that another clock must have written it"
     assert queue.next_due(NOW) == 0.0
+    assert queue.has_due(NOW)
     queue.mark([("a", False)], NOW)
     assert keys(queue, NOW) == []
     assert keys(queue, NOW + SETTLE) == ["a"]
@@ -114,7 +117,9 @@ def test_a_clock_that_was_behind_makes_marks_due_at_once(queue: Queue) -> None:
 def test_a_retry_within_two_hours_waits(queue: Queue, delay: float) -> None:
     queue.retry("a", NOW + delay, 1)
     assert keys(queue, NOW) == []
+    assert not queue.has_due(NOW)
     assert keys(queue, NOW + delay) == ["a"]
+    assert queue.has_due(NOW + delay)
 
 
 def test_rescheduled_rows_keep_their_values_unless_marked(queue: Queue) -> None:
