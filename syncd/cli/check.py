@@ -25,7 +25,7 @@ from syncd.core.errors import (
     Unreachable,
     most_serious,
 )
-from syncd.core.keys import shown_path
+from syncd.core.keys import shown, shown_path
 from syncd.core.plain_text import LEAST_SECRET, counted
 
 if TYPE_CHECKING:
@@ -166,7 +166,6 @@ def _check_owners(config: "Config") -> list[Finding]:
 
 
 def _check_owner(config: "Config", name: str, db: "sqlite3.Connection") -> Finding:
-    from syncd.core.keys import shown
     from syncd.queries.status import foreign_keys, owner_mark
 
     section, what = config.mirrors[name], f"{name}: owner"

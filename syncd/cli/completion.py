@@ -22,10 +22,11 @@ CONFIG = "syncd.config"
 
 def mirrors(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of the mirrors that begin with a text, without importing the schema of the config."""
-    from syncd.config.file import MIRROR_VARIABLES as START
+    from syncd.config.file import MIRROR_VARIABLES
 
     found = dict.fromkeys(_mirrors_of_file(ctx))
-    variables = (name.upper().removeprefix(START) for name in os.environ if name.upper().startswith(START))
+    names = map(str.upper, os.environ)
+    variables = (name.removeprefix(MIRROR_VARIABLES) for name in names if name.startswith(MIRROR_VARIABLES))
     found.update(dict.fromkeys(name.partition("__")[0].lower() for name in variables))
     given = ctx.params.get("mirrors") or ()
     return [name for name in found if name.startswith(incomplete) and name not in given]

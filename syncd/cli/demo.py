@@ -12,7 +12,7 @@ import click
 from syncd.cli.completion import directory_path, file_path
 from syncd.cli.context import Duration, GlobalOptions, command, run_async
 from syncd.cli.output import print_line, progress
-from syncd.core.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, most_serious
+from syncd.core.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, FileChanged, Park, most_serious
 from syncd.core.keys import shown_path
 from syncd.emulator.options import EmulatorOptions, Seconds
 
@@ -193,7 +193,6 @@ async def _show(config: "Config", query: str | None) -> int:
 
 def _query_from(tree: "Tree") -> str:
     """Return the first heading of a Markdown file: a question that this folder can answer."""
-    from syncd.core.errors import FileChanged, Park
     from syncd.core.model import Item
 
     for item in tree.walk():

@@ -13,7 +13,7 @@ from syncd.cli.completion import directory_path
 from syncd.cli.context import GlobalOptions, command
 from syncd.cli.output import print_line
 from syncd.core.errors import EXIT_OK, ConfigError
-from syncd.core.keys import from_os, shown_path
+from syncd.core.keys import NOT_UTF8, from_os, name_fault, shown_path
 
 SCHEMA = Path(__file__).parents[1] / "config" / "syncd.schema.json"
 """The JSON Schema, which is generated with the release."""
@@ -126,8 +126,6 @@ def _check_command(place: Path) -> str:
 
 def _root(path: Path, target: str) -> Path:
     """Return the folder to mirror as an absolute path. Raises ConfigError if a config cannot name it."""
-    from syncd.core.keys import NOT_UTF8, name_fault
-
     root = path.absolute()
     if not root.is_dir():
         raise ConfigError(

@@ -19,7 +19,7 @@ from syncd.cli.completion import file_path
 from syncd.cli.context import CommandGroup, Duration, GlobalOptions, as_json_option, run_async
 from syncd.cli.output import print_error, print_json, print_line, print_note, print_table
 from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, Conflict, NotFound, SyncdError, file_error
-from syncd.core.plain_text import printable, shown_size
+from syncd.core.plain_text import printable, shown_size, utc_time
 
 if TYPE_CHECKING:
     from syncd.cloudflare.kv import KV, KVNamespace, ListedKey
@@ -403,7 +403,6 @@ def _print_result(*, as_json: bool, text: str, data: dict[str, Any]) -> None:
 
 
 def _format_time(expiration: int | None) -> str:
-    from syncd.core.plain_text import utc_time
 
     return utc_time(expiration).replace("T", " ") if expiration else ""
 

@@ -9,6 +9,8 @@ import click
 from syncd.cli.context import Duration, GlobalOptions, as_json_option, chosen_mirrors, command, mirrors_argument
 from syncd.cli.output import print_json, print_line, print_table
 from syncd.core.errors import EXIT_OK
+from syncd.core.keys import shown
+from syncd.core.plain_text import utc_time
 
 if TYPE_CHECKING:
     from syncd.queries.log import LogLine
@@ -87,8 +89,6 @@ def _print_entries(entries: "Sequence[LogLine]", *, several: bool) -> None:
 
 def _row(entry: "LogLine") -> tuple[str, ...]:
     """Return the cells of a line: time, mirror, kind, key, reason, outcome."""
-    from syncd.core.keys import shown
-    from syncd.core.plain_text import utc_time
     from syncd.queries.log import summary
     from syncd.state.history import PastPass
 

@@ -13,6 +13,7 @@ from syncd.cli.completion import file_path
 from syncd.cli.context import GlobalOptions, chosen_mirrors, command, mirror_option, run_async
 from syncd.cli.output import print_line, print_note
 from syncd.core.errors import EXIT_OK, ConfigError
+from syncd.core.plain_text import add_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -98,7 +99,6 @@ def _token(file: Path | None) -> str:
     """Return the token that clients of the HTTP server must send. It is never printed."""
     from syncd.config.file import MCP_TOKEN_VARIABLE
     from syncd.config.sources import read_secret
-    from syncd.core.plain_text import add_secrets
 
     token = read_secret(file, "--token-file") if file else os.environ.get(MCP_TOKEN_VARIABLE, "").strip()
     if not token:

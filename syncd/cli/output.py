@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import click
 
-from syncd.core.plain_text import counted, printable, redact_text
+from syncd.core.plain_text import counted, printable, redact_text, span
 from syncd.service.streams import LogStream, is_terminal, shows_colours
 
 if TYPE_CHECKING:
@@ -234,8 +234,6 @@ class ProgressDisplay:
     async def _refresh(self) -> None:
         import asyncio
 
-        from syncd.core.plain_text import span
-
         while True:
             await asyncio.sleep(_WAIT_LOOK_S)
             if (wait_s := self._gate.waiting_s) > 1.0:
@@ -243,7 +241,6 @@ class ProgressDisplay:
                 self._bar.show(f"{self._name}: {step}", done, total, f", waiting {span(wait_s)} for the rate limits")
 
     def _left(self, result: "Result") -> str:
-        from syncd.core.plain_text import span
 
         left_s = self._pace.look(result) if self._pace else None
         return f", about {span(left_s)} left" if left_s else ""

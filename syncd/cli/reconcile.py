@@ -20,6 +20,7 @@ from syncd.cli.context import (
     run_async,
     shard_field,
 )
+from syncd.cli.output import Bar, ProgressDisplay, progress
 from syncd.cli.reports import capacity_object, forecast, plan_counts, print_reports
 from syncd.core.errors import ConfigError, most_serious
 from syncd.core.keys import shown
@@ -27,7 +28,6 @@ from syncd.core.plain_text import redact_text
 from syncd.service import signals
 
 if TYPE_CHECKING:
-    from syncd.cli.output import Bar
     from syncd.config.schema import Config
     from syncd.core.model import Action
     from syncd.service.build import Grants, Session
@@ -167,7 +167,6 @@ def approve(options: GlobalOptions, plan_id: str, *, as_json: bool) -> int:
 
 async def _reconcile(options: GlobalOptions, names: Sequence[str], request: ReconcileRequest) -> int:
     from syncd.cli.daemon import ask_daemon
-    from syncd.cli.output import progress
     from syncd.service.build import open_session
     from syncd.sync.once import Report
 
@@ -192,7 +191,6 @@ async def make_report(
     session: "Session", mirror: "Mirror", request: ReconcileRequest, report: "Report", bar: "Bar"
 ) -> "Report":
     """Make the pass of a mirror. Fill in the report, which grows during the pass, and return it."""
-    from syncd.cli.output import ProgressDisplay
     from syncd.sync import once
     from syncd.sync.mirror_status import Pace
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from syncd.cli.output import print_error, print_line, print_problems, print_table, shard_suffix
 from syncd.core.keys import shown
-from syncd.core.plain_text import counted, shown_size
+from syncd.core.plain_text import counted, shown_size, span
 
 if TYPE_CHECKING:
     from syncd.queries.forecast import Growth
@@ -68,7 +68,6 @@ def _summary(report: "Report") -> str:
 
 
 def _print_plan(session: "Session", mirror: "Mirror", report: "Report", title: str) -> None:
-    from syncd.core.plain_text import span
 
     problems = report.problems(mirror)
     if report.planned or problems:

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from syncd.cli.output import print_error, print_line, print_rows
+from syncd.core.keys import shown
 from syncd.core.plain_text import counted
 
 if TYPE_CHECKING:
@@ -111,7 +112,6 @@ def search_fields(search: "Measurement", compared: "Comparison | None") -> dict[
 
 
 def _answer_object(answer: "SearchAnswer") -> dict[str, Any]:
-    from syncd.core.keys import shown
 
     return {
         "query": answer.question.query,

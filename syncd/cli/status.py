@@ -23,7 +23,7 @@ from syncd.cli.output import (
     width,
 )
 from syncd.core.errors import EXIT_OK
-from syncd.core.plain_text import printable
+from syncd.core.plain_text import printable, span
 from syncd.service.streams import is_terminal
 
 _REFRESH_S = 1.0
@@ -106,7 +106,6 @@ def _listed(names: list[str]) -> str:
 
 
 def _daemon_line(status: dict[str, Any]) -> str:
-    from syncd.core.plain_text import span
 
     daemon, seen, command = status["daemon"], status["last_seen"], status["command"]
     if daemon["running"]:
@@ -122,8 +121,6 @@ def _daemon_line(status: dict[str, Any]) -> str:
 
 def _remaining(mirror: dict[str, Any]) -> str:
     """Return how much the current pass still has to do."""
-    from syncd.core.plain_text import span
-
     if not mirror.get("remaining"):
         return ""
     time_left = f", about {span(mirror['eta_s'])} left" if mirror["eta_s"] is not None else ""
@@ -155,8 +152,6 @@ def _mirror_lines(name: str, mirror: dict[str, Any], most: int | None) -> Iterat
 
 def _next_try(mirror: dict[str, Any]) -> str:
     """Return when a degraded mirror tries again."""
-    from syncd.core.plain_text import span
-
     if not mirror.get("next_try"):
         return ""
     left_s = datetime.fromisoformat(mirror["next_try"]).timestamp() - time.time()
@@ -264,7 +259,6 @@ def _table(mirrors: dict[str, Any], columns: int) -> list[str]:
 
 
 def _row(name: str, mirror: dict[str, Any]) -> list[str]:
-    from syncd.core.plain_text import span
 
     items, index, state = mirror["items"], mirror["index"], mirror["state"]
     eta_s, last = mirror.get("eta_s"), mirror["last_reconcile"]

@@ -32,7 +32,9 @@ from syncd.cli.output import (
     shard_suffix,
 )
 from syncd.cli.retrieval import print_answers, print_comparison, search_fields, search_summary
-from syncd.core.plain_text import counted
+from syncd.core.errors import most_serious
+from syncd.core.keys import shown
+from syncd.core.plain_text import counted, utc_time
 from syncd.service import signals
 
 if TYPE_CHECKING:
@@ -188,7 +190,6 @@ def verify(  # noqa: PLR0913 - the options of the command
         if run.asked:
             _print_results(run, signals.exit_code(interruption.number))
         raise
-    from syncd.core.errors import most_serious
 
     code = most_serious(verdict.exit_code for verdict in run.verdicts.values())
     _print_results(run, code)
@@ -261,7 +262,6 @@ def _save(run: _Run) -> None:
     """
     if not run.save:
         return
-    from syncd.core.plain_text import utc_time
     from syncd.queries.saved_run import saved_run_of
 
     left = sum(result.failed for search in run.searches.values() for _, result in search.measured)
@@ -297,7 +297,6 @@ def _print_results(run: _Run, code: int) -> None:
 
 
 def _verdict_object(verdict: "Verdict", compared: "Comparison | None") -> dict[str, Any]:
-    from syncd.core.keys import shown
 
     fields: dict[str, Any] = {
         "checked": verdict.checked,
