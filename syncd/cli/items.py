@@ -21,6 +21,7 @@ from syncd.cli.context import (
     run_async,
     shard_field,
 )
+from syncd.cli.daemon import ask_daemon
 from syncd.cli.output import print_json, print_line, print_note, print_styled, print_table
 from syncd.core.errors import EXIT_OK, ConfigError, most_serious
 from syncd.core.plain_text import counted, printable
@@ -244,7 +245,6 @@ def retry(options: GlobalOptions, keys: tuple[str, ...], mirrors: tuple[str, ...
 
 async def _retry(config: "Config", names: Sequence[str], keys: Sequence[str] | None) -> int:
     """Make the items due, then process them here unless a daemon does so. keys: None for all."""
-    from syncd.cli.daemon import ask_daemon
     from syncd.service.build import open_session
     from syncd.state.directory import holder
     from syncd.sync import once

@@ -12,6 +12,7 @@ import click
 from syncd.cli import completion
 from syncd.cli.completion import file_path
 from syncd.cli.context import GlobalOptions, as_json_option, command, run_async
+from syncd.cli.daemon import ask_daemon
 from syncd.cli.output import (
     ProgressDisplay,
     print_error,
@@ -328,7 +329,6 @@ async def _switch(options: GlobalOptions, rebuild: "Rebuild", *, as_json: bool) 
 
 async def _take_effect(options: GlobalOptions, config: "Config", rebuild: "Rebuild", *, as_json: bool) -> None:
     """Let the daemon read the config. Without a daemon, let the journal of the rebuild take over here."""
-    from syncd.cli.daemon import ask_daemon
     from syncd.service.build import open_session
     from syncd.service.rebuild import is_in_effect
 

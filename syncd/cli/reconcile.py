@@ -20,6 +20,7 @@ from syncd.cli.context import (
     run_async,
     shard_field,
 )
+from syncd.cli.daemon import ask_daemon
 from syncd.cli.output import Bar, ProgressDisplay, progress
 from syncd.cli.reports import capacity_object, forecast, plan_counts, print_reports
 from syncd.core.errors import ConfigError, most_serious
@@ -166,7 +167,6 @@ def approve(options: GlobalOptions, plan_id: str, *, as_json: bool) -> int:
 
 
 async def _reconcile(options: GlobalOptions, names: Sequence[str], request: ReconcileRequest) -> int:
-    from syncd.cli.daemon import ask_daemon
     from syncd.service.build import open_session
     from syncd.sync.once import Report
 

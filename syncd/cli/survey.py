@@ -25,12 +25,11 @@ _BATCH = 1000
 
 def survey_of(config: "Config", name: str, tree: Tree) -> FolderSurvey:
     """Walk the folder of a mirror and compare it with the state file."""
-    shard = Shard.parse(config.mirrors[name].shard)
     section = config.mirrors[name]
     with state_of(config, name, tree) as db:
         # The journal of a former target does not help to forecast the next pass.
         ours = db and is_bound(db, name, location(config.cloudflare, section), section.key_prefix)
-        return survey(tree, shard, db if ours else None, name)
+        return survey(tree, Shard.parse(section.shard), db if ours else None, name)
 
 
 def survey(tree: Tree, shard: Shard, db: sqlite3.Connection | None, name: str) -> FolderSurvey:
