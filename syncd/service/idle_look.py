@@ -4,7 +4,6 @@ Each look is a connection without a request, so it costs nothing of the quota.
 """
 
 import asyncio
-import contextlib
 import math
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -48,28 +47,17 @@ class IdleLook:
         self._looked_at = clock()
         self._read_at = -math.inf
         self._looking = asyncio.Lock()
-        self._reader = asyncio.Event()
 
     def note_reader(self) -> None:
         """Note that a person reads the state."""
         self._read_at = self._clock()
-        self._reader.set()
 
     async def run(self) -> None:
         """Look when it is time, until cancelled."""
         while True:
-            self._reader.clear()
-            left_s = self._looked_at + self._pause_s() - self._clock()
-            if left_s <= 0:
+            if self._clock() - self._looked_at >= self._pause_s():
                 await self.look()
-                left_s = max(FRESH_S, self._pause_s())
-            if self._has_reader():
-                await asyncio.sleep(left_s)
-                continue
-            # A new reader ends the pause.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left_s):
-                    await self._reader.wait()
+            await asyncio.sleep(FRESH_S)
 
     async def look(self) -> None:
         """Look now, unless the last look is fresh, and show the result in the states of the mirrors at rest."""

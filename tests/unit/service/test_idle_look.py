@@ -1,19 +1,21 @@
 """When the daemon looks whether idle mirrors can reach their remote, and when a fault is shown."""
 
 import asyncio
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
 
 from syncd.cloudflare.connection import Fault
 from syncd.core.requests import Contact
-from syncd.service.idle_look import FAULT_EVERY_S, IDLE_EVERY_S, READ_EVERY_S, IdleLook
+from syncd.service.idle_look import FAULT_EVERY_S, IDLE_EVERY_S, READ_EVERY_S, READER_S, IdleLook
 
+real_sleep = asyncio.sleep
 REFUSED = Fault("api.example.org:443 refuses the connection", "check the network")
 
 
 class Room:
-    """Looks at one mirror. Its clock moves only by sleeping: every wait ends at once."""
+    """Looks at one mirror. Only a sleep moves its clock, and it ends at once."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
@@ -30,6 +32,7 @@ class Room:
 
     async def _sleep(self, seconds: float) -> None:
         self.now += seconds
+        await real_sleep(0)
 
     def reason(self) -> str | None:
         trouble = self.contact.trouble()
@@ -95,13 +98,17 @@ async def test_it_looks_often_only_while_somebody_reads(room: Room) -> None:
 
 
 async def test_a_reader_who_comes_during_a_long_pause_ends_it(room: Room) -> None:
+    began = room.now
     running = asyncio.create_task(room.look.run())
-    await asyncio.wait([running], timeout=0.05)
+    while room.now < began + 10:
+        await real_sleep(0)
     assert room.looks == []
-    room.now += READ_EVERY_S
+    came = room.now
     room.look.note_reader()
-    await asyncio.wait([running], timeout=0.05)
-    # Each sleep moves the clock, until the reader counts as gone.
+    while room.now < came + IDLE_EVERY_S:
+        await real_sleep(0)
     running.cancel()
-    assert room.looks[0] == 100 + READ_EVERY_S
-    assert len(room.looks) > 1
+    while_reading = [at for at in room.looks if at < came + READER_S]
+    assert while_reading[0] <= came + 1
+    assert [b - a for a, b in pairwise(while_reading)] == [READ_EVERY_S] * (len(while_reading) - 1)
+    assert (len(while_reading), len(room.looks)) == (3, 3), "none after the reader has gone"
