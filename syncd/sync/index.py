@@ -320,14 +320,11 @@ async def fetch_reasons(mirror: Mirror) -> None:
     _store_problems(mirror, problems)
 
 
-async def reindex_due(mirror: Mirror) -> int:
-    """Request another indexing, without an upload, of entries that a person chose and of temporary failures.
-
-    Return the number of requests.
-    """
+async def reindex_due(mirror: Mirror) -> None:
+    """Request another indexing, without an upload, of entries that a person chose and of temporary failures."""
     target, journal = mirror.target, mirror.journal
     if not isinstance(target, Indexed):
-        return 0
+        return
     journal.reindexing.plan_tries(mirror.now(), 0.75 + mirror.chance() / 2)
     wanted = journal.reindexing.requested()
     wanted_keys = {record.key for record in wanted}
@@ -338,7 +335,6 @@ async def reindex_due(mirror: Mirror) -> int:
     with noting_pause(mirror):
         for record in wanted + due:
             await _reindex(mirror, target, record)
-    return len(wanted) + len(due)
 
 
 async def _reindex(mirror: Mirror, target: Indexed, record: Record) -> None:

@@ -112,8 +112,10 @@ def test_lines_end_and_trailing_spaces_go_as_in_git(text: str, kept: list[str] |
     ],
 )
 def test_a_line_that_is_no_pattern_says_which_and_why(line: str, why: str) -> None:
-    with pytest.raises(BadPattern, match=rf"^line 2 .*{re.escape(why)}"):
+    with pytest.raises(BadPattern, match=rf"^line 2 .*{re.escape(why)}") as caught:
         PatternList.of(lines_of(f"fine\n{line}\n"))
+    assert why in caught.value.why
+    assert "line 2" not in caught.value.why
 
 
 @pytest.mark.parametrize(

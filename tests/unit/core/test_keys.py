@@ -47,6 +47,7 @@ def test_invalid_names_have_a_fault(name: str, fault: str | None) -> None:
 
 def test_names_that_are_not_utf_8_are_shown_escaped() -> None:
     assert shown("bad\udcff.md") == "bad\\xff.md"
+    assert shown("half \ud83d a pair.md") == "half \\xed\\xa0\\xbd a pair.md"
     assert shown("fine \u00fc.md") == "fine \u00fc.md"
 
 

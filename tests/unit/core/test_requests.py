@@ -8,6 +8,7 @@ from syncd.core.requests import (
     UPLOAD_BYTES_PER_S,
     Contact,
     Quota,
+    Trouble,
     current_contact,
     edit_rate,
     edit_reserve,
@@ -126,6 +127,17 @@ def test_a_failure_is_trouble_after_a_while_and_until_an_answer() -> None:
     assert reason(contact) == "refused again"
     contact.answered()
     assert (reason(contact), contact.answered_at) == (None, clock.now + 1e9)
+
+
+def test_an_attempt_to_connect_that_fails_is_trouble_until_one_succeeds() -> None:
+    contact, clock = make()
+    contact.looked("no route", 30.0)
+    assert contact.trouble() == Trouble("no route", clock.now + 30)
+    contact.looked(None, 30.0)
+    assert contact.trouble() is None
+    contact.looked("no route", 30.0)
+    contact.answered()
+    assert contact.trouble() is None
 
 
 def test_a_long_pause_is_trouble_at_once_and_names_the_next_try() -> None:

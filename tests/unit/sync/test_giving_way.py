@@ -93,17 +93,20 @@ async def test_a_batch_that_gives_way_again_and_again_is_done_in_the_same_pass(
 async def test_only_a_pass_in_bulk_leaves_room_for_edits(
     core: Core, monkeypatch: pytest.MonkeyPatch, *, bulk: bool
 ) -> None:
-    apply, seen = type(core.target).apply, list[Priority]()
+    apply, seen, left = type(core.target).apply, list[Priority](), list[int | None]()
 
     async def noting(target: Any, batch: Sequence[Put | Delete], read: ReadContent, report: ReportOutcomes) -> None:
-        seen.append(current_priority())
+        priority = current_priority()
+        seen.append(priority)
+        left.append(priority.left() if priority.left else None)
         await apply(target, batch, read, report)
 
     monkeypatch.setattr(type(core.target), "apply", noting)
     core.write("a", "1")
+    core.write("b", "2")
     hooks = Hooks(bulk=bulk, longest_wait_s=7.0)
     await core.full(hooks)
     (priority,) = seen
     assert (priority.bulk, priority.longest_wait_s) == (bulk, 7.0)
     assert priority.gives_way is (hooks.has_pending if bulk else None)
-    assert (priority.left is not None) == bulk
+    assert left == [2 if bulk else None]

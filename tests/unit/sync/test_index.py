@@ -1,5 +1,6 @@
 """The index status of entries: stored, reported and retried without another upload."""
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -367,7 +368,7 @@ async def test_an_error_that_the_request_itself_tells_is_an_event_and_a_problem(
     busy.mirror.journal.reindexing.request(["a.md"].__contains__)
     busy.mirror.journal.problems.clear("a.md", subtree=False)
     busy.mirror.on_action = events.append
-    assert await index.reindex_due(busy.mirror) == 1
+    await index.reindex_due(busy.mirror)
     assert events == [ActionEvent("index", "a.md", "error", "failed")]
     assert busy.problems() == {"a.md": "index_error"}
 
@@ -516,3 +517,26 @@ def test_pauses_grow_to_a_minute() -> None:
 @pytest.mark.parametrize(("took", "rest"), [(0, 0), (1, 9), (10, 90), (1000, index.LONGEST_REST_S)])
 def test_looks_take_a_tenth_of_the_time(took: float, rest: float) -> None:
     assert index.rest_s(took) == pytest.approx(rest)
+
+
+# -- the times of the polls
+
+
+async def test_polls_follow_each_other_until_everything_is_searchable(core: Core) -> None:
+    core.target.index["a.md"] = Indexed("queued")
+    await in_step(core, **{"a.md": "a"})
+    followup = index.IndexFollowup(core.mirror, core.clock)
+    assert math.isinf(followup.due_at)
+    followup.start_over(keep_pauses=False)
+    pauses = []
+    for _ in range(4):
+        pauses.append(followup.due_at - core.clock.now)
+        core.clock.now = followup.due_at
+        await followup.run()
+    assert pauses == [1.0, 1.0, 1.5, 2.25]
+    core.target.index["a.md"] = Indexed()
+    await followup.run()
+    assert record(core).status == "queued", "it is not yet time for a poll"
+    core.clock.now = followup.due_at
+    await followup.run()
+    assert (record(core).status, math.isinf(followup.due_at)) == ("completed", True)

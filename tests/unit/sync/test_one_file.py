@@ -86,6 +86,19 @@ async def test_an_exception_about_a_put_is_that_files_problem(
     assert core.target.texts() == {key: key for key in "abcde"}
 
 
+async def test_an_exception_about_a_changed_file_is_that_files_problem(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await in_step(core, a="a", b="b", c="c")
+    for key in "abc":
+        core.write(key, f"new {key}")
+    monkeypatch.setattr(Disk, "read", _about_b(Disk.read, 1))
+    await core.full()
+    assert core.problems() == {"b": "failed"}
+    assert "OverflowError" in core.problem("b").message
+    assert core.target.texts() == {"a": "new a", "b": "b", "c": "new c"}
+
+
 async def test_a_look_that_raises_deletes_nothing(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     await in_step(core, a="a", b="b", c="c")
     core.remove("a", "b")

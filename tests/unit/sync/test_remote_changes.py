@@ -1,8 +1,10 @@
 """Remotes that differ from the journal, and entries of other owners."""
 
+from dataclasses import replace
+
 import pytest
 
-from syncd.core.model import Record
+from syncd.core.model import Content, Entry, Record
 from syncd.sync.observe import FAULTS_NAMED
 from tests.harness import Core, ScriptedTarget, in_step, is_clean, plan, planned
 
@@ -26,6 +28,28 @@ async def test_a_lost_journal_is_rebuilt_without_marks_by_asking_for_each_conten
     assert plan(result) == [("adopt", "a", "unverified"), ("adopt", "b", "unverified")]
     assert sorted(core.target.verified) == ["a", "b"]
     assert core.target.changes == 0
+
+
+@pytest.mark.parametrize(("keeps_files", "form"), [(True, b"1 as sent"), (False, b"1")])
+async def test_a_target_compares_an_entry_with_the_file_in_the_form_that_it_keeps(
+    core: Core, monkeypatch: pytest.MonkeyPatch, *, keeps_files: bool, form: bytes
+) -> None:
+    compared: list[bytes] = []
+
+    async def checksum(_: ScriptedTarget, _entry: Entry, content: Content) -> str:
+        compared.append(content.data)
+        return content.checksum
+
+    core.target.marks = False
+    await in_step(core, a="1")
+    core.mirror.journal.clear()
+    core.target.limits = replace(core.target.limits, keeps_files=keeps_files)
+    monkeypatch.setattr(
+        core.mirror, "convert", lambda _key, content, _limits: replace(content, data=content.data + b" as sent")
+    )
+    monkeypatch.setattr(ScriptedTarget, "checksum", checksum)
+    assert plan(await core.full()) == [("adopt", "a", "unverified")]
+    assert compared == [form]
 
 
 async def test_an_entry_missing_from_a_listing_is_confirmed_before_anything_is_done(core: Core) -> None:
