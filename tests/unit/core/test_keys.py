@@ -71,3 +71,7 @@ def test_a_name_without_escapes_stands_for_itself_alone() -> None:
     assert spellings("a b/ä.md") == ["a b/ä.md"]
     assert spellings("a\\x41")[0] == "a\\x41"
     assert spellings("\\Uffffffff") == ["\\Uffffffff"]
+
+
+def test_half_a_surrogate_pair_is_shown_as_its_bytes() -> None:
+    assert shown("a\ud800.md") == "a\\xed\\xa0\\x80.md"

@@ -176,3 +176,13 @@ def test_the_requests_of_a_block_report_to_its_object_which_forgets_failures_at_
         current_contact().failed("refused", 60.0)
         assert reason(contact) == "refused"
     assert (is_watched(), reason(contact)) == (False, None)
+
+
+def test_an_idle_remote_is_in_trouble_while_it_cannot_be_reached() -> None:
+    contact, clock = make()
+    contact.looked(None, 60.0)
+    assert contact.trouble() is None
+    contact.looked("no route", 60.0)
+    assert contact.trouble() == Trouble("no route", clock.now + 60.0)
+    contact.looked(None, 60.0)
+    assert contact.trouble() is None

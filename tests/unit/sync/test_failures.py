@@ -198,3 +198,23 @@ async def test_a_missing_target_is_made_only_if_the_settings_say_so(core: Core) 
     assert made == []
     await core.full()
     assert made == [1]
+
+
+async def test_an_unexpected_error_of_one_file_is_its_problem_alone(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await in_step(core, a="1", b="1")
+    core.write("a", "22")
+    core.write("b", "22")
+    read = core.mirror.tree.read
+
+    def fail(path: str, *, allow_changing: bool = False) -> object:
+        if path == "a":
+            raise RuntimeError("odd")
+        return read(path, allow_changing=allow_changing)
+
+    monkeypatch.setattr(core.mirror.tree, "read", fail)
+    await core.full()
+    assert core.problem("a").kind == "failed"
+    assert "odd" in core.problem("a").message
+    assert core.target.texts() == {"a": "1", "b": "22"}

@@ -540,3 +540,36 @@ async def test_polls_follow_each_other_until_everything_is_searchable(core: Core
     core.clock.now = followup.due_at
     await followup.run()
     assert (record(core).status, math.isinf(followup.due_at)) == ("completed", True)
+
+
+# -- the times of polls
+
+
+async def test_polls_come_less_often_and_take_a_tenth_of_the_time(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, pauses = 100.0, list[float]()
+
+    async def three_seconds(_: object, pause: float) -> float:
+        nonlocal now
+        now += 3.0
+        pauses.append(pause)
+        return pause
+
+    monkeypatch.setattr(index, "follow_up", three_seconds)
+    followup = index.IndexFollowup(core.mirror, lambda: now)
+    followup.start_over(keep_pauses=False)
+    assert followup.due_at == 101.0
+    await followup.run()
+    assert pauses == [], "it is too early"
+    now = 101.0
+    await followup.run()
+    assert followup.due_at == 104.0 + 27.0, "nine times as long as the poll took"
+    now = followup.due_at
+    await followup.run()
+    assert pauses == [1.0, 1.5]
+
+
+async def test_polls_end_with_the_last_entry_of_the_index(core: Core) -> None:
+    followup = index.IndexFollowup(core.mirror, lambda: 100.0)
+    followup.make_due()
+    await followup.run()
+    assert followup.due_at == math.inf

@@ -1,10 +1,13 @@
-"""The remaining time of a pass."""
+"""The state of a mirror that people see, and the remaining time of its pass."""
+
+import asyncio
 
 import pytest
 
+from syncd.state.history import MirrorState, stored_state
 from syncd.state.pass_tables import PassTables
 from syncd.sync.mirror import Result
-from syncd.sync.mirror_status import Pace, left_s
+from syncd.sync.mirror_status import MirrorStatus, Pace, left_s
 from tests.harness import Core
 
 
@@ -55,3 +58,27 @@ def test_the_pace_begins_when_the_remote_is_changed_and_anew_with_each_pass(core
     other.done["put"] = 5
     now = 200.1
     assert pace.look(other) == 0.5, "no faster than the limit"
+
+
+async def test_a_halt_of_an_earlier_process_is_shown_with_its_reason(core: Core) -> None:
+    MirrorStatus(core.mirror).set("halted", "the folder is missing")
+    assert MirrorStatus(core.mirror).shown == MirrorState("halted", "the folder is missing")
+    MirrorStatus(core.mirror).set("syncing")
+    assert MirrorStatus(core.mirror).shown == MirrorState("idle")
+
+
+async def test_the_time_of_a_change_of_state_is_stored(core: Core) -> None:
+    status = MirrorStatus(core.mirror)
+    core.clock.forward(5)
+    status.set("halted", "full")
+    core.clock.forward(5)
+    status.set("halted", "still full")
+    assert stored_state(core.mirror.meta)["since"] == core.clock.now - 5
+
+
+async def test_an_interrupted_command_stores_that_nothing_remains_before_its_plan(core: Core) -> None:
+    status = MirrorStatus(core.mirror)
+    with pytest.raises(asyncio.CancelledError):
+        async with status.watched():
+            raise asyncio.CancelledError
+    assert status.shown == MirrorState("syncing", remaining=0)
