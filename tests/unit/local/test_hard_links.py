@@ -1,4 +1,4 @@
-"""A file with several names: who writes to one of them is told of by that name alone."""
+"""A file with several names: an event reports only the name that a program has written to."""
 
 import os
 

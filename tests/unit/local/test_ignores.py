@@ -50,7 +50,7 @@ def test_an_ignore_file_is_read_when_it_has_settled(tmp_path: Path) -> None:
     place = tmp_path / ".syncdignore"
     place.write_text("")
     time = Time(lambda: place.write_text("private.md\n"))
-    assert lines(ignores(tmp_path, time).of("")) == ["private.md"], "what was there first was half of it"
+    assert lines(ignores(tmp_path, time).of("")) == ["private.md"], "the first read had half of the file"
     assert 1.9 < time.waited[0] <= 2.0
 
 

@@ -37,7 +37,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def mount(root: Path, version: str, **files: str) -> None:
-    """What a kubelet does with a ConfigMap."""
+    """Write a ConfigMap as a kubelet does."""
     (root / f"..{version}").mkdir()
     for name, text in files.items():
         (root / f"..{version}" / f"{name}.md").write_text(text)
@@ -57,7 +57,7 @@ def test_the_files_of_a_config_map_are_mirrored(root: Path) -> None:
     before = found.look("p.md")
     mount(root, "2026_2", p="one", q="three")
     assert taken(found) == {"p.md": "one", "q.md": "three"}
-    assert found.look("p.md") != before, "it is read anew, whatever is in it"
+    assert found.look("p.md") != before, "it is read again, also with the same content"
 
 
 def test_links_are_skipped_by_default(root: Path) -> None:
@@ -230,4 +230,4 @@ def test_a_link_into_a_missing_mount_has_the_problem_of_the_mount(root: Path, be
     seen = found.look("p.md")
     assert seen == Problem("p.md", "unreadable", "the link leads into disk/: it is not mounted")
     assert taken(found) == {}
-    assert found.complete, "all else goes on"
+    assert found.complete, "the rest of the walk goes on"

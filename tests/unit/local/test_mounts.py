@@ -1,4 +1,4 @@
-"""The kernel's table of mounts, and what a comparison with the remembered ones says."""
+"""The kernel's table of mounts, and its comparison with the remembered mounts."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def test_only_mounts_that_can_be_reached_are_below_a_root() -> None:
         "/srv/docs/my notes": "ext4 /home/me/notes /dev/sda1",
         "/srv/docs/data/inner": "nfs4 / nas:/vol",
         "/srv/docs/twice": "nfs4 / nas:/two",
-    }, "a mount that shows what is there anyway is none"
+    }, "a mount that shows the same files does not count"
     assert [each.point for each in mounts.below("/srv/other")] == [], "hidden by the mount above it"
 
 

@@ -50,7 +50,7 @@ def test_an_empty_root_has_no_entry(tmp_path: Path) -> None:
     assert not tree(tmp_path).is_empty()
 
 
-# -- what may not be read
+# -- unreadable files and folders
 
 
 def test_an_unreadable_folder_is_a_problem_and_the_walk_is_not_complete(shared: Path) -> None:

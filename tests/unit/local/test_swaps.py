@@ -63,7 +63,7 @@ def test_a_directory_replaced_before_it_is_entered_is_not_entered(
 
 
 class _Listed:
-    """What scandir found, for one that was closed already."""
+    """The entries of a scandir that was closed already."""
 
     def __init__(self, entries: list[os.DirEntry[str]]) -> None:
         for entry in entries:

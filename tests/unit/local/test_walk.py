@@ -180,7 +180,7 @@ def test_a_forged_key_finds_nothing_in_or_outside_the_root(tmp_path: Path, key: 
         tree(root).read(key)
 
 
-# -- what is no file
+# -- entries that are no files
 
 
 def test_only_regular_files_are_mirrored_and_links_are_never_followed(tmp_path: Path) -> None:

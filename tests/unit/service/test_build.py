@@ -145,7 +145,7 @@ def test_an_ignore_file_with_an_invalid_pattern_is_a_value_error(text: str, line
 async def test_a_read_only_command_decides_no_owner_on_a_machine_without_an_id(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A minimal container is such a machine."""
+    """A minimal container has no machine id."""
     monkeypatch.setattr(ownership, "MACHINE_ID_FILES", ())
     config = with_token(place)
     async with open_session(config, read_only=True) as reading:

@@ -1,4 +1,4 @@
-"""The control socket tells a request that it cannot read from a bug in the code that carries it out."""
+"""The control socket distinguishes a request that it cannot read from a bug in the code of a command."""
 
 from collections.abc import Mapping
 from pathlib import Path

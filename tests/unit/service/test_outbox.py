@@ -1,4 +1,4 @@
-"""How notices are sent: tries, bounds, what the log says, and the addresses of apprise."""
+"""The sending of notices: tries, limits, log lines, and the addresses of apprise."""
 
 import asyncio
 import http.server

@@ -1,4 +1,4 @@
-"""When a mirror makes passes and what it requests, in simulated time, and which of it outlives the process."""
+"""The times of the passes and requests of a mirror, in simulated time, and the values that outlive the process."""
 
 import asyncio
 import selectors

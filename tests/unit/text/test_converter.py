@@ -114,7 +114,7 @@ def test_an_answer_over_the_limit_is_refused(converter: Converter, monkeypatch: 
 
 
 def test_the_memory_of_the_program_does_not_count_as_memory_of_its_converter() -> None:
-    """A daemon over a large folder holds more than a page may take."""
+    """A daemon over a large folder takes more memory than the converter of a page may."""
     child = "from syncd.text.converter import peak_memory; print(peak_memory())"
     parent = (
         "import subprocess, sys; held = b'x' * 2**28; subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"

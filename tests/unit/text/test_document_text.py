@@ -131,7 +131,7 @@ def test_a_notebook_without_text_is_empty(cells: list[object]) -> None:
     assert notebook(ipynb(*cells)) == b""
 
 
-# -- what is sent
+# -- the content that is sent
 
 LIMITS = Limits(forms=Forms(("*.docx",), ("*.ts",), "", "x-1"), max_file_size=100, most_file_size=100)
 

@@ -141,7 +141,7 @@ async def test_a_replaced_root_gets_a_full_pass_and_a_new_watch(
     (harness.root / "sub").mkdir()
     await harness.watch("inotify" if mode == "inotify" else "poll")
     swap(harness.root)
-    # A new folder may get the number of the removed one; then the poller sees what became of its files.
+    # A new folder may get the inode of the removed one. The poller then compares the files.
     await harness.until(lambda: bool({EVERYTHING, Hint("sub", subtree=True)} & set(harness.seen.get("m", []))))
     await harness.quiet()
     harness.seen.clear()

@@ -21,7 +21,7 @@ CHILD = Path(__file__).with_name("watching_child.py")
 
 
 class Child:
-    """watching_child.py and what it has printed."""
+    """watching_child.py, and the lines that it has printed."""
 
     def __init__(self, root: Path, watches: int) -> None:
         self.process = subprocess.Popen(
@@ -46,10 +46,10 @@ class Child:
         while not condition():
             if self.process.poll() is not None:
                 assert self.process.stderr is not None
-                said = self.process.stderr.read()
-                if said.startswith("cannot limit watches"):
-                    pytest.skip(said)
-                raise AssertionError(said)
+                errors = self.process.stderr.read()
+                if errors.startswith("cannot limit watches"):
+                    pytest.skip(errors)
+                raise AssertionError(errors)
             assert time.monotonic() < deadline, self.lines[-20:]
             time.sleep(0.005)
 

@@ -22,7 +22,7 @@ def say(*words: str) -> None:
 
 
 def limit_watches(count: int) -> None:
-    """In a user namespace of our own, so that nobody else's limit changes."""
+    """Limit the watches in a new user namespace, so that the limit of other processes stays."""
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER) != 0:
         raise SystemExit("cannot limit watches: no user namespace")
     try:

@@ -307,8 +307,8 @@ async def test_the_files_of_a_kind_are_sent_by_pages_and_can_be_searched(room: R
     for text, found in (("guides/11", 10), ("REASON 7", 11), ("%", 0), ("", 120)):
         assert (await room.ask("docs", "problems", kind="refused", q=text)).json()["found"] == found, text
     for kind, offset in (("nonsense", "0"), ("failed", "-1"), ("failed", "9" * 40)):
-        told = (await room.ask("docs", "problems", kind=kind, offset=offset)).json()
-        assert told == {"found": 0, "problems": []}
+        answer = (await room.ask("docs", "problems", kind=kind, offset=offset)).json()
+        assert answer == {"found": 0, "problems": []}
 
 
 async def test_a_file_is_explained_as_the_command_does(room: Room) -> None:

@@ -1,4 +1,4 @@
-"""The event stream: what it sends, and its limits of listeners and time."""
+"""The messages of the event stream, and its limits of listeners and time."""
 
 import asyncio
 import time

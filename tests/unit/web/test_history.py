@@ -36,7 +36,7 @@ class Watched:
 
 
 def at_work(wire: Wire, gate: Gate, watcher: Watched) -> Runtime:
-    """The objects that are counted, as one configuration holds them."""
+    """The objects of one configuration that are counted."""
     session = SimpleNamespace(transport=SimpleNamespace(counters=wire, gate=gate))
     return cast("Runtime", SimpleNamespace(session=session, watcher=watcher))
 

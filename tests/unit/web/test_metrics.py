@@ -160,8 +160,8 @@ async def test_promtool_accepts_the_metrics(room: Room) -> None:
 
 
 def test_promtool_accepts_the_alerts() -> None:
-    code, said = run("check", "rules", str(DOCS / "alerts.yml"))
-    assert (code, "7 rules found" in said) == (0, True), said
+    code, output = run("check", "rules", str(DOCS / "alerts.yml"))
+    assert (code, "7 rules found" in output) == (0, True), output
 
 
 SERIES = {
@@ -190,5 +190,5 @@ def test_the_alerts_fire_for_the_right_mirrors(tmp_path: Path) -> None:
     # JSON is valid YAML.
     rules = {"rule_files": [str(DOCS / "alerts.yml")], "evaluation_interval": "1m", "tests": [case]}
     (tmp_path / "test.yml").write_text(json.dumps(rules))
-    code, said = run("test", "rules", str(tmp_path / "test.yml"))
-    assert code == 0, said
+    code, output = run("test", "rules", str(tmp_path / "test.yml"))
+    assert code == 0, output
