@@ -143,8 +143,8 @@ def _last_question(messages: list[Any]) -> str | None:
 
 def _search_instance(call: Call, instance: InstanceRow, query: str, options: _Options) -> tuple[dict[str, Any], bool]:
     """Return the result of a search, and whether it comes from the cache."""
-    wanted = _wanted(instance, options.retrieval)
     settings = all_settings(instance.config)
+    wanted = _wanted(settings, options.retrieval)
     enabled = settings["cache"] if options.cache.enabled is None else options.cache.enabled
     use_cache = call.backend.options.search_cache and enabled
     words = " ".join(sorted(set(_WORD.findall(query.lower()))))
@@ -163,9 +163,8 @@ def _search_instance(call: Call, instance: InstanceRow, query: str, options: _Op
     return result, False
 
 
-def _wanted(instance: InstanceRow, retrieval: _Retrieval) -> dict[str, Any]:
+def _wanted(settings: dict[str, Any], retrieval: _Retrieval) -> dict[str, Any]:
     """Return the options of the retrieval, with the settings of the instance where the request has none."""
-    settings = all_settings(instance.config)
     available = [name for name in ("vector", "keyword") if settings["index_method"][name]]
     defaults = {
         "retrieval_type": "hybrid" if len(available) > 1 else available[0],
