@@ -28,7 +28,7 @@ from syncd.targets.shared import relisted
 T = TypeVar("T")
 log = structlog.get_logger()
 
-OWNER_CHARS, KEY_CHARS, CONTENT_CHARS, MODEL_CHARS, CUT_CHARS = 8, 16, 20, 3, 3
+OWNER_CHARS, KEY_CHARS, CONTENT_CHARS, MODEL_CHARS, SETTINGS_CHARS = 8, 16, 20, 3, 3
 """Characters of 6 bits each. With 1,000 owners, two share a tag in one of 10^8 indexes; with a million keys, in one
 of 10^17."""
 CHUNKS_LIMIT = 0xFFFF
@@ -48,7 +48,7 @@ GIVE_UP_S = 600.0
 
 _REF = re.compile(
     rf"(?P<owner>[\w-]{{{OWNER_CHARS}}})\.(?P<key>[\w-]{{{KEY_CHARS}}})\.(?P<content>[\w-]{{{CONTENT_CHARS}}})"
-    rf"\.(?P<model>[\w-]{{{MODEL_CHARS}}})(?P<cut>[\w-]{{{CUT_CHARS}}})\.(?P<chunks>[0-9a-f]{{4}})",
+    rf"\.(?P<model>[\w-]{{{MODEL_CHARS}}})(?P<settings>[\w-]{{{SETTINGS_CHARS}}})\.(?P<chunks>[0-9a-f]{{4}})",
     re.ASCII,
 )
 _ID = re.compile(r"(.{53})\.([0-9a-f]{4})-([0-9a-f]{4})", re.ASCII)
@@ -61,14 +61,14 @@ _ID = re.compile(r"(.{53})\.([0-9a-f]{4})-([0-9a-f]{4})", re.ASCII)
 class VectorRef:
     """All vectors of one content of one key. `str()` gives the ref for the journal.
 
-    owner, key, content, model, cut: tags. cut: the tag of the chunk settings. chunks: the number of vectors.
+    owner, key, content, model, settings: tags, the last one of the chunk settings. chunks: the number of vectors.
     """
 
     owner: str
     key: str
     content: str
     model: str
-    cut: str
+    settings: str
     chunks: int
 
     def __str__(self) -> str:
@@ -81,23 +81,23 @@ class VectorRef:
 
     @property
     def _stem(self) -> str:
-        return f"{self.owner}.{self.key}.{self.content}.{self.model}{self.cut}"
+        return f"{self.owner}.{self.key}.{self.content}.{self.model}{self.settings}"
 
 
 class RefMaker:
-    """Makes the refs of one mirror, which all have the same tags of owner, model and cut.
+    """Makes the refs of one mirror, which all have the same tags of owner, model and settings.
 
-    model: model and pooling. cut: the name of the chunk settings.
+    model: model and pooling. settings: the name of the chunk settings.
     """
 
-    def __init__(self, owner: str, model: str, cut: str) -> None:
+    def __init__(self, owner: str, model: str, settings: str) -> None:
         self.owner = _tag("owner", owner, OWNER_CHARS)
         self.model = _tag("model", model, MODEL_CHARS)
-        self.cut = _tag("cut", cut, CUT_CHARS)
+        self.settings = _tag("cut", settings, SETTINGS_CHARS)
 
     def ref(self, key: str, checksum: str, chunks: int) -> VectorRef:
         """Return the ref of a content with so many chunks. checksum: its sha-256 in hex."""
-        return VectorRef(self.owner, key_tag(key), content_tag(checksum), self.model, self.cut, chunks)
+        return VectorRef(self.owner, key_tag(key), content_tag(checksum), self.model, self.settings, chunks)
 
 
 def key_tag(key: str) -> str:
@@ -115,9 +115,9 @@ def parse_ref(text: str) -> VectorRef | None:
     match = _REF.fullmatch(text)
     if match is None:
         return None
-    owner, key, content, model, cut, digits = match.group("owner", "key", "content", "model", "cut", "chunks")
+    owner, key, content, model, settings, digits = match.group("owner", "key", "content", "model", "settings", "chunks")
     chunks = int(digits, 16)
-    return VectorRef(owner, key, content, model, cut, chunks) if chunks else None
+    return VectorRef(owner, key, content, model, settings, chunks) if chunks else None
 
 
 def split_id(text: str) -> tuple[str, int] | None:
@@ -132,6 +132,7 @@ def split_id(text: str) -> tuple[str, int] | None:
 
 def _tag(kind: str, text: str, chars: int) -> str:
     # The kind is part of the digest, so that an owner and a key with the same name have different tags.
+    # A kind never changes, because the ids in an index contain the tags.
     digest = hashlib.sha256(f"{kind}\0{text}".encode("utf-8", "surrogatepass")).digest()
     return base64.urlsafe_b64encode(digest)[:chars].decode("ascii")
 

@@ -196,7 +196,7 @@ class VectorReader:
             return f"{count} of {ref.chunks} vectors"
         if ref.model != self._maker.model:
             return "made by another model"
-        return WHOLE if ref.cut == self._maker.cut else "made with other chunk settings"
+        return WHOLE if ref.settings == self._maker.settings else "made with other chunk settings"
 
     def _entry(self, key: str, ref: VectorRef, state: str) -> Entry:
         owner = self._policy.owner if ref.owner == self._maker.owner else f"#{ref.owner}"
