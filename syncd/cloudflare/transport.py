@@ -138,17 +138,17 @@ def _error_of(state: RetryCallState) -> Retry:
 class Refusals:
     """Finds out whether a proxy or firewall refuses the content of a request, or every request.
 
-    send: sends a request once.
+    send_probe: sends a request without its content, once.
     """
 
-    def __init__(self, send: Callable[[Request], Awaitable[Answer]], trust: Trust, gate: Gate) -> None:
-        self._send = send
+    def __init__(self, send_probe: Callable[[Request], Awaitable[Answer]], trust: Trust, gate: Gate) -> None:
+        self._send_probe = send_probe
         self._trust = trust
         self._gate = gate
         self._refused = 0
         self._shut_until = -math.inf
 
-    async def judged(self, request: Request, send: Callable[[], Awaitable[_T]]) -> _T:
+    async def send(self, request: Request, send: Callable[[], Awaitable[_T]]) -> _T:
         """Return the answer of `send`. Raises Park if only this content is refused, Blocked if every request is.
 
         The content is refused if `send` is refused twice and a probe between these two tries reaches the API.
@@ -176,7 +176,7 @@ class Refusals:
         if probe is None or self._gate.clock() < self._shut_until:
             return False
         try:
-            await self._send(probe)
+            await self._send_probe(probe)
         except Retry:
             self._shut_until = self._gate.clock() + SHUT_S
             return False
@@ -267,11 +267,11 @@ class Transport:
             response = await self._send(request, max_bytes, max_bytes)
             return self._judge(response, response.content)
 
-        return await self._repeat(request, lambda: self._refusals.judged(request, send))
+        return await self._repeat(request, lambda: self._refusals.send(request, send))
 
     async def once(self, request: Request) -> Answer:
         """Return the answer of one try. Raises Retry, Park, NotFound, Conflict or Halt. Refusals are examined first."""
-        return await self._refusals.judged(request, lambda: self._once(request))
+        return await self._refusals.send(request, lambda: self._once(request))
 
     def attempts(self, *, safe: bool = True, **fields: str) -> AsyncRetrying:
         """Return a loop of tries, which ends when its block raises no Retry.
