@@ -45,7 +45,7 @@ def make_page() -> "StatusPage":
     return WebServer()
 
 
-async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], channel: "Channel") -> int:
+async def reconcile_in_daemon(runtime: "Runtime", message: Mapping[str, Any], channel: "Channel") -> int:
     """Let the loops of the daemon make the passes of a `reconcile`, and send its output."""
     from syncd.config.schema import settings_digest
     from syncd.service.build import NO_GRANTS, Grants, add_mirror
@@ -55,44 +55,44 @@ async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], ch
 
     session = runtime.session
     with understanding():
-        wanted = ReconcileRequest(
-            PassOptions(**request["options"]), Grants(**request["grants"]), None, bool(request["json"])
+        request = ReconcileRequest(
+            PassOptions(**message["options"]), Grants(**message["grants"]), None, bool(message["json"])
         )
-        names, settings, wait_s = request["mirrors"], request["settings"], request["wait_s"]
+        names, settings, wait_s = message["mirrors"], message["settings"], message["wait_s"]
     _check_mirrors(session.config, names)
     if settings != settings_digest(session.config, names):
         channel.err(OTHER_SETTINGS)
     mirrors = {
-        name: session.mirrors[name] if wanted.grants == NO_GRANTS else add_mirror(session, name, wanted.grants)
+        name: session.mirrors[name] if request.grants == NO_GRANTS else add_mirror(session, name, request.grants)
         for name in names or session.mirrors
     }
     chosen = replace(session, mirrors=mirrors)
     reports: dict[str, Report] = {}
     for name, mirror in mirrors.items():
         channel.show(f"{name}: waiting for the pass under way", 0, 0)
-        make = partial(make_report, chosen, mirror, wanted, Report(), channel)
+        make = partial(make_report, chosen, mirror, request, Report(), channel)
         reports[name] = await runtime.workers[name].run_requested(make)
     if wait_s is not None:
         for name, report in reports.items():
             channel.show(f"{name}: waiting until all is searchable", 0, 0)
             await wait_for_followup(mirrors[name], report, wait_s, runtime.workers[name].status)
     with _sent_to(channel):
-        code = print_result(chosen, wanted, reports)
+        code = print_result(chosen, request, reports)
     for report in reports.values():
         report.drop_tables()
     return code
 
 
-async def retry_in_daemon(runtime: "Runtime", request: Mapping[str, Any], channel: "Channel") -> int:
+async def retry_in_daemon(runtime: "Runtime", message: Mapping[str, Any], channel: "Channel") -> int:
     """Let the loops of the daemon serve the keys that `retry` made due, and send the problems that are left."""
     from syncd.cli.items import print_retried
     from syncd.service.control import understanding
     from syncd.sync.once import serve_due
 
     with understanding():
-        names = request["mirrors"]
+        names = message["mirrors"]
     _check_mirrors(runtime.session.config, names)
-    codes = set()
+    codes = {EXIT_OK}
     for name in names:
         worker = runtime.workers[name]
         report = await worker.run_requested(partial(serve_due, worker.mirror), everything=False)
@@ -103,8 +103,8 @@ async def retry_in_daemon(runtime: "Runtime", request: Mapping[str, Any], channe
     return most_serious(codes)
 
 
-async def look_in_daemon(runtime: "Runtime", _request: Mapping[str, Any], _channel: "Channel") -> int:
-    """Find out whether idle mirrors can reach their remote. `status` shows it."""
+async def look_in_daemon(runtime: "Runtime", _message: Mapping[str, Any], _channel: "Channel") -> int:
+    """Find out whether idle mirrors can reach their remote. `status` shows the result."""
     runtime.idle_look.note_reader()
     await runtime.idle_look.look()
     return EXIT_OK
