@@ -18,6 +18,7 @@ from syncd.watch.observer import Root
 from tests.unit.watch.harness import WatchHarness
 
 CHILD = Path(__file__).with_name("watching_child.py")
+OVERFLOW = inotify_c.InotifyEvent(inotify_c.WatchDescriptor(-1), inotify_c.InotifyConstants.IN_Q_OVERFLOW, 0, b"")
 
 
 class Child:
@@ -189,14 +190,13 @@ async def test_repeated_overflows_rebuild_only_so_often_and_events_flow_meanwhil
     for number in range(50):
         (harness.root / str(number)).mkdir()
     await harness.watch()
-    overflow = inotify_c.InotifyEvent(inotify_c.WatchDescriptor(-1), inotify_c.InotifyConstants.IN_Q_OVERFLOW, 0, b"")
     observers: set[int] = set()
     end = time.monotonic() + 1.0
     while time.monotonic() < end:
         observer = harness.watcher._kernel._observer
         if observer is not None:
             observers.add(id(observer))
-            observer.descriptor.handle_event(overflow)  # type: ignore[attr-defined]
+            observer.descriptor.handle_event(OVERFLOW)  # type: ignore[attr-defined]
         assert harness.watcher.alive()
         await harness.quiet(0.01)
     # At most one at once and one per 0.2 s of rest.
@@ -207,6 +207,16 @@ async def test_repeated_overflows_rebuild_only_so_often_and_events_flow_meanwhil
     harness.seen.clear()
     (harness.root / "7/a.md").write_text("x")
     await harness.hinted("7/a.md")
+
+
+async def test_a_stopped_watcher_is_not_rebuilt(harness: WatchHarness) -> None:
+    await harness.watch()
+    kernel = harness.watcher._kernel
+    await harness.watcher.stop()
+    kernel._on_overflow()
+    assert harness.watcher.overflows == 1
+    kernel.rebuild_after_loss()
+    assert kernel._observer is None
 
 
 async def test_a_reader_with_an_inconsistency_is_replaced(
