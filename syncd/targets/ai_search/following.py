@@ -51,8 +51,7 @@ class IndexFollower:
         """
         if not refs:
             return {}
-        old = len(refs - fresh)
-        few = old <= STRAGGLERS
+        few = len(refs - fresh) <= STRAGGLERS
         found = await self._newest(refs, self._page_count(fresh) if fresh else int(few))
         rest = refs - found.keys()
         if not few and rest - fresh:
@@ -127,7 +126,7 @@ class StatusLists:
         self._available = True
         """False after the service has refused to list by status. Then it is not asked again."""
         self._counts_before: Stats | None = None
-        self._left: frozenset[str] = frozenset()
+        self._unfinished: frozenset[str] = frozenset()
         self._same_looks = 0
 
     async def statuses(self, refs: frozenset[str]) -> Statuses | None:
@@ -144,7 +143,7 @@ class StatusLists:
 
     async def _look(self, refs: frozenset[str]) -> Statuses:
         counts = await self._api.stats()
-        if counts == self._counts_before and refs <= self._left and self._same_looks < SAME_LOOKS:
+        if counts == self._counts_before and refs <= self._unfinished and self._same_looks < SAME_LOOKS:
             self._same_looks += 1
             return {}
         self._same_looks, self._counts_before = 0, None
@@ -157,7 +156,7 @@ class StatusLists:
             certain = True
         else:
             found, certain = await self._all(refs, wanted)
-        self._left = frozenset(ref for ref in refs if ref not in found or not _has_ended(found[ref]))
+        self._unfinished = frozenset(ref for ref in refs if ref not in found or not _has_ended(found[ref]))
         self._counts_before = counts if certain else None
         return found
 

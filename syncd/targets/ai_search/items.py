@@ -279,20 +279,20 @@ class _RowCount:
         self.total: int | None = None
         self._seen = seen
         self._at_start: int | None = None
-        self._fell = False
-        self._empty = True
+        self._total_fell = False
+        self._no_rows = True
         self._newest: float | None = 0.0
 
     def begin(self) -> None:
         """Start a reading from the top."""
-        self._at_start, self._fell = None, False
+        self._at_start, self._total_fell = None, False
 
     def add(self, page: Page[StoredItem]) -> None:
         """Count the rows of the next page."""
-        self._empty = self._empty and not (page.rows or page.faults)
+        self._no_rows = self._no_rows and not (page.rows or page.faults)
         if self.total is not None and page.total_count is not None and page.total_count < self.total:
             self._seen = set()
-            self._fell = True
+            self._total_fell = True
         self.total = page.total_count
         self._at_start = page.total_count if self._at_start is None else self._at_start
         for item in page.rows:
@@ -305,10 +305,10 @@ class _RowCount:
         """Whether all present rows were seen, or all rows at the start of a reading without a removal."""
         if self.total is None or self._at_start is None:
             return False
-        return len(self._seen) >= (self.total if self._fell else min(self.total, self._at_start))
+        return len(self._seen) >= (self.total if self._total_fell else min(self.total, self._at_start))
 
     @property
     def landmark(self) -> Landmark | None:
         """The summary of the listing, None if the remote's number differs from the number of rows seen."""
-        rows = 0 if self._empty else self.total
+        rows = 0 if self._no_rows else self.total
         return Landmark(rows, self._newest) if rows is not None and rows == len(self._seen) else None

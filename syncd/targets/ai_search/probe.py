@@ -96,9 +96,9 @@ class ItemProbe:
         self._clock = clock
         self._seen = _Observations()
         self._hex = secrets.token_hex(8)
-        self._plain = f"{PROBE_STEM}{self._hex}.md"
+        self._plain_name = f"{PROBE_STEM}{self._hex}.md"
         # Some servers keep only the part after the last backslash. This part begins like a throw-away item, too.
-        self._odd = f'{PROBE_STEM}{self._hex}-"q"\\{self._plain.removesuffix(".md")}-\u00e9.md'
+        self._odd_name = f'{PROBE_STEM}{self._hex}-"q"\\{self._plain_name.removesuffix(".md")}-\u00e9.md'
 
     async def run(self) -> Probe:
         """Ask all questions, and delete the items. Raises Halt or Unreachable if the instance takes no upload."""
@@ -138,7 +138,7 @@ class ItemProbe:
         content = self._content("first")
         for offer in _OFFERS if self._policy.fields else _OFFERS[1:]:
             try:
-                item = await self._upload(self._plain, content, offer)
+                item = await self._upload(self._plain_name, content, offer)
             except Park as error:
                 if error.code != METADATA_REFUSED or offer == "none" or not self._seen.spend():
                     raise
@@ -152,7 +152,7 @@ class ItemProbe:
         """Upload the same name with another content. Return the item that the name has then."""
         content = self._content("second, and longer than the first")
         try:
-            again = await self._upload(self._plain, content, self._seen.answers.metadata or "none")
+            again = await self._upload(self._plain_name, content, self._seen.answers.metadata or "none")
         except Conflict:
             self._seen.learn(existing="conflict")
         except Park as error:
@@ -172,9 +172,10 @@ class ItemProbe:
     async def _upload_odd_name(self) -> None:
         """Learn how a quote, a backslash and a character beyond ASCII in a file name are read."""
         quotings: tuple[Quoting, ...] = ("backslash", "percent")
+        offer = self._seen.answers.metadata or "none"
         for quoting in quotings:
             try:
-                await self._upload(self._odd, self._content("name"), self._seen.answers.metadata or "none", quoting)
+                await self._upload(self._odd_name, self._content("name"), offer, quoting)
             except Misnamed as error:
                 self._seen.notes.append(f"a name with quotes escaped by {quoting} was stored as {error.item.key!r}")
                 self._seen.present[error.item.id] = error.item.key
