@@ -49,12 +49,12 @@ async def reconcile_in_daemon(runtime: "Runtime", message: Mapping[str, Any], ch
     """Let the loops of the daemon make the passes of a `reconcile`, and send its output."""
     from syncd.config.schema import settings_digest
     from syncd.service.build import NO_GRANTS, Grants, add_mirror
-    from syncd.service.control import understanding
+    from syncd.service.control import reading_request
     from syncd.sync.mirror import PassOptions
     from syncd.sync.once import Report, wait_for_followup
 
     session = runtime.session
-    with understanding():
+    with reading_request():
         request = ReconcileRequest(
             PassOptions(**message["options"]), Grants(**message["grants"]), None, bool(message["json"])
         )
@@ -86,10 +86,10 @@ async def reconcile_in_daemon(runtime: "Runtime", message: Mapping[str, Any], ch
 async def retry_in_daemon(runtime: "Runtime", message: Mapping[str, Any], channel: "Channel") -> int:
     """Let the loops of the daemon serve the keys that `retry` made due, and send the problems that are left."""
     from syncd.cli.items import print_retried
-    from syncd.service.control import understanding
+    from syncd.service.control import reading_request
     from syncd.sync.once import serve_due
 
-    with understanding():
+    with reading_request():
         names = message["mirrors"]
     _check_mirrors(runtime.session.config, names)
     codes = {EXIT_OK}

@@ -138,7 +138,7 @@ class ControlServer:
 
     async def _answer(self, reader: asyncio.StreamReader, channel: Channel) -> int:
         try:
-            with understanding():
+            with reading_request():
                 async with asyncio.timeout(REQUEST_S):
                     request = json.loads(await reader.readline())
                 # Health checks ask every minute, and `status --watch` asks for a look every second.
@@ -165,7 +165,7 @@ class ControlServer:
 
 
 @contextmanager
-def understanding() -> Iterator[None]:
+def reading_request() -> Iterator[None]:
     """Raise Locked if the block cannot read a request. A command of another version may have sent it."""
     try:
         yield

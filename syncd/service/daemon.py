@@ -22,7 +22,7 @@ from syncd.core.errors import (
 )
 from syncd.service import signals
 from syncd.service.build import open_session
-from syncd.service.control import ALIVE, Channel, ControlServer, understanding
+from syncd.service.control import ALIVE, Channel, ControlServer, reading_request
 from syncd.service.lookout import Lookout
 from syncd.service.outbox import apprise
 from syncd.service.runtime import Heartbeat, Runtime, build_runtime, deliver_hints, follow_credentials, start_watching
@@ -227,7 +227,7 @@ class _Requests:
             return self._report_stuck(channel)
         if self.runtime is None:
             raise Locked("the daemon is starting or re-reads its config; try again")
-        with understanding():
+        with reading_request():
             carry_out = self._commands[request["command"]]
         command = asyncio.ensure_future(carry_out(self.runtime, request, channel))
         self._under_way.add(command)

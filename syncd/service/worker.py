@@ -210,14 +210,13 @@ class MirrorWorker:
         self.status.start_pass()
         try:
             report = await requested.make()
-        except SyncdError as error:
-            # The requested pass could not be made. This does not change the state of the mirror.
-            requested.fail(error)
-            self.status.set(*before)
-            return
         except BaseException as error:
             requested.fail(error)
-            raise
+            if not isinstance(error, SyncdError):
+                raise
+            # The pass could not be made. This does not change the state of the mirror.
+            self.status.set(*before)
+            return
         if not requested.report.done():
             requested.report.set_result(report)
         if isinstance(report.error, PlanChanged):

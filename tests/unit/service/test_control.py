@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from syncd.core.errors import EXIT_BUG, EXIT_LOCKED, EXIT_OK
-from syncd.service.control import Channel, ControlServer, ask, understanding
+from syncd.service.control import Channel, ControlServer, ask, reading_request
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), TypeError("x"), ValueError("x"), RecursionError()])
@@ -20,7 +20,7 @@ async def test_an_error_while_reading_is_not_understood_and_a_later_one_is_a_bug
         if request["command"] != "fails":
             return EXIT_OK
         if unread:
-            with understanding():
+            with reading_request():
                 raise error
         raise error
 
