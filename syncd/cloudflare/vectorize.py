@@ -75,18 +75,14 @@ _T = TypeVar("_T")
 # -- lines
 
 
-def encode_line(
-    id: str,  # noqa: A002 - the name in the API
-    values: Sequence[float],
-    metadata: Mapping[str, Any] | None = None,
-) -> bytes:
+def encode_line(vector_id: str, values: Sequence[float], metadata: Mapping[str, Any] | None = None) -> bytes:
     """Encode one vector as a line with its newline. Each value decodes to the same float32, which Vectorize stores.
 
     Raises Park("refused") for an id or metadata that Vectorize does not accept. Raises ValueError unless the values are
     1 to DIMENSIONS_LIMIT finite float32, and for metadata that is no JSON.
     """
-    check_id(id)
-    line = b'{"id":' + compact_json(id) + b',"values":' + _encode_values(values)
+    check_id(vector_id)
+    line = b'{"id":' + compact_json(vector_id) + b',"values":' + _encode_values(values)
     if metadata is not None:
         line += b',"metadata":' + _encode_metadata(metadata)
     return line + b"}\n"

@@ -350,8 +350,8 @@ def test_retry_after_is_read_in_both_forms(headers: Mapping[str, str], seconds: 
 
 
 def test_messages_are_one_bounded_line() -> None:
-    said = "a\r\nb\x1b[31m\u202e" + "😀\x00" * 5000
-    message = str(error_of(bad(400, 1, said, headers={"cf-ray": "r" * 5000})))
+    reason = "a\r\nb\x1b[31m\u202e" + "😀\x00" * 5000
+    message = str(error_of(bad(400, 1, reason, headers={"cf-ray": "r" * 5000})))
     assert message.isprintable()
     assert len(message) <= MESSAGE_LIMIT
     assert "\\r\\nb\\x1b[31m\\u202e" in message

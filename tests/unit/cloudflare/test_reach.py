@@ -143,7 +143,7 @@ def test_a_clock_that_is_far_off_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "statuses", "said", "remedy"),
+    ("sent", "statuses", "message", "remedy"),
     [
         (1, ["200"], "answers (status 200), but not as the Cloudflare API does", "check base_url, and whether another"),
         (2, ["404"], "answers (status 404), but not as the Cloudflare API does", "another program or a proxy"),
@@ -154,7 +154,7 @@ def test_a_clock_that_is_far_off_is_named() -> None:
         (0, [], "the quota of requests is used up", "raise cloudflare.quota"),
     ],
 )
-def test_an_answer_that_is_not_of_the_api_is_named(sent: int, statuses: list[str], said: str, remedy: str) -> None:
+def test_an_answer_that_is_not_of_the_api_is_named(sent: int, statuses: list[str], message: str, remedy: str) -> None:
     fault = unanswered_fault("http://127.0.0.1:8787/client/v4", sent, statuses, TimeoutError())
-    assert said in fault.message
+    assert message in fault.message
     assert remedy in fault.remedy

@@ -25,7 +25,7 @@ from tests.unit.cloudflare.harness import Remote, ok
 
 def refusal(**given: Any) -> Park:
     with pytest.raises(Park) as caught:
-        encode_line(**{"id": "a", "values": [1.0], **given})
+        encode_line(**{"vector_id": "a", "values": [1.0], **given})
     assert caught.value.kind == "refused"
     return caught.value
 
@@ -79,7 +79,7 @@ def test_an_id_fits_up_to_its_bytes(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "x" * (ID_LIMIT + 1), "é" * (ID_LIMIT // 2) + "x", "\udcff"])
 def test_an_id_that_does_not_fit_is_refused(text: str) -> None:
-    assert "id of a vector" in str(refusal(id=text))
+    assert "id of a vector" in str(refusal(vector_id=text))
     with pytest.raises(Park):
         check_id(text)
 
@@ -93,9 +93,9 @@ def test_metadata_is_limited_in_bytes_of_its_json(step: int, letter: str) -> Non
     if step <= 0:
         assert json.loads(encode_line("a", [1], metadata))["metadata"] == metadata
         return
-    said = str(refusal(metadata=metadata))
-    assert "10241" in said
-    assert "chunk_size" in said
+    message = str(refusal(metadata=metadata))
+    assert "10241" in message
+    assert "chunk_size" in message
 
 
 @pytest.mark.parametrize("name", ["", ".", "a.b", 'a"', "$a", "$"])

@@ -254,11 +254,11 @@ async def test_more_than_one_look_can_hold_take_turns_and_the_latest_are_always_
         fixture = h.add_mirror()
         asked: list[frozenset[str]] = []
         target = fixture.indexed
-        told = target.statuses
+        statuses = target.statuses
 
         async def noting(refs: frozenset[str], fresh: frozenset[str] = frozenset()) -> Any:
             asked.append(refs)
-            return await told(refs, fresh)
+            return await statuses(refs, fresh)
 
         target.statuses = noting  # type: ignore[method-assign]
         refs = filled(h, fixture, 60)

@@ -208,7 +208,7 @@ async def test_an_indexed_file_is_found_under_its_key(tmp_path: Path) -> None:
         assert await hits(fixture, "pedestrian") == ["p/zebra.md"]
 
 
-def told(*lines: dict[str, Any]) -> Any:
+def log_of(*lines: dict[str, Any]) -> Any:
     """Answer with an item's log of these lines."""
     return shows(lambda _, body: body.update(result=list(lines)))
 
@@ -232,7 +232,7 @@ async def test_the_reason_is_that_of_the_latest_failure_whichever_end_of_the_log
         fixture.write("a.md", "text")
         await fixture.full()
         [row] = await h.items()
-        h.wire.plays("GET", "/logs", told(*(lines if newest_first else lines[::-1])))
+        h.wire.plays("GET", "/logs", log_of(*(lines if newest_first else lines[::-1])))
         assert await fixture.indexed.why(row["id"]) == "two h"
 
 
@@ -241,7 +241,7 @@ async def test_a_reason_is_kept_up_to_a_length(tmp_path: Path, length: int, kept
     async with open_harness(tmp_path) as h:
         fixture = h.add_mirror()
         ref = await h.upload("a.md", "text")
-        h.wire.plays("GET", "/logs", told({"action": "error", "message": "x" * length}))
+        h.wire.plays("GET", "/logs", log_of({"action": "error", "message": "x" * length}))
         assert await fixture.indexed.why(ref) == "x" * kept
 
 

@@ -27,10 +27,10 @@ async def test_title_description_and_time_go_up_with_the_marks(tmp_path: Path) -
         fixture = h.add_mirror(fields=FIELDS)
         fixture.write("docs/guide.md", GUIDE)
         await fixture.full()
-        said = await shown(h, "docs/guide.md")
-        assert (said["title"], said["description"], said["owner"]) == ("The guide", "How to begin", "me")
-        assert said["modified"].endswith("Z")
-        assert len(said["sha256"]) == 64
+        metadata = await shown(h, "docs/guide.md")
+        assert (metadata["title"], metadata["description"], metadata["owner"]) == ("The guide", "How to begin", "me")
+        assert metadata["modified"].endswith("Z")
+        assert len(metadata["sha256"]) == 64
         assert h.wire.count("POST", "/items") == 1
 
 

@@ -262,11 +262,11 @@ async def test_one_query_finds_the_replacements_of_a_batch(tmp_path: Path) -> No
         await searchable(h, fixture, **{f"old{number}": f"word{number}" for number in range(50)})
         for number in range(50):
             rename(fixture, f"old{number}.md", f"new{number}.md")
-        said: list[str] = []
-        fixture.mirror.db.set_trace_callback(said.append)
+        statements: list[str] = []
+        fixture.mirror.db.set_trace_callback(statements.append)
         await fixture.full()
         fixture.mirror.db.set_trace_callback(None)
-        assert sum("OR status <> 'error' AND checksum IN" in line for line in said) == 1
+        assert sum("OR status <> 'error' AND checksum IN" in line for line in statements) == 1
 
 
 async def test_a_delete_that_fails_after_its_wait_is_tried_later(tmp_path: Path) -> None:
@@ -302,15 +302,15 @@ async def one_shot(
     async def sleep(seconds: float) -> None:
         h.clock.now += seconds
 
-    said: list[int] = []
+    reported: list[int] = []
     report = once.Report()
     h.clock.now += 1
     monkeypatch.setattr(once.asyncio, "sleep", sleep)  # type: ignore[attr-defined]
     # In the daemon, which shows the trouble of requests by itself. A command looks for it in sleeps of its own.
     with reporting_to(Contact(lambda: h.clock.now, lambda: h.clock.now)):
-        await once.run(fixture.mirror, PassOptions(), lambda result: said.append(result.waiting), report)
+        await once.run(fixture.mirror, PassOptions(), lambda result: reported.append(result.waiting), report)
     monkeypatch.undo()
-    return report, said
+    return report, reported
 
 
 async def test_a_reconcile_ends_when_the_replacements_are_searchable(
@@ -321,12 +321,12 @@ async def test_a_reconcile_ends_when_the_replacements_are_searchable(
         await searchable(h, fixture, old="quagga", stays="okapi")
         rename(fixture, "old.md", "new.md")
         began = h.clock.now
-        report, said = await one_shot(fixture, h, monkeypatch)
+        report, reported = await one_shot(fixture, h, monkeypatch)
         assert DELAY_S <= h.clock.now - began <= 1.6 * DELAY_S
         assert (report.exit_code, report.postponed_deletes, report.kinds) == (0, 0, {})
         assert sum(result.done["delete"] for result in report.results) == 1
         assert sum(result.tables.plan.counts["delete"] for result in report.results) == 1
-        assert 1 in said
+        assert 1 in reported
         assert keys(fixture) == ["new.md", "stays.md"]
 
 

@@ -24,8 +24,8 @@ def test_a_pass_over_400_mb_of_binary_files_stays_below_200_mb(tmp_path: Path) -
     child = [sys.executable, str(Path(__file__).with_name("kv_child.py")), str(root), str(tmp_path / "state")]
     done = subprocess.run(child, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["put"] == FILES
-    assert sum(told["bodies"]) > FILES * SIZE * 4 / 3
-    assert max(told["bodies"]) <= 90_000_000
-    assert told["peak_mb"] < 200
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["put"] == FILES
+    assert sum(result["bodies"]) > FILES * SIZE * 4 / 3
+    assert max(result["bodies"]) <= 90_000_000
+    assert result["peak_mb"] < 200
