@@ -24,8 +24,8 @@ async def serve(agent: Agent, listen: str, token: str, on_ready: Callable[[str],
     server = make_server(agent)
 
     def make_app(host: str) -> App:
-        # No tool needs a session. Clients that end without a word would leave sessions open until none is left for
-        # others, and a session would not outlive a restart of the server.
+        # No tool needs a session. A client that ends without closing its session would keep it from other clients, and
+        # no session would outlive a restart of the server.
         app = server.streamable_http_app(
             streamable_http_path=PATH, stateless_http=True, transport_security=_allowed(host)
         )

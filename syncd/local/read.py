@@ -74,7 +74,7 @@ def open_directory(name: str, parent: int) -> int:
 def open_below(
     descriptor: int, names: Sequence[str], open_next: Callable[[str, int], int] = open_directory
 ) -> Iterator[int]:
-    """Open directory after directory below an open one, and yield the last one. Closes all of them, and the first too.
+    """Open directory after directory below an open one, and yield the last one. Closes all of them, also the first.
 
     open_next: opens the directory of a name in an open directory.
     """

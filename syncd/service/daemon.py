@@ -198,7 +198,7 @@ class _Daemon:
         self._started = True
 
     def _plan_new_state(self, error: StateDamaged) -> None:
-        """Let the next start replace the state file. Raises the error if the last new file was damaged soon."""
+        """Let the next start replace the state file. Raises the error if it did so a short time ago."""
         now = asyncio.get_running_loop().time()
         if now < self._rebuilt_at + REBUILD_EVERY_S:
             raise error

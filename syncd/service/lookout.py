@@ -40,7 +40,7 @@ _REPORTED = "told"
 """The name of a stored value: the topics of a mirror that were reported and are not over."""
 
 Conditions = Mapping[Topic, str | None]
-"""Topic -> its reason, None if it is not true at present. A topic that is missing stays as it was."""
+"""Topic -> the reason why it is true at present, None if it is not. A topic that is missing stays as it was."""
 
 
 class Lookout:

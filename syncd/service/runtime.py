@@ -93,7 +93,7 @@ class Runtime:
 
 
 def _fault(name: str, status: MirrorStatus) -> str | None:
-    """Return why a mirror cannot do its work, None if it can. A short trouble does not count."""
+    """Return why a mirror cannot do its work, None if it can, or if it is degraded for a short time only."""
     if status.shown.state == "halted":
         return f"mirror {name} is halted: {status.shown.detail}"
     if (seconds := status.degraded_s()) >= DEGRADED_LONG_S:

@@ -237,7 +237,7 @@ def _last_unit(text: str, units: Sequence[_Unit], first: int, after: int) -> int
         earliest -= 1
     rank = min(unit.rank for unit in units[earliest:after])
     candidates = [index for index in range(earliest, after) if units[index].rank == rank]
-    # The later one of two equal units.
+    # Of two units with the same checksum, the later one is the last.
     return min(reversed(candidates), key=lambda index: _checksum(text, units[index]))
 
 
@@ -246,7 +246,7 @@ def _checksum(text: str, unit: _Unit) -> int:
 
 
 def _overlap_start(text: str, previous_start: int, start: int, overlap: int) -> int:
-    """Return the start of a chunk with its overlap. start: its start without. previous_start: of the previous chunk."""
+    """Return the start of a chunk with its overlap. previous_start, start: of the previous chunk, and of this one."""
     earliest = start - overlap
     if earliest <= previous_start:
         return previous_start

@@ -16,7 +16,7 @@ DEPTH_LIMIT = 100
 """A deeper page becomes flat text, because the library recurses four calls for each level."""
 
 INDENTED_LEVELS = 5
-"""A quote, a list item and a definition count as so many levels. The library indents each of their lines again."""
+"""The levels that a quote, a list item or a definition counts as. The library indents each of their lines again."""
 
 COUNTED_SIBLINGS = 200
 """Maximum number of list items or table parts that the library counts. It counts all siblings for each of them."""
@@ -40,7 +40,7 @@ _CLOSES = {
     **dict.fromkeys(("td", "th"), _names("p td th")),
     "tr": _names("p td th tr"),
 }
-"""Start tag -> open elements that it closes. HTML permits to leave out their end tags. The parser would nest them."""
+"""Start tag -> open elements that it closes. Their end tags are optional in HTML, and the parser would nest them."""
 
 _INDENTED = _names("blockquote li dd")
 _HEADING = re.compile(r"h[1-6]")
