@@ -101,7 +101,6 @@ def json_schema() -> str:
     definitions["KVSection"]["not"] = {"required": ["namespace_id", "namespace_title"]}
     _join_targets(definitions)
     schema["properties"]["mirrors"] |= {"propertyNames": {"pattern": f"^{MIRROR_NAME.pattern}$"}}
-    schema["properties"]["mirrors"].pop("minProperties")
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": SCHEMA_URL,

@@ -56,6 +56,11 @@ def check_token_file(config: Config, file: Path) -> None:
             raise ConfigError(f"--token-file lies in the folder of mirror {name}, which would upload it; move it out")
 
 
+def no_mirror_fault(places: KeyPlaces) -> str:
+    """Return the line for a config without a mirror."""
+    return f"{places.of(('mirrors',)).where}: mirrors: there is no [mirrors.NAME] section; add one with path and target"
+
+
 def mirror_fault(places: KeyPlaces, name: str, fault: str) -> str:
     """Return the line for a fault of `check_mirrors`."""
     key = re.match(r"\.([a-z_.]+):", fault)
@@ -298,7 +303,7 @@ def _text(key: Sequence[str], kind: str, message: str, *, known: Sequence[str]) 
     where = ".".join(key)
     if kind == "extra_forbidden":
         return unknown_key(".".join(section), name, known)
-    if kind == "missing" and name not in ("account_id", "mirrors"):
+    if kind == "missing" and name != "account_id":
         return f"{where} is missing"
     text = _remedy(where, kind) or message.removeprefix("Value error, ").removeprefix("Input ")
     return f"{where}{': ' if where else ''}{text.removeprefix(f'{name} ')}"
@@ -308,8 +313,6 @@ _REMEDIES = (
     ("model_type", "", "should be a table"),
     ("list_type", "", 'should be a valid list, such as ["a", "b"]'),
     ("union_tag", "", 'its type should be "ai-search", "kv" or "vectorize"'),
-    ("missing", "mirrors", "there is no [mirrors.NAME] section; add one with path and target"),
-    ("too_short", "mirrors", "there is no [mirrors.NAME] section; add one with path and target"),
     ("", "account_id", "should be the account's 32 lower-case hex digits, as in the dashboard's address"),
     ("", "namespace_id", "should be the namespace's 32 lower-case hex digits; by its title: namespace_title"),
     ("", ".model", 'should be an embedding model of Workers AI, such as "@cf/baai/bge-base-en-v1.5"'),

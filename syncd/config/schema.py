@@ -303,7 +303,7 @@ class Config(BaseSettings):
     """
     defaults: MirrorConfig | None = None
     """Defaults for all mirrors. Any key of a mirror is allowed. The value of a mirror has priority."""
-    mirrors: dict[str, MirrorConfig] = Field(min_length=1)
+    mirrors: dict[str, MirrorConfig]
     """One section for each mirror. Commands and status use its name (1-64 of a-z 0-9 - _)."""
 
     @classmethod
@@ -340,12 +340,6 @@ class Config(BaseSettings):
                 for name, mirror in mirrors.items()
             }
         return values
-
-
-class AccountConfig(Config):
-    """The config for commands that need the account only: it may have no mirror."""
-
-    mirrors: dict[str, MirrorConfig] = Field(default={})
 
 
 def _merged(defaults: dict[str, Any], mirror: dict[str, Any]) -> dict[str, Any]:

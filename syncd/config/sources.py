@@ -9,9 +9,17 @@ from typing import Any
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource
+from pydantic_settings import EnvSettingsSource, InitSettingsSource
 
-from syncd.config.checks import CREDENTIAL, check_mirrors, describe, mirror_fault, refuse_writable, variable_faults
+from syncd.config.checks import (
+    CREDENTIAL,
+    check_mirrors,
+    describe,
+    mirror_fault,
+    no_mirror_fault,
+    refuse_writable,
+    variable_faults,
+)
 from syncd.config.file import (
     CLOUDFLARE_VARIABLES,
     PREFIX,
@@ -22,7 +30,7 @@ from syncd.config.file import (
     key_lines,
     text_of,
 )
-from syncd.config.schema import AccountConfig, Config, permissions
+from syncd.config.schema import Config, permissions
 from syncd.core.errors import ConfigError, ConfigFaults
 from syncd.core.keys import from_os
 from syncd.core.plain_text import decode
@@ -40,17 +48,19 @@ def load(flag: Path | None = None, environ: Mapping[str, str] | None = None, *, 
     """
     environ = os.environ if environ is None else environ
     path = config_path(flag, environ)
-    model = AccountConfig if account_only else Config
     values = file_values(path.absolute())
     secret_file = path if holds_secret(values) else None
     if secret_file:
         refuse_writable(path, f"{path}: cloudflare")
     faults = variable_faults(environ)
-    found = _EnvironmentSource(model, environ)(), _credential_values(environ), values, _default_values(environ)
+    found = _EnvironmentSource(environ)(), _credential_values(environ), values, _default_values(environ)
+    no_mirror = not (account_only or any(source.get("mirrors") for source in found))
+    missing = [no_mirror_fault(_places(path, environ))] if no_mirror else []
     try:
-        config = model(sources=[InitSettingsSource(model, each) for each in _with_one_login(found)])  # type: ignore[call-arg]
+        config = Config(sources=[InitSettingsSource(Config, each) for each in _with_one_login(found)])  # type: ignore[call-arg]
     except ValidationError as error:
-        raise ConfigFaults([*faults, *describe(error, _places(path, environ))]) from None
+        raise ConfigFaults([*faults, *describe(error, _places(path, environ)), *missing]) from None
+    faults += missing
     config = _with_absolute_paths(config, path.absolute().parent)
     if conflicting := list(check_mirrors(config, secret_file)):
         places = _places(path, environ)
@@ -90,8 +100,8 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
 class _EnvironmentSource(EnvSettingsSource):
     """SYNCD_* variables, and Cloudflare's own variables below them. An empty Cloudflare variable counts as unset."""
 
-    def __init__(self, model: type[BaseSettings], environ: Mapping[str, str]) -> None:
-        super().__init__(model, case_sensitive=False, env_prefix=PREFIX, env_nested_delimiter="__")
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__(Config, case_sensitive=False, env_prefix=PREFIX, env_nested_delimiter="__")
         cloudflare = {
             f"{PREFIX}CLOUDFLARE__{key}": environ[variable]
             for variable, key in CLOUDFLARE_VARIABLES.items()
@@ -150,7 +160,7 @@ def _credential_values(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _default_values(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the default state directory, which depends on the environment."""
+    """Return the default state directory, which depends on the environment, and the default mirrors: none."""
     at_home = home()
     if environ.get("STATE_DIRECTORY"):
         # systemd separates several directories with colons. The first one is the state directory.
@@ -160,8 +170,8 @@ def _default_values(environ: Mapping[str, str]) -> dict[str, Any]:
     elif at_home:
         path = at_home / ".local" / "state" / "syncd"
     else:
-        return {}
-    return {"state_dir": from_os(str(path))}
+        return {"mirrors": {}}
+    return {"state_dir": from_os(str(path)), "mirrors": {}}
 
 
 # -- secrets

@@ -18,7 +18,7 @@ from syncd.cloudflare.ai_search import Instance, Namespace, StoredItem
 from syncd.cloudflare.decoding import decode, decode_rows
 from syncd.cloudflare.kv import KVNamespaceInfo, ListedKey
 from syncd.cloudflare.vectorize import IndexDetails, IndexInfo, StoredVector
-from syncd.config.schema import AccountConfig, Config
+from syncd.config.schema import Config
 from syncd.core.errors import Retry
 from syncd.core.rules import Rules
 
@@ -35,8 +35,7 @@ for found in pkgutil.walk_packages(syncd.__path__, "syncd."):
         importlib.import_module(found.name)
 Rules().excluded("a.md")
 asyncio.run(anyio.lowlevel.checkpoint())
-for model in (AccountConfig, Config):
-    model.model_rebuild()
+Config.model_rebuild()
 for kind in KINDS:
     decode_rows(kind, [], "")
     with suppress(Retry):

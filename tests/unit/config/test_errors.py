@@ -110,6 +110,8 @@ def test_a_missing_key_is_named(place: Place, missing: str, expected: str) -> No
 def test_a_config_without_mirrors_names_the_section_to_add(place: Place) -> None:
     for text in (f"[cloudflare]\naccount_id = '{ACCOUNT}'", f"[cloudflare]\naccount_id = '{ACCOUNT}'\n[mirrors]"):
         assert "there is no [mirrors.NAME] section" in place.fault(text)
+        *_, last = place.faults(f"surprise = 1\n{text}")
+        assert last.endswith(": mirrors: there is no [mirrors.NAME] section; add one with path and target")
     text = f"[cloudflare]\naccount_id = '{ACCOUNT}'\n[mirrors]\ndocs = 3"
     assert "mirrors.docs: should be a table, [mirrors.docs]" in place.fault(text)
 
