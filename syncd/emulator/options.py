@@ -82,7 +82,8 @@ class EmulatorOptions:
     unsuccessful: float = _option(0.0, "Share of the keys of a KV bulk request that fail.")
     mutation_lag: Seconds = _option(0.2, "Time until a change of a Vectorize index is seen.")
 
-    # Options for tests only. 429 is the answer to a write of a KV key that was written less than a second ago.
+    # The options below are for tests only.
+    # A write of a KV key that was written less than a second ago is answered 429.
     kv_write_limit: bool = False
     # A KV bulk body of more bytes is answered 413; None: the limit of the service, 100 MB.
     bulk_max_bytes: int | None = None

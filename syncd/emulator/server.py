@@ -193,11 +193,10 @@ _ROUTES = [
 
 def _find(method: str, raw_path: str) -> tuple[Endpoint, dict[str, str]]:
     """Return the endpoint of a percent-encoded path, and its decoded parameters; ApiError 404 or 405 if none."""
-    matches = [(endpoint, match) for route, endpoint in _ROUTES if (match := route.match(raw_path))]
-    for endpoint, match in matches:
-        if endpoint.method == method:
+    for route, endpoint in _ROUTES:
+        if endpoint.method == method and (match := route.match(raw_path)):
             return endpoint, {name: unquote(value) for name, value in match.groupdict().items()}
-    if matches:
+    if any(route.match(raw_path) for route, _ in _ROUTES):
         raise ApiError(405, 10405, "Method not allowed for this path")
     raise ApiError(404, 7000, "No route for that URI")
 

@@ -351,7 +351,7 @@ def _accepts(expression: dict[str, Any] | None) -> MetadataFilter:
 
 
 def _nearest(backend: Backend, index: IndexRow, vector: _Floats, wanted: _Query, top_k: int) -> list[tuple[float, int]]:
-    """Return the scores and the numbers of the best vectors, best first; of equal scores the first written is first."""
+    """Return the scores and the numbers of the best vectors, best first. Equal scores keep the order of the writes."""
     sign = 1 if index.metric == "euclidean" else -1
     values = {
         "index": index.number,
