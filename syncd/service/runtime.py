@@ -205,16 +205,16 @@ class Heartbeat:
 
     async def run(self) -> None:
         """Beat until cancelled. Raises StateGone or StateDamaged if the state directory or file was removed."""
-        with writable():
-            version = data_version(self._runtime.session.db)
         try:
-            await self._beat(version)
+            await self._beat()
         finally:
             with contextlib.suppress(StateHalt):
                 self._keep_presence(ended=True)
 
-    async def _beat(self, version: int) -> None:
+    async def _beat(self) -> None:
         session, interval = self._runtime.session, self._notifier.watchdog_interval_s
+        with writable():
+            version = data_version(session.db)
         while True:
             self._keep_presence()
             self._store_watch_status()
