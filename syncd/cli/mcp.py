@@ -58,7 +58,7 @@ def mcp(options: GlobalOptions, mirrors: tuple[str, ...], listen: str | None, to
         check_token_file(config, token_file)
     names = chosen_mirrors(config, mirrors) if mirrors else []
     serve = _over_http(listen, token_file) if listen is not None else _over_stdio()
-    run_async(_serve(_following(options, config), names, serve))
+    run_async(_serve(_config_loader(options, config), names, serve))
     return EXIT_OK
 
 
@@ -114,23 +114,23 @@ def _token(file: Path | None) -> str:
     return token
 
 
-def _following(options: GlobalOptions, config: "Config") -> "Callable[[], Config]":
+def _config_loader(options: GlobalOptions, config: "Config") -> "Callable[[], Config]":
     """Return a function that returns the config, and reads it again if its file has changed."""
     from syncd.config.file import config_path
 
     path = config_path(options.config)
-    known = _mark(path), config
+    known = _file_state(path), config
 
     def load() -> "Config":
         nonlocal known
-        if (mark := _mark(path)) != known[0]:
+        if (mark := _file_state(path)) != known[0]:
             known = mark, options.load(level=None, warn=False)
         return known[1]
 
     return load
 
 
-def _mark(path: Path) -> tuple[int, int, int] | None:
+def _file_state(path: Path) -> tuple[int, int, int] | None:
     """Return values that change with a file, None without a file."""
     try:
         status = os.stat(path)  # noqa: PTH116

@@ -73,22 +73,22 @@ async def _probe_all(config: "Config", names: Sequence[str], *, as_json: bool) -
     from syncd.service.build import open_session
 
     # Each request is tried once, so that their number is known.
-    once = config.model_copy(update={"cloudflare": config.cloudflare.model_copy(update={"retry_for": 0.0})})
-    shown: dict[str, Any] = {}
+    single_try = config.model_copy(update={"cloudflare": config.cloudflare.model_copy(update={"retry_for": 0.0})})
+    results: dict[str, Any] = {}
     codes = {EXIT_OK}
     # A new state decides the owner marks. By its mark, a later pass recognises an item that a killed probe left.
     await change_state(config, lambda _: None)
-    async with open_session(once, names, read_only=True) as session:
+    async with open_session(single_try, names, read_only=True) as session:
         for name in session.mirrors:
             try:
-                shown[name] = await _probe(session, config, name, as_json=as_json)
+                results[name] = await _probe(session, config, name, as_json=as_json)
             except SyncdError as error:
                 print_note(f"{name}: nothing was learned: {error}")
-                shown[name] = {"error": str(error)}
+                results[name] = {"error": str(error)}
                 codes.add(error.exit_code)
     code = most_serious(codes)
     if as_json:
-        print_json({"mirrors": shown, "exit_code": code})
+        print_json({"mirrors": results, "exit_code": code})
     return code
 
 

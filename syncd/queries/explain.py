@@ -34,12 +34,12 @@ def explain(config: Config, found: Found, tree: Tree) -> Facts:
     with state_of(config, found.mirror, tree) as db:
         yield "mirror", f"{found.mirror}: {shown_path(section.path)} → {section.target.spec}"
         if found.kind == "directory":
-            yield from _directory(config, found, tree, db)
+            yield from _directory_facts(config, found, tree, db)
         else:
-            yield from _file(config, found, tree, db)
+            yield from _file_facts(config, found, tree, db)
 
 
-def _file(config: Config, found: Found, tree: Tree, db: sqlite3.Connection | None) -> Facts:
+def _file_facts(config: Config, found: Found, tree: Tree, db: sqlite3.Connection | None) -> Facts:
     name, section = found.mirror, config.mirrors[found.mirror]
     key = section.key_prefix + normal(found.path)
     local = tree.look(key)
@@ -49,30 +49,30 @@ def _file(config: Config, found: Found, tree: Tree, db: sqlite3.Connection | Non
     if not shard.holds(held):
         yield "shard", f"{shard_index(held, shard.count)}/{shard.count} has this file; this process is shard {shard}"
         return
-    content = yield from _local(local, tree)
+    content = yield from _local_facts(local, tree)
     if db is None:
         yield "status", "nothing is known yet; run: syncd reconcile"
         if local is None:
-            yield from _deleted(config, name, key)
+            yield from _delete_facts(config, name, key)
         return
     journal = Journal(db, name)
     nameless = isinstance(local, Problem) and local.kind == "invalid_key"
     record = None if nameless else journal.get(key)
     past = [] if nameless else History(db, name).of(key, _ACTIONS_SHOWN)
-    yield from _remembered(record, local)
+    yield from _record_facts(record, local)
     if record:
         yield "evidence", _evidence(record, content, past)
-    yield from _replacement(db, name, record, local)
+    yield from _replacement_facts(db, name, record, local)
     yield from _next_step(journal, section, record, local, content.checksum if content else None)
-    yield from _trouble(journal, Queue(db, name, 0, 0), shown(key))
+    yield from _problem_facts(journal, Queue(db, name, 0, 0), shown(key))
     if record and (due := journal.reindexing.next_try(record.key)):
         yield "next try", f"{utc_time(due)} (in {max(0.0, due - time.time()):.0f} s), by the index"
     if record is None and not isinstance(local, Item):
-        yield from _deleted(config, name, key)
-    yield from _past(record, past)
+        yield from _delete_facts(config, name, key)
+    yield from _history_facts(record, past)
 
 
-def _local(local: Local, tree: Tree) -> FactsAndContent:
+def _local_facts(local: Local, tree: Tree) -> FactsAndContent:
     match local:
         case Excluded(rule=rule):
             yield "rule", f"left out by {rule}"
@@ -81,13 +81,13 @@ def _local(local: Local, tree: Tree) -> FactsAndContent:
             yield "rule", f"not sent: {kind}"
             yield "reason", message
         case Item():
-            return (yield from _taken(local, tree))
+            return (yield from _item_facts(local, tree))
         case None:
             yield "rule", "there is no such file"
     return None
 
 
-def _taken(item: Item, tree: Tree) -> FactsAndContent:
+def _item_facts(item: Item, tree: Tree) -> FactsAndContent:
     content = None
     try:
         content = tree.read(item.path)[0]
@@ -110,17 +110,17 @@ def _taken(item: Item, tree: Tree) -> FactsAndContent:
     return content
 
 
-def _remembered(record: Record | None, local: Local) -> Facts:
+def _record_facts(record: Record | None, local: Local) -> Facts:
     if record is None:
         yield "status", "never uploaded" if isinstance(local, Item) else "not in the journal"
         return
     yield "status", f"uploaded or adopted {utc_time(record.written_at)}"
     yield "remote id", record.ref
     yield "sent", f"{shown_checksum(record.checksum)}, {shown_size(record.size)}"
-    yield from _indexed(record)
+    yield from _index_facts(record)
 
 
-def _indexed(record: Record) -> Facts:
+def _index_facts(record: Record) -> Facts:
     """Yield the status in the index."""
     if not record.status:
         return
@@ -139,7 +139,7 @@ def _indexed(record: Record) -> Facts:
     yield "index", record.status + detail
 
 
-def _replacement(db: sqlite3.Connection, name: str, record: Record | None, local: Local) -> Facts:
+def _replacement_facts(db: sqlite3.Connection, name: str, record: Record | None, local: Local) -> Facts:
     if local is None and record:
         delete = Delete(record.key, "stale", "", record.ref, record.checksum)
         for replacement in replacements_of(Journal(db, name), [delete]).values():
@@ -166,7 +166,7 @@ def _next_step(
             yield "next", "the next pass sends it"
 
 
-def _trouble(journal: Journal, queue: Queue, key: str) -> Facts:
+def _problem_facts(journal: Journal, queue: Queue, key: str) -> Facts:
     for problem in journal.problems.all():
         if problem.key == key:
             yield "problem", f"{problem.kind}: {problem.message}"
@@ -200,7 +200,7 @@ def content_evidence(record: Record, digests: Collection[str], *, downloaded: bo
     return "only the journal: the remote reports nothing about the content"
 
 
-def _deleted(config: Config, name: str, key: str) -> Facts:
+def _delete_facts(config: Config, name: str, key: str) -> Facts:
     line = last_delete(config.state_dir, name, key)
     if line:
         yield "deleted", f"{line['time']} from {line.get('target')}, because {line['why']}"
@@ -208,7 +208,7 @@ def _deleted(config: Config, name: str, key: str) -> Facts:
             yield "agreed", agreed
 
 
-def _past(record: Record | None, past: list[PastAction]) -> Facts:
+def _history_facts(record: Record | None, past: list[PastAction]) -> Facts:
     """Yield the last actions on the key, oldest first. The record stands for a first upload without a row."""
     lines = [(action.at, f"{action.action} {action.outcome}, {action.reason}", action.detail) for action in past]
     if record and not any(action.at == record.written_at for action in past):
@@ -220,7 +220,7 @@ def _past(record: Record | None, past: list[PastAction]) -> Facts:
 # -- a directory
 
 
-def _directory(config: Config, found: Found, tree: Tree, db: sqlite3.Connection | None) -> Facts:
+def _directory_facts(config: Config, found: Found, tree: Tree, db: sqlite3.Connection | None) -> Facts:
     folder = f"{found.path}/" if found.path else ""
     yield "directory", shown(folder) or "the whole folder"
     problems = {}
