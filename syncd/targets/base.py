@@ -82,9 +82,6 @@ class MirrorRecords:
     open_log: OpenRemovalLog = no_removal_log
 
 
-NO_RECORDS = MirrorRecords()
-
-
 @dataclass(frozen=True, slots=True)
 class WritePolicy:
     """The marks of the entries that a mirror writes, and the entries that it may replace.

@@ -15,7 +15,7 @@ from syncd.core.errors import Halt, NotFound, Park, SyncdError, Unreachable
 from syncd.core.keys import shown
 from syncd.core.model import Content, Entry
 from syncd.core.problems import Limits
-from syncd.targets.base import NO_RECORDS, Fetched, MirrorRecords, task_group
+from syncd.targets.base import Fetched, MirrorRecords, task_group
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ class ShortNames:
     earlier configuration made are always understood.
     """
 
-    def __init__(self, limits: Limits, records: MirrorRecords = NO_RECORDS) -> None:
+    def __init__(self, limits: Limits, records: MirrorRecords) -> None:
         self._limits = limits
         self._records = records
         self._by_name: dict[str, str] | None = None

@@ -15,7 +15,7 @@ from syncd.cloudflare.kv import KV, KVNamespace
 from syncd.cloudflare.transport import Transport
 from syncd.core.errors import ConfigError, FileChanged, Park
 from syncd.core.model import Content, Delete, Entry, Put, Stored
-from syncd.targets.base import Done, Indexed, Landmark, Ordered, Outcome, Target, searchable
+from syncd.targets.base import Done, Indexed, Landmark, MirrorRecords, Ordered, Outcome, Target, searchable
 from syncd.targets.kv.target import KVTarget, NamespaceChoice, limits, long_key_bytes
 from syncd.targets.kv.writing import ValueWritePolicy
 
@@ -69,7 +69,8 @@ class KVRemote:
 
     async def target(self, owner: str) -> Target:
         most = replace(limits(512, 4 * MIB), long_key_length=1024, long_key_bytes=long_key_bytes(owner))
-        target = KVTarget(await self._api(), NamespaceChoice(title=self._title), ValueWritePolicy(owner, PREFIX), most)
+        choice, policy = NamespaceChoice(title=self._title), ValueWritePolicy(owner, PREFIX)
+        target = KVTarget(await self._api(), choice, policy, most, records=MirrorRecords())
         target.writer.sleep = at_once
         return target
 

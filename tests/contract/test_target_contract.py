@@ -21,7 +21,7 @@ from syncd.emulator.server import Server, serve
 from syncd.service.build import LONG_KEY_LENGTH
 from syncd.targets.ai_search.items import ItemWritePolicy
 from syncd.targets.ai_search.target import AISearchTarget, limits
-from syncd.targets.base import Target
+from syncd.targets.base import MirrorRecords, Target
 from tests.contract.harness import MIB, PREFIX, FilesContract, KVRemote, Remote
 from tests.memory_target import Held, MemoryTarget
 
@@ -67,6 +67,7 @@ class AISearchRemote:
             await self._api(),
             ItemWritePolicy(owner, PREFIX),
             replace(limits(128, 4 * MIB), long_key_length=LONG_KEY_LENGTH),
+            records=MirrorRecords(),
         )
 
     async def put_unmarked(self, key: str, data: bytes) -> None:

@@ -113,7 +113,8 @@ class AISearchRemote:
 
     async def target(self, owner: str) -> Target:
         limits = replace(ai_search_limits(128, 4 * MIB), long_key_length=LONG_KEY_LENGTH)
-        return AISearchTarget(self._api, ItemWritePolicy(owner, PREFIX), limits, learned=self._learned)
+        policy, records = ItemWritePolicy(owner, PREFIX), MirrorRecords()
+        return AISearchTarget(self._api, policy, limits, records=records, learned=self._learned)
 
     async def put_unmarked(self, key: str, data: bytes) -> None:
         await self._api.upload(key, data, "text/markdown")
@@ -162,7 +163,8 @@ class KVRemote:
     async def target(self, owner: str) -> Target:
         limits = replace(kv_limits(512, 4 * MIB), long_key_length=1024, long_key_bytes=long_key_bytes(owner))
         choice = NamespaceChoice(namespace_id=self._namespace)
-        return KVTarget(KV(self._lab.transport), choice, ValueWritePolicy(owner, PREFIX), limits)
+        policy, records = ValueWritePolicy(owner, PREFIX), MirrorRecords()
+        return KVTarget(KV(self._lab.transport), choice, policy, limits, records=records)
 
     async def put_unmarked(self, key: str, data: bytes) -> None:
         await KVNamespace(self._lab.transport, self._namespace).write_value(key, data)

@@ -22,7 +22,6 @@ from syncd.targets.ai_search.following import IndexFollower
 from syncd.targets.ai_search.items import INSTANCE, OWNER, SHA256, CurrentAnswers, ItemReader, ItemWritePolicy, key_of
 from syncd.targets.ai_search.writing import ItemWriter
 from syncd.targets.base import (
-    NO_RECORDS,
     Advice,
     Fetched,
     Hit,
@@ -79,7 +78,7 @@ class AISearchTarget:
         policy: ItemWritePolicy,
         limits: Limits,
         *,
-        records: MirrorRecords = NO_RECORDS,
+        records: MirrorRecords,
         concurrency: int = 8,
         shards: int = 1,
         learned: StoredAnswers | None = None,

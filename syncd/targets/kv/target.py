@@ -21,7 +21,6 @@ from syncd.core.model import Content, Delete, Entry, Put
 from syncd.core.names import FULL_KEY_FIELD, full_key
 from syncd.core.problems import KV_KEY_BYTES, Limits
 from syncd.targets.base import (
-    NO_RECORDS,
     Advice,
     Fetched,
     MirrorRecords,
@@ -281,7 +280,7 @@ class KVTarget:
         policy: ValueWritePolicy,
         limits: Limits,
         *,
-        records: MirrorRecords = NO_RECORDS,
+        records: MirrorRecords,
     ) -> None:
         self.limits = limits
         self._api = api

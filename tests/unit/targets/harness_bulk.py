@@ -13,7 +13,7 @@ import pytest
 from syncd.cloudflare.kv_bodies import BulkBody
 from syncd.cloudflare.request import compact_json
 from syncd.core.model import Content, Delete, Put
-from syncd.targets.base import Done, Outcome
+from syncd.targets.base import Done, MirrorRecords, Outcome
 from syncd.targets.kv import writing
 from syncd.targets.kv.target import limits
 from syncd.targets.kv.writing import ValueWritePolicy, ValueWriter
@@ -81,7 +81,8 @@ class WriterHarness:
         self.read: Callable[[Put], Awaitable[bytes]] = self.whole
         self.reads: list[str] = []
         self.reported: list[tuple[Put | Delete, Outcome]] = []
-        self.writer = ValueWriter(self._namespace, ValueWritePolicy("me"), ShortNames(limits(512, 1000)))
+        names = ShortNames(limits(512, 1000), MirrorRecords())
+        self.writer = ValueWriter(self._namespace, ValueWritePolicy("me"), names)
         self.writer.clock, self.writer.sleep = self.remote.clock, self.remote.clock.sleep
 
     async def _namespace(self) -> Any:

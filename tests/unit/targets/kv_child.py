@@ -21,6 +21,7 @@ from syncd.service.build import build_mirror
 from syncd.state.db import open_state
 from syncd.sync.mirror import Scope, Settings
 from syncd.sync.reconcile import reconcile
+from syncd.targets.base import MirrorRecords
 from syncd.targets.kv.target import KVTarget, NamespaceChoice, limits
 from syncd.targets.kv.writing import ValueWritePolicy
 
@@ -55,9 +56,8 @@ async def main(root: Path, state: Path) -> None:
     async with Transport(
         "http://127.0.0.1/client/v4", "0" * 32, Credentials.bearer("any"), gate, http=wire
     ) as transport:
-        target = KVTarget(
-            KV(transport), NamespaceChoice(NAMESPACE), ValueWritePolicy("me"), limits(128, 4 * 1024 * 1024)
-        )
+        choice, most = NamespaceChoice(NAMESPACE), limits(128, 4 * 1024 * 1024)
+        target = KVTarget(KV(transport), choice, ValueWritePolicy("me"), most, records=MirrorRecords())
         db = open_state(state)
         mirror = build_mirror(db, "me", root, target, Settings(Policy("me"), Rules()))
         result = await reconcile(mirror, Scope())

@@ -15,7 +15,7 @@ from syncd.core.errors import AuthHalt, Halt, Park, PausedHalt, SyncdError, Unre
 from syncd.core.model import Content, Delete, Entry, Put
 from syncd.targets.ai_search.items import ItemWritePolicy
 from syncd.targets.ai_search.target import AISearchTarget, limits
-from syncd.targets.base import Done, Outcome
+from syncd.targets.base import Done, MirrorRecords, Outcome
 from tests.unit.targets.harness_mirrors import ACCOUNT, BASE, Clock
 
 DATA = b"the content"
@@ -54,7 +54,8 @@ class Scripted:
             rng=lambda: 0.5,
         )
         api = AISearch(transport, "default", "docs")
-        self.target = AISearchTarget(api, ItemWritePolicy("me", "", takeover), limits(128, 1000), shards=shards)
+        policy = ItemWritePolicy("me", "", takeover)
+        self.target = AISearchTarget(api, policy, limits(128, 1000), records=MirrorRecords(), shards=shards)
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(f"{request.method} {request.url.path.rpartition('/instances/docs')[2]}")
