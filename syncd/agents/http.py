@@ -1,6 +1,5 @@
 """The server over HTTP on loopback, for clients that know its token."""
 
-import asyncio
 import hmac
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -20,7 +19,10 @@ _REFUSAL = "send the token of this server: Authorization: Bearer TOKEN\n"
 
 
 async def serve(agent: Agent, listen: str, token: str, on_ready: Callable[[str], object]) -> None:
-    """Serve until cancelled. on_ready: called with the URL. Raises ConfigError if the address is in use."""
+    """Serve until cancelled, or until the server fails. on_ready: called with the URL.
+
+    Raises ConfigError if the address is in use.
+    """
     server = make_server(agent)
 
     def make_app(host: str) -> App:
@@ -37,7 +39,7 @@ async def serve(agent: Agent, listen: str, token: str, on_ready: Callable[[str],
         await stack.enter_async_context(server.session_manager.run())
         stack.push_async_callback(web.close)
         on_ready(url)
-        await asyncio.Event().wait()
+        await web.wait()
 
 
 def _allowed(host: str) -> TransportSecuritySettings:

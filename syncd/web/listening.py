@@ -188,6 +188,11 @@ class HttpServer:
         host, port = listener.getsockname()[:2]
         return f"http://{f'[{host}]' if ':' in host else host}:{port}{self._path}"
 
+    async def wait(self) -> None:
+        """Wait until the server ends. Raises the error that ended it."""
+        if self._serving:
+            await asyncio.shield(self._serving)
+
     async def close(self) -> None:
         """Stop serving, within two seconds."""
         if self._serving is None or self._server is None:
