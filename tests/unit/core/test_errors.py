@@ -2,7 +2,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.errors import FIRST_RETRY_S, LONGEST_RETRY_S, SEVERITY, SyncdError, most_serious, retry_delay_s
+from syncd.core.errors import (
+    FIRST_RETRY_S,
+    LONGEST_RETRY_S,
+    SEVERITY,
+    Conflict,
+    NotFound,
+    SyncdError,
+    TooMuch,
+    most_serious,
+    retry_delay_s,
+)
 
 
 @pytest.mark.parametrize(
@@ -34,3 +44,11 @@ def test_the_exit_code_of_each_error_has_a_place_in_the_order_of_severity() -> N
 
     assert below(SyncdError) <= {*SEVERITY}
     assert [most_serious(codes) for codes in ({0}, {0, 1}, {5, 1}, {4, 5}, {3, 4}, {2, 3})] == [0, 1, 5, 4, 3, 2]
+
+
+@pytest.mark.parametrize(("error", "kind"), [(NotFound, "failed"), (Conflict, "failed"), (TooMuch, "too_large")])
+def test_a_refusal_with_a_name_keeps_the_code_and_the_status(
+    error: type[NotFound | Conflict | TooMuch], kind: str
+) -> None:
+    refusal = error("no", code=7042, status=409)
+    assert (refusal.kind, str(refusal), refusal.code, refusal.status) == (kind, "no", 7042, 409)

@@ -11,6 +11,7 @@ import pytest
 from syncd.core.model import Item
 from syncd.core.probe_answers import NO_ANSWERS, VALID_S, ProbeAnswers
 from syncd.state.caches import YOUNG_NS, Embeddings, IndexChange, StatCache, StoredAnswers
+from syncd.state.db import Meta
 
 
 @pytest.fixture
@@ -135,6 +136,12 @@ def test_the_last_change_is_remembered_for_each_mirror(db: sqlite3.Connection) -
     assert (docs.last_change(), notes.last_change()) == (change, None)
     docs.changed(None)
     assert docs.last_change() is None
+
+
+@pytest.mark.parametrize("damage", [{"mutation": 1}, {"probe": []}, {"at": "now"}, {"since": None}, {"more": 1}])
+def test_a_damaged_change_counts_as_none(db: sqlite3.Connection, damage: dict[str, object]) -> None:
+    Meta(db, "docs").set("vector_change", {"mutation": None, "probe": None, "at": 2.0, "since": 1} | damage)
+    assert Embeddings(db, "docs").last_change() is None
 
 
 # -- answers of `syncd check --probe`

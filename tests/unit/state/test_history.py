@@ -203,6 +203,12 @@ def test_actions_come_by_time_and_kind(history: History) -> None:
     assert history.count_since(0.0, []) == 0
 
 
+def test_a_failed_action_counts_as_its_kind_and_as_a_problem(history: History) -> None:
+    history.add(put("a"), 10.0, "failed", 1, "refused: no")
+    for kind, number in (("put", 1), ("delete", 0), ("problem", 1)):
+        assert history.count_since(0.0, [kind]) == len(history.since(0.0, [kind], -1)) == number
+
+
 def test_a_problem_is_told_once_until_something_else_happens(history: History) -> None:
     for at in (1.0, 2.0):
         history.found([LARGE], at, int(at))
@@ -271,6 +277,15 @@ def test_passes_that_stop_for_the_same_reason_are_one_row(passes: Passes) -> Non
     passes.add(STOPPED._replace(number=7, outcome="done", detail=""))
     passes.add(STOPPED._replace(number=8, outcome="done", detail=""))
     assert [each.times for each in passes.since(0.0, -1)] == [1, 1, 1, 1, 1, 3]
+
+
+@pytest.mark.parametrize(("kind", "rows"), [("unchanged", 1), *((kind, 2) for kind in ("put", "delete", "adopt"))])
+def test_a_pass_that_changed_something_before_it_stopped_has_a_row_of_its_own(
+    passes: Passes, kind: str, rows: int
+) -> None:
+    passes.add(STOPPED)
+    passes.add(STOPPED._replace(number=STOPPED.number + 1, counts={kind: 1}))
+    assert len(passes.since(0.0, -1)) == rows
 
 
 def test_the_mirrors_of_a_state_file_have_logs_of_their_own(history: History, passes: Passes) -> None:

@@ -48,6 +48,7 @@ def make_rebuild(state: Path) -> None:
         Journal(db, "docs").put(record("a.md", "new", 2))
         Journal(db, "docs").put(record("c.md", "new", 3))
         Claims(db, "docs").add_puts(["d.md"], Age(db).now())
+        Meta(db, "docs").set("listed", {"at": Age(db).now() - 100.0, "open": False})
 
 
 def refs(db: sqlite3.Connection, mirror: str = "docs") -> dict[str, str]:
@@ -80,6 +81,9 @@ def test_numbers_of_passes_go_on_and_ages_move(db: sqlite3.Connection, tmp_path:
     assert (changed.pass_id, last_pass_id(db)) == (10, 10)
     (claimed,) = db.execute("SELECT at FROM claim WHERE mirror = 'docs'").fetchone()
     assert age.now() - claimed < 60
+    listed = Meta(db, "docs").values("listed")
+    assert listed["open"] is False
+    assert 50 < age.now() - listed["at"] < 160, "a hundred seconds before the end of the rebuild"
 
 
 @pytest.mark.parametrize("binding", [FIRST, ["account ai-search:default/docs-3", ""], [SECOND[0], "v2/"]])

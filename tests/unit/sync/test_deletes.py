@@ -272,6 +272,23 @@ async def test_a_failed_upload_keeps_the_old_entry_until_it_succeeds(core: Core)
     assert core.target.texts() == {"z": "the content", "other": "o"}
 
 
+async def test_a_delete_waits_for_the_failed_upload_of_its_content_and_not_for_another(core: Core) -> None:
+    await moved(core)
+    core.write("zz", "other bytes")
+    core.write("aa", "other bytes")
+    for key in ("aa", "z", "zz"):
+        core.target.failures[key] = [Retry("no")]
+    await core.full()
+    assert core.mirror.absences.get(["a"])["a"].replacement == "z"
+
+
+async def test_a_file_that_goes_beside_one_of_a_similar_name_is_deleted(core: Core) -> None:
+    await in_step(core, **{"app.ts": "1", "app.ts.txt": "2", "other": "3"})
+    core.remove("app.ts.txt")
+    await core.full()
+    assert core.target.texts() == {"app.ts": "1", "other": "3"}
+
+
 async def test_an_upload_that_failed_in_an_earlier_pass_keeps_the_old_entry(core: Core) -> None:
     await moved(core)
     core.target.failures["z"] = [Retry("no")]

@@ -522,6 +522,13 @@ def test_looks_take_a_tenth_of_the_time(took: float, rest: float) -> None:
 # -- the times of the polls
 
 
+async def test_another_indexing_that_is_due_soon_shortens_the_pause(core: Core) -> None:
+    core.target.index |= {"a.md": BUSY, "b.md": Indexed("queued")}
+    await in_step(core, **{"a.md": "a", "b.md": "b"})
+    assert await index.follow_up(core.mirror, 1000.0) == TRIES_S[0]
+    assert await index.follow_up(core.mirror, 2.0) == 2.0
+
+
 async def test_polls_follow_each_other_until_everything_is_searchable(core: Core) -> None:
     core.target.index["a.md"] = Indexed("queued")
     await in_step(core, **{"a.md": "a"})

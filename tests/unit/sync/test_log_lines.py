@@ -11,8 +11,10 @@ from structlog.testing import LogCapture
 
 from syncd.core.errors import FileChanged, Park, Retry
 from syncd.core.model import ActionEvent
+from syncd.sync import index
 from syncd.sync.apply import LINES, MORE
 from tests.harness import Core, in_step
+from tests.memory_target import Indexed
 
 
 @pytest.fixture
@@ -99,3 +101,14 @@ async def test_the_line_of_a_delete_has_its_evidence(core: Core, lines: list[Any
     (line,) = [line for line in lines if line["event"] == "delete.done"]
     assert (line["key"], line["reason"], line["evidence"]) == ("a.md", "stale", "absent")
     assert line["why"] == "pass 2 read the whole folder and there is no such file"
+
+
+async def test_many_entries_that_become_searchable_share_a_line(core: Core, lines: list[Any]) -> None:
+    names = [f"{each}.md" for each in range(LINES + 5)]
+    core.target.index |= dict.fromkeys(names, Indexed("queued"))
+    await in_step(core, **{name: name for name in names})
+    core.target.index |= dict.fromkeys(names, Indexed())
+    core.clock.forward(60)
+    await index.poll(core.mirror)
+    assert sum(line["event"] == "index.done" for line in lines) == LINES
+    assert [line["count"] for line in lines if line["event"] == "index.more"] == [5]

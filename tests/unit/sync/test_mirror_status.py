@@ -60,6 +60,16 @@ def test_the_pace_begins_when_the_remote_is_changed_and_anew_with_each_pass(core
     assert pace.look(other) == 0.5, "no faster than the limit"
 
 
+def test_puts_and_deletes_that_are_left_count_apart(core: Core) -> None:
+    now = 0.0
+    pace = Pace(lambda puts, deletes: 10 * puts + deletes, float, lambda: now)
+    seen = result(core, put=10, delete=10)
+    assert pace.look(seen) is None
+    seen.done.update(put=2, delete=5)
+    now = 0.1
+    assert pace.look(seen) == 85.0
+
+
 async def test_a_halt_of_an_earlier_process_is_shown_with_its_reason(core: Core) -> None:
     MirrorStatus(core.mirror).set("halted", "the folder is missing")
     assert MirrorStatus(core.mirror).shown == MirrorState("halted", "the folder is missing")

@@ -8,10 +8,9 @@ import pytest
 
 from syncd.core.errors import EXIT_BRAKE, EXIT_OK, EXIT_PROBLEMS, Brake, Halt, Retry
 from syncd.core.problems import TRIES_S
-from syncd.state.history import MirrorState, stored_state
+from syncd.state.history import stored_state
 from syncd.sync import once
 from syncd.sync.mirror import PassOptions, Result
-from syncd.sync.mirror_status import MirrorStatus
 from syncd.sync.once import Report, run, serve_due, wait_until_indexed
 from tests.harness import Core, in_step
 from tests.memory_target import Indexed
@@ -120,9 +119,6 @@ async def test_an_error_is_reported_and_stored(core: Core, error: Halt | Retry, 
     assert (report.error, report.exit_code) == (error, error.exit_code)
     stored = stored_state(core.mirror.meta)
     assert (stored["state"], stored["detail"], stored["since"]) == (state, str(error), core.clock.now)
-    # A halt of an earlier process is shown until a pass replaces it.
-    shown = MirrorState("halted", "refused") if state == "halted" else MirrorState("idle")
-    assert MirrorStatus(core.mirror).shown == shown
 
 
 async def test_a_refusal_of_the_full_pass_is_reported_after_the_keys_that_waited(core: Core) -> None:

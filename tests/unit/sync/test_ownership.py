@@ -8,6 +8,8 @@ from syncd.core.errors import FileChanged, Retry
 from syncd.core.model import Delete, Entry, Put
 from syncd.core.problems import Limits
 from syncd.state.ownership import Claims
+from syncd.sync.observe import Observed
+from syncd.sync.resolve import is_replaced_by_other
 from syncd.targets.base import ReadContent, ReportOutcomes
 from tests.harness import Core, ScriptedTarget, in_step, is_clean, plan, planned
 from tests.memory_target import MemoryTarget
@@ -228,3 +230,12 @@ async def test_an_entry_of_a_former_prefix_stays_as_long_as_its_file(
     assert plan(await core.full()) == [("put", "a", "new"), ("delete", "old/b", "orphan")]
     core.remove("a")
     assert set(plan(await core.full())) == {("delete", "a", "stale"), ("delete", "old/a", "orphan")}
+
+
+async def test_an_entry_under_the_key_of_an_unfinished_put_may_be_an_earlier_one(core: Core) -> None:
+    await in_step(core, a="1")
+    observed = Observed("a", None, None, Entry("a", "m1", owner="another"), "listing")
+    assert is_replaced_by_other(core.mirror, observed)
+    core.mirror.claims.add_puts(["a"], core.clock.age)
+    assert not is_replaced_by_other(core.mirror, observed)
+    assert not is_replaced_by_other(core.mirror, observed._replace(entry=Entry("a", "m1", owner="me")))
