@@ -351,7 +351,7 @@ async def test_a_search_without_a_list_of_hits_is_no_search_without_hits(
         await client.try_search()
 
 
-# what a creation may not do
+# refused creations
 
 
 async def test_a_creation_that_may_have_happened_is_not_repeated(remote: Remote, client: AISearch) -> None:

@@ -225,7 +225,7 @@ async def test_the_dimensions_of_an_index_are_limited(
     assert not remote.requests
 
 
-# how far it is
+# progress
 
 
 SEEN = datetime(2026, 11, 22, 1, 2, 3, 400000, tzinfo=UTC)

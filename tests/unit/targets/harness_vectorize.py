@@ -38,7 +38,7 @@ class MirrorFixture(BaseMirrorFixture):
     mirror: Mirror
 
     def write(self, path: str, data: str | bytes, *, age_s: float = 60.0) -> Path:
-        # Young files are read again in every pass; these tests count what is read.
+        # Young files are read again in every pass; these tests count the reads.
         return BaseMirrorFixture.write(self, path, data, age_s=age_s)
 
     def use(self, *, takeover: bool = False, reembed: bool = False, **target: Any) -> None:

@@ -22,7 +22,7 @@ from tests.unit.targets.harness_ai_search import (
 )
 from tests.unit.targets.harness_mirrors import Act, Forward
 
-# -- what is not sent at all
+# -- files that are not sent
 
 
 async def test_types_that_are_not_indexed_and_empty_files_are_reported_and_not_sent(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ async def test_without_known_ocr_a_large_pdf_is_not_sent_until_ocr_is_on(tmp_pat
         assert [row["key"] for row in await h.items()] == ["large.pdf"]
 
 
-# -- what the remote refuses
+# -- refused items
 
 REFUSALS = {
     "type": (400, 7060, "unsupported_type"),
@@ -307,7 +307,7 @@ async def test_an_instance_without_metadata_costs_one_refusal_and_no_marks(tmp_p
         assert h.wire.count("POST") <= 48
 
 
-# -- what stops the mirror
+# -- errors that stop the mirror
 
 HALTS = {
     "quota": (429, 7069, "quota"),
