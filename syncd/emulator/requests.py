@@ -110,8 +110,7 @@ class Call:
 
     def query(self, name: str) -> str | None:
         """Return the query parameter, or None if it is absent."""
-        value: str | None = self.request.query_params.get(name)
-        return value
+        return self.request.query_params.get(name)
 
     def number(self, name: str, default: int, low: int, high: int = 2**31, *, refuse: Refusal = invalid) -> int:
         """Return the query parameter as an integer within [low, high]; ApiError otherwise."""

@@ -353,20 +353,15 @@ def _accepts(expression: dict[str, Any] | None) -> MetadataFilter:
 def _nearest(backend: Backend, index: IndexRow, vector: _Floats, wanted: _Query, top_k: int) -> list[tuple[float, int]]:
     """Return the scores and the numbers of the best vectors, best first. Equal scores keep the order of the writes."""
     sign = 1 if index.metric == "euclidean" else -1
-    values = {
-        "index": index.number,
-        "at": backend.clock(),
-        "after": 0,
-        "namespace": wanted.namespace,
-        "limit": _BLOCK,
-    }
+    values = {"index": index.number, "namespace": wanted.namespace, "at": backend.clock(), "limit": _BLOCK}
+    after = 0
     best: list[tuple[float, int]] = []
-    while rows := backend.store.all(_SQL, values):
+    while rows := backend.store.all(_SQL, values | {"after": after}):
         block = np.frombuffer(b"".join(row["data"] for row in rows), _FLOAT).reshape(len(rows), index.dimensions)
         scores = _scores(index.metric, block, vector)
         places = np.argsort(sign * scores, kind="stable")[:top_k]
         best += [(float(scores[place]), rows[place]["number"]) for place in places]
-        values["after"] = rows[-1]["number"]
+        after = rows[-1]["number"]
     best.sort(key=lambda scored: (sign * scored[0], scored[1]))
     return best[:top_k]
 

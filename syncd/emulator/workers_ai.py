@@ -141,9 +141,7 @@ _MIXER = 0x9E3779B97F4A7C15
 
 def embed(texts: list[str], dimensions: int, seed: str) -> list[list[float]]:
     """Return a vector of length 1 for each text, always the same. Vectors of different seeds are unrelated."""
-    vectors = np.stack([_vector(text.lower(), dimensions, seed) for text in texts])
-    rounded: list[list[float]] = np.round(vectors, _DECIMALS).tolist()
-    return rounded
+    return [np.round(_vector(text.lower(), dimensions, seed), _DECIMALS).tolist() for text in texts]
 
 
 def _vector(text: str, dimensions: int, seed: str) -> Doubles:
