@@ -225,6 +225,12 @@ def test_the_problem_of_an_action_that_failed_is_not_told_again(history: History
     assert len(history.of("a")) == 1
 
 
+def test_the_oldest_problems_of_a_key_go(history: History) -> None:
+    for number in range(ACTIONS_PER_KEY + 2):
+        history.found([replace(LARGE, message=str(number))], float(number), number)
+    assert [action.at for action in history.of("big.md", 99)] == [float(at + 2) for at in range(ACTIONS_PER_KEY)]
+
+
 def test_a_long_message_is_told_once(history: History) -> None:
     for at in (1.0, 2.0):
         history.found([replace(LARGE, message="x" * (DETAIL + 9))], at, 1)

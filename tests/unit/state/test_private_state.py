@@ -4,12 +4,13 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from syncd.core.errors import ConfigError
 from syncd.state.db import open_state
-from syncd.state.directory import lock
+from syncd.state.directory import lock, no_follow
 
 
 @pytest.fixture(params=[0, 0o022, 0o077])
@@ -56,3 +57,15 @@ def test_a_file_in_the_place_of_the_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="state_dir"):
         open_state(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("user", "owner", "flag"), [(0, 0, 0), (0, 1000, os.O_NOFOLLOW), (1000, 1000, 0), (1000, 0, 0)]
+)
+def test_only_root_follows_no_link_in_the_directory_of_another_user(
+    monkeypatch: pytest.MonkeyPatch, user: int, owner: int, flag: int
+) -> None:
+    folder = Mock(spec=Path)
+    folder.stat.return_value.st_uid = owner
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    assert no_follow(folder) == flag

@@ -87,6 +87,17 @@ async def test_a_dry_run_reports_the_refusal(core: Core) -> None:
     assert planned(result) == {"delete": 11}
 
 
+async def test_second_entries_stay_if_the_mirror_deletes_nothing(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    await in_step(core, a="1")
+    core.use(prune="never")
+    core.forget_listing()
+    seen = core.target.listing()
+    second = [entry._replace(ref=f"second {entry.ref}") for entry in seen]
+    monkeypatch.setattr(ScriptedTarget, "listing", lambda _: [*seen, *second])
+    result = await core.full()
+    assert (planned(result), core.problems()) == ({}, {})
+
+
 async def test_second_entries_of_files_that_are_there_do_not_count(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     await braked(core, 40, 0)
     core.forget_listing()

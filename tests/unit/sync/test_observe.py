@@ -4,14 +4,17 @@ import asyncio
 import tempfile
 from contextlib import closing
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from syncd.core.errors import FileChanged
 from syncd.core.model import Entry, Item, Problem, Record
 from syncd.core.plan import Policy
 from syncd.core.rules import Rules
+from syncd.local.walk import Tree
 from syncd.service.build import build_mirror
 from syncd.state import pass_tables
 from syncd.state.db import open_state
@@ -19,7 +22,7 @@ from syncd.state.pass_tables import PassTables
 from syncd.state.queue import Dirty
 from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.observe import ROOT, Observed, fill_from_journal, observe, places
-from tests.harness import IN_MEMORY, Core, ScriptedTarget, open_core, sha
+from tests.harness import IN_MEMORY, Core, ScriptedTarget, in_step, open_core, sha
 
 KEYS = ["a-b", "a.b", "a/b", "a/c/d", "a0", "b", "b.c", "c/a", "c/b", "\u00fc", "\U0001f600"]
 key_sets = st.sets(st.sampled_from(KEYS))
@@ -158,3 +161,19 @@ def test_else_one_that_has_our_mark() -> None:
 def test_else_one_that_has_the_content() -> None:
     known = Record("k", "9", "c", 1, 1.0)
     assert counts_first(known, Entry("k", "1", "d", owner="me"), Entry("k", "2", "c", owner="me")) == "2"
+
+
+async def test_files_that_change_during_their_read_are_counted_in_every_page(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await in_step(core, a="1", b="2")
+    core.write("a", "new 1")
+    core.write("b", "new 2")
+
+    def changing(_: Tree, path: str, **_how: object) -> NoReturn:
+        raise FileChanged(path)
+
+    monkeypatch.setattr(pass_tables, "PAGE", 1)
+    monkeypatch.setattr(Tree, "read", changing)
+    assert (await core.full()).changed_during_read == 2
+    assert core.waiting() == [("a", False), ("b", False)]
