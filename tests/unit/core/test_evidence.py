@@ -1,11 +1,20 @@
 """The evidence of deletes, and the lines of the delete log."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import pytest
 
-from syncd.core.model import Delete, Entry, Excluded, Item, Local
-from syncd.core.plan import BrakeInput, DeleteContext, Policy, delete_log_entry, why, with_evidence
+from syncd.core.model import Delete, Entry, Excluded, Item, Local, Record
+from syncd.core.plan import (
+    BrakeInput,
+    DeleteContext,
+    Policy,
+    delete_log_entry,
+    removal,
+    removal_log_entry,
+    why,
+    with_evidence,
+)
 
 STALE, ORPHAN = Delete("p/a.md", "stale", "a.md", "r1"), Delete("p/a.md", "orphan", "a.md", "r1")
 FILE = Item("p/a.md", "a.md", 1, 2, 3, 4)
@@ -77,10 +86,83 @@ def test_the_log_entry_names_the_reason_why_the_brake_let_the_plan_pass(behind: 
     assert (brake["planned"], brake["last_hour"]) == (behind.load.deletes, behind.load.recent)
 
 
-def test_the_log_entry_names_the_consent_and_the_rule() -> None:
-    policy = Policy("me", prune="all", takeover=True)
-    behind = DeleteContext(7, BrakeInput(1, 0, 4, 5), "m", "kv:t", policy, force=True, delete_excluded=True)
-    told = delete_log_entry(replace(STALE, evidence="excluded", detail="exclude: x"), behind)
-    assert told["consent"] == ["--force", "--takeover", "--delete-excluded", 'prune = "all"']
-    assert told["evidence"] == {"kind": "excluded", "pass": 7, "rule": "exclude: x"}
-    assert delete_log_entry(STALE, backing(1))["consent"] == []
+@pytest.mark.parametrize(
+    ("evidence", "detail", "more"),
+    [
+        ("absent", "", {}),
+        ("seen_to_go", "", {}),
+        ("excluded", "exclude: x", {"rule": "exclude: x"}),
+        ("orphan", "me", {"owner": "me"}),
+        ("orphan", "", {"owner": None}),
+        ("duplicate", "r2", {"kept": "r2"}),
+    ],
+)
+def test_a_log_entry_has_the_delete_its_evidence_and_the_numbers_of_the_brake(
+    evidence: str, detail: str, more: dict[str, object]
+) -> None:
+    delete = replace(STALE, evidence=evidence, detail=detail)  # type: ignore[arg-type]
+    assert delete_log_entry(delete, backing(3, recent=2)) == {
+        "mirror": "m",
+        "target": "kv:t",
+        "key": "p/a.md",
+        "ref": "r1",
+        "reason": "stale",
+        "evidence": {"kind": evidence, "pass": 7, **more},
+        "why": why(delete, 7, "me"),
+        "consent": [],
+        "brake": {
+            "passed": "within max_delete",
+            "max_delete": "25%",
+            "allowed": 25,
+            "planned": 3,
+            "last_hour": 2,
+            "known": 100,
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("context", "consent"),
+    [
+        (replace(backing(1), force=True), "--force"),
+        (replace(backing(1), policy=Policy("me", takeover=True)), "--takeover"),
+        (replace(backing(1), delete_excluded=True), "--delete-excluded"),
+        (replace(backing(1), policy=Policy("me", prune="all")), 'prune = "all"'),
+    ],
+)
+def test_the_log_entry_names_the_consent_that_was_given(context: DeleteContext, consent: str) -> None:
+    assert delete_log_entry(STALE, context)["consent"] == [consent]
+
+
+def test_the_log_entry_of_an_unplanned_removal_names_its_kind_twice() -> None:
+    assert removal_log_entry("a.md", "r1", "replaced", "it has a successor") == {
+        "key": "a.md",
+        "ref": "r1",
+        "reason": "replaced",
+        "evidence": {"kind": "replaced"},
+        "why": "it has a successor",
+        "consent": [],
+        "brake": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("entry", "known", "checksum", "size"),
+    [
+        (ENTRY._replace(size=5), None, None, 5),
+        (ENTRY._replace(checksum="theirs", size=5), None, "theirs", 5),
+        (ENTRY._replace(checksum="\xe9", size=5), None, None, 5),
+        (ENTRY._replace(checksum="", size=5), "r1", "ours", 7),
+        (ENTRY._replace(checksum="\xe9", size=5), "r1", "ours", 7),
+        (ENTRY._replace(checksum="theirs", size=5), "r1", "theirs", 7),
+        (ENTRY._replace(size=5), "r2", None, 5),
+        (ENTRY._replace(checksum="theirs", size=5), "r2", "theirs", 5),
+    ],
+)
+def test_a_delete_has_the_checksum_and_size_of_its_entry_as_far_as_they_are_known(
+    entry: Entry, known: str | None, checksum: str | None, size: int
+) -> None:
+    record = Record("p/a.md", known, "ours", 7, 0.0) if known else None
+    found = removal(entry, "stale", Policy("me", "p/"), record)
+    # Not compared by ==: checksum, size, counted.
+    assert astuple(found) == ("p/a.md", "stale", "a.md", "r1", checksum, None, "", size, True)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from syncd.core.model import Problem, ProblemKind
 from syncd.core.names import (
     CONVERTIBLE,
     MAX_SOURCE,
@@ -98,51 +99,79 @@ def test_metadata_prove_the_key_of_a_mapped_name(suffix: str, length: int) -> No
     assert full_key("another.md", key) == "another.md"
 
 
-def test_limits_concern_the_entry_and_not_the_source() -> None:
-    limits = Limits(
-        20,
-        1000,
-        extensions=frozenset({".md", ".txt"}),
-        forms=Forms(("*.pptx", "*.xyz"), ("*.ts",)),
-        most_file_size=1000,
-    )
+LIMITS = Limits(
+    20,
+    1000,
+    extensions=frozenset({".md", ".txt"}),
+    forms=Forms(("*.pptx", "*.xyz"), ("*.ts",)),
+    most_file_size=1000,
+)
+NOT_CONVERTED = (
+    "syncd cannot convert this type of file to Markdown; leave its pattern out of convert (as_text sends text files)"
+)
+TEXT_TOO_LARGE = "1001 B is over the target's 1000 B; make the file smaller, or leave it out with exclude"
 
-    def kind(key: str, size: int) -> str | None:
-        problem = limits.refuse(key, size)
-        return problem.kind if problem else None
 
-    assert kind("a.pptx", 5000) is None
-    assert kind("a.pptx", MAX_SOURCE) is None
-    assert kind("a.pptx", MAX_SOURCE + 1) == "too_large"
-    assert kind("a.pptx", 0) == "empty"
-    assert kind("a.ts", 1000) is None
-    assert kind("a.ts", 1001) == "too_large"
-    assert kind("a.xyz", 10) == "unsupported_type"
-    assert kind("a.bin", 10) == "unsupported_type"
-    assert kind("x" * 12 + ".pptx", 10) is None, "20 characters with .md"
-    assert kind("x" * 13 + ".pptx", 10) == "key_too_long"
-    assert limits.refuse_converted("a.pptx", 1000) is None
-    over, none = limits.refuse_converted("a.pptx", 1001), limits.refuse_converted("a.pptx", 0)
+@pytest.mark.parametrize(
+    ("key", "size", "kind", "message"),
+    [
+        ("a.pptx", 5000, None, ""),
+        ("a.pptx", MAX_SOURCE, None, ""),
+        (
+            "a.pptx",
+            MAX_SOURCE + 2**20,
+            "too_large",
+            "33 MiB is over the 32 MiB of a file to convert; make the file smaller, or leave it out with exclude",
+        ),
+        ("a.pptx", 0, "empty", "the file is empty, so there is nothing to index"),
+        ("a.ts", 1000, None, ""),
+        ("a.ts", 1001, "too_large", TEXT_TOO_LARGE),
+        ("a.ts", 0, None, ""),
+        ("a.xyz", 10, "unsupported_type", NOT_CONVERTED),
+        ("a.bin", 10, "unsupported_type", "the target does not index this type of file"),
+        (
+            "TALK.DOCX",
+            10,
+            "unsupported_type",
+            "the target does not index this type of file; name it in convert to send its text",
+        ),
+        ("x" * 12 + ".pptx", 10, None, ""),  # 20 characters with .md
+        (
+            "x" * 13 + ".pptx",
+            10,
+            "key_too_long",
+            'the name has 21 characters, the target takes 20; shorten it, or set long_names = "shorten"',
+        ),
+    ],
+)
+def test_limits_concern_the_entry_and_not_the_source(
+    key: str, size: int, kind: ProblemKind | None, message: str
+) -> None:
+    assert LIMITS.refuse(key, size) == (Problem(key, kind, message) if kind else None)
+
+
+def test_a_file_to_convert_has_a_limit_of_its_own() -> None:
+    over = LIMITS.refuse("a.pptx", MAX_SOURCE + 1)
     assert over
-    assert (over.key, over.kind) == ("a.pptx", "too_large")
-    assert none
-    assert none.kind == "empty"
+    assert over.kind == "too_large"
+    assert (LIMITS.size_limit("a.pptx"), LIMITS.size_limit("a.ts")) == (MAX_SOURCE, 1000)
+
+
+@pytest.mark.parametrize(
+    ("size", "kind", "message"),
+    [
+        (0, "empty", "its conversion gives no text, so there is nothing to index"),
+        (1, None, ""),
+        (1000, None, ""),
+        (1001, "too_large", f"after its conversion, {TEXT_TOO_LARGE}"),
+    ],
+)
+def test_the_text_of_a_converted_file_has_the_limits_of_an_entry(
+    size: int, kind: ProblemKind | None, message: str
+) -> None:
+    assert LIMITS.refuse_converted("a.pptx", size) == (Problem("a.pptx", kind, message) if kind else None)
 
 
 def test_each_convertible_ending_has_a_type() -> None:
     types = pytest.importorskip("syncd.text.document_text", reason="kreuzberg is not installed").TYPES
     assert {*types, ".ipynb"} == CONVERTIBLE
-
-
-@pytest.mark.parametrize(
-    ("key", "told"),
-    [
-        ("TALK.PPTX", "the target does not index this type of file; name it in convert to send its text"),
-        ("app.exe", "the target does not index this type of file"),
-    ],
-)
-def test_a_type_that_could_be_converted_is_named_as_such(key: str, told: str) -> None:
-    limits = Limits(extensions=frozenset({".md"}), forms=Forms(("*.pptx",), (), "", "x-1"))
-    problem = limits.refuse(key, 1)
-    assert problem
-    assert (problem.kind, problem.message) == ("unsupported_type", told)

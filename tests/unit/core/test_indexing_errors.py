@@ -2,6 +2,7 @@
 
 import pytest
 
+from syncd.core.model import Problem
 from syncd.core.problems import (
     CONTENT_FAULTS,
     FAULTS,
@@ -112,18 +113,73 @@ def test_every_error_is_told_with_its_meaning_and_what_follows(error: str) -> No
     assert "UTC" not in problem.message, "the newest text names no time"
 
 
-def test_a_locked_pdf_says_all_of_it() -> None:
-    assert index_problem("a.pdf", "file_is_password_locked", "Document is encrypted").message == (
-        "stored, but not searchable: the file is locked with a password (file_is_password_locked); the service says:"
-        " Document is encrypted; remove the password (or have it indexed again as it is: syncd retry a.pdf)"
-    )
-
-
-def test_a_setting_is_corrected_first_and_the_file_indexed_then() -> None:
-    assert index_problem("a.md", "ai_gateway_dlp_blocked").message == (
-        "stored, but not searchable: data loss prevention of AI Gateway blocked its text (ai_gateway_dlp_blocked);"
-        " see the rules of the instance's AI Gateway, and the content; then have it indexed again: syncd retry a.md"
-    )
+@pytest.mark.parametrize(
+    ("error", "why", "tries", "text"),
+    [
+        (
+            "file_is_password_locked",
+            "Document is encrypted",
+            0,
+            (
+                "the file is locked with a password (file_is_password_locked); the service says: Document is encrypted;"
+                " remove the password (or have it indexed again as it is: syncd retry a.md)"
+            ),
+        ),
+        (
+            "ai_gateway_dlp_blocked",
+            None,
+            0,
+            (
+                "data loss prevention of AI Gateway blocked its text (ai_gateway_dlp_blocked); see the rules of the"
+                " instance's AI Gateway, and the content; then have it indexed again: syncd retry a.md"
+            ),
+        ),
+        (
+            "ai_search_is_full",
+            "Full.",
+            0,
+            (
+                "the AI Search instance is full (ai_search_is_full); the service says: Full; ask Cloudflare for a"
+                " higher limit, use another instance, or delete files that need not be searched; then have it indexed"
+                " again: syncd retry a.md"
+            ),
+        ),
+        (
+            "timeout_error",
+            None,
+            1,
+            (
+                "the service took too long (timeout_error); it was indexed again 1 time in vain; once more with: syncd"
+                " retry a.md"
+            ),
+        ),
+        (
+            "vectorize_rate_limited",
+            None,
+            7,
+            (
+                "Vectorize asks for fewer requests (vectorize_rate_limited); it was indexed again 7 times in vain; once"
+                " more with: syncd retry a.md"
+            ),
+        ),
+        (
+            "vectorize_rate_limited",
+            None,
+            0,
+            (
+                "Vectorize asks for fewer requests (vectorize_rate_limited); it is indexed again by itself, with ever"
+                " longer pauses (at once: syncd retry a.md)"
+            ),
+        ),
+        (None, None, 0, "indexing failed (no error given); it is indexed again by itself (at once: syncd retry a.md)"),
+    ],
+)
+def test_the_message_says_the_error_the_remedy_and_the_command(
+    error: str | None, why: str | None, tries: int, text: str
+) -> None:
+    expected = Problem("a.md", "index_error", f"stored, but not searchable: {text}")
+    assert index_problem("a.md", error, why, tries) == expected
+    assert not_indexed("a.md", "error", error, why, tries) == expected
 
 
 @pytest.mark.parametrize(("error", "named"), [("new_error", "new_error"), (None, "no error given")])
@@ -169,23 +225,30 @@ def test_a_full_instance_halts_with_advice(error: str) -> None:
 # -- skipped
 
 
-def test_a_skipped_file_without_a_reason_tells_the_usual_one() -> None:
-    problem = skipped_problem("a b.pdf")
-    assert (problem.key, problem.kind) == ("a b.pdf", "skipped")
-    assert "the service skipped it, as it does with files that are too large or of another type" in problem.message
-    assert "syncd retry 'a b.pdf'" in problem.message
+MAKE_SMALLER = "make it smaller or save it in another format, or leave it out with exclude"
 
 
 @pytest.mark.parametrize(
-    ("error", "why", "words"),
+    ("error", "why", "text"),
     [
-        ("over_size", None, "skipped it: the file is too large to be indexed (over_size); split it"),
-        ("new_error", None, "skipped it (new_error); make it smaller"),
-        (None, "The file has 5 MB.", "skipped it; the service says: The file has 5 MB; make it smaller"),
-        ("over_size", "over_size", "skipped it: the file is too large to be indexed (over_size); split it"),
+        (None, None, f", as it does with files that are too large or of another type; {MAKE_SMALLER}"),
+        (
+            "over_size",
+            None,
+            ": the file is too large to be indexed (over_size); split it, or leave it out with exclude",
+        ),
+        (
+            "over_size",
+            "over_size",
+            ": the file is too large to be indexed (over_size); split it, or leave it out with exclude",
+        ),
+        ("timeout_error", None, f": the service took too long (timeout_error); {MAKE_SMALLER}"),
+        ("new_error", None, f" (new_error); {MAKE_SMALLER}"),
+        (None, "The file has 5 MB.", f"; the service says: The file has 5 MB; {MAKE_SMALLER}"),
     ],
 )
-def test_a_skipped_file_is_told_with_its_reason(error: str | None, why: str | None, words: str) -> None:
-    problem = not_indexed("a.md", "skipped", error, why)
-    assert problem.kind == "skipped"
-    assert words in problem.message
+def test_a_skipped_file_is_told_with_its_reason(error: str | None, why: str | None, text: str) -> None:
+    again = "(or have it tried again: syncd retry 'a b.md')"
+    message = f"stored, but not searchable: the service skipped it{text} {again}"
+    assert not_indexed("a b.md", "skipped", error, why) == Problem("a b.md", "skipped", message)
+    assert skipped_problem("a b.md", error, why).message == message

@@ -132,6 +132,11 @@ def test_two_thirds_of_the_room_are_for_the_start(length: int, kept: bool) -> No
     assert LEAST_LENGTH - DIGITS - 2 == 50
 
 
+@pytest.mark.parametrize(("prefix", "kept"), [("\u00e9" * 17, True), ("\u00e9" * 17 + "x", False), ("x" * 35, False)])
+def test_two_thirds_of_the_bytes_are_for_the_start(prefix: str, kept: bool) -> None:
+    assert keeps_prefix(prefix, 1000, LEAST_LENGTH) is kept
+
+
 def test_the_start_of_a_text_has_so_many_characters_and_bytes() -> None:
     assert truncated("abc", 2) == "ab"
     assert [truncated("a\u00e9b", 9, most) for most in (0, 1, 2, 3, 4)] == ["", "a", "a", "a\u00e9", "a\u00e9b"]

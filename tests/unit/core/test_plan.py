@@ -176,11 +176,47 @@ def test_prune_all_does_not_overwrite_a_foreign_entry_that_has_a_file() -> None:
     assert word(decide(local("x"), None, entry("y@you"), replace(ME, prune="all"), "key")) == "problem foreign"
 
 
-def test_the_foreign_message_says_whose_it_is_and_how_to_take_it() -> None:
-    decision = decide(local("x"), None, entry("y@you"), ME, "listing")
-    assert isinstance(decision, Problem)
-    assert "'you'" in decision.message
-    assert "syncd reconcile --takeover" in decision.message
+FILE = Item("k", "path", size=5, mtime_ns=1, ctime_ns=1, inode=1, checksum="x")
+OLD = Record("k", "old", "y", 7, 1.0)
+THERE = Entry("k", "there", "y", size=7, owner="me", marked=True)
+LEFT_ALONE = "; it is left alone. To make it this mirror's: syncd reconcile --takeover"
+TWIN = "has the mark of this mirror, but another writer wrote it (each folder needs its own `owner` in the config)"
+
+
+@pytest.mark.parametrize(
+    ("here", "known", "there", "takeover", "decision"),
+    [
+        (FILE, None, None, False, Put("k", "new", "path", 5)),
+        (FILE, OLD, None, False, Put("k", "changed", "path", 5, "old")),
+        (FILE, replace(OLD, checksum="x"), None, False, Put("k", "missing", "path", 5)),
+        (FILE, OLD, THERE, False, Put("k", "changed", "path", 5, "there")),
+        (FILE, None, THERE, False, Put("k", "changed", "path", 5, "there")),
+        (FILE, replace(OLD, checksum="x"), THERE, False, Put("k", "drift", "path", 5, "there")),
+        (FILE, None, THERE._replace(owner="you"), True, Put("k", "drift", "path", 5, "there")),
+        (FILE, None, THERE._replace(owner=None), True, Put("k", "drift", "path", 5, "there")),
+        (None, OLD, None, False, Forget("k", "gone")),
+        (None, OLD, THERE._replace(owner="you"), False, Forget("k", "gone")),
+        (None, OLD, THERE, False, Delete("k", "stale", "k", "there")),
+        (FILE, None, THERE._replace(owner="you"), False, f"the remote entry belongs to owner 'you'{LEFT_ALONE}"),
+        (
+            FILE,
+            None,
+            THERE._replace(owner=None),
+            False,
+            f"the remote entry was put there by someone else, with other content{LEFT_ALONE}",
+        ),
+        (FILE, None, THERE._replace(of_other_writer=True), False, f"the remote entry {TWIN}{LEFT_ALONE}"),
+        (None, OLD, THERE._replace(of_other_writer=True), False, f"the remote entry {TWIN}{LEFT_ALONE}"),
+        (None, OLD, THERE._replace(of_other_writer=True, prefix="old/"), False, Forget("k", "gone")),
+        (None, None, THERE._replace(of_other_writer=True, prefix="old/"), False, None),
+        (None, None, THERE._replace(of_other_writer=True, owner=None), False, None),
+    ],
+)
+def test_a_decision_names_the_entry_the_file_and_the_reason(
+    here: Local, known: Record | None, there: Entry | None, *, takeover: bool, decision: Decision | str
+) -> None:
+    expected = Problem("k", "foreign", decision) if isinstance(decision, str) else decision
+    assert decide(here, known, there, replace(ME, takeover=takeover), "key") == expected
 
 
 @pytest.mark.parametrize(
@@ -270,10 +306,11 @@ def test_a_delete_looks_for_its_file_without_the_prefix() -> None:
     assert decide(None, None, there, policy, "listing") == Delete("p/a", "orphan", "a", "r")
 
 
-def test_the_journal_alone_stands_in_for_the_remote() -> None:
-    known = record("y")
-    assert known is not None
-    assert known.entry("me") == Entry("k", "r", "y", "vy", ord("y"), "me")
+def test_the_entry_of_a_record_has_all_that_the_record_knows_of_it() -> None:
+    known = Record("k", "r", "y", 1, 2.0, "v", 3, marked=True, status="error", error="why", pass_id=4)
+    entry_of_it = Entry("k", "r", "y", "v", 3, "me", marked=True, status="error", error="why")
+    assert known.entry("me") == entry_of_it
+    assert Record.of("k", Adopt("k", "found", "r", "y", 1, "v", 3, True, "error", "why"), 2.0, 4) == known
 
 
 # -- properties

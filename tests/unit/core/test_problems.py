@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from syncd.core.model import Record
+from syncd.core.model import Problem, Record
 from syncd.core.plain_text import over_limit, shown_size
 from syncd.core.problems import Limits, unindexable
 
@@ -52,12 +52,33 @@ def test_short_names_have_limits(key: str, taken: bool) -> None:
     assert problem is None or problem.message.endswith("; shorten it")
 
 
-def test_the_problem_of_a_long_key_names_the_remedy() -> None:
-    problem = Limits(max_key_length=10).refuse("a" * 11, 1)
-    assert problem is not None
-    assert problem.message == (
-        'the name has 11 characters, the target takes 10; shorten it, or set long_names = "shorten"'
-    )
+@pytest.mark.parametrize(
+    ("limits", "key", "message"),
+    [
+        (
+            Limits(max_key_length=10),
+            "a" * 11,
+            'the name has 11 characters, the target takes 10; shorten it, or set long_names = "shorten"',
+        ),
+        (
+            Limits(max_key_length=10, max_key_bytes=10),
+            "\u00e9" * 6,
+            'the name has 12 bytes, the target takes 10; shorten it, or set long_names = "shorten"',
+        ),
+        (
+            Limits(max_key_length=10, long_key_length=20),
+            "a" * 21,
+            "the name has 21 characters, the target takes 20; shorten it",
+        ),
+        (
+            Limits(max_key_length=10, max_key_bytes=10, long_key_length=20, long_key_bytes=30),
+            "\u00e9" * 16,
+            "the name has 32 bytes, the target takes 30; shorten it",
+        ),
+    ],
+)
+def test_the_problem_of_a_long_key_names_the_remedy(limits: Limits, key: str, message: str) -> None:
+    assert limits.refuse(key, 1) == Problem(key, "key_too_long", message)
 
 
 MIB = 1024 * 1024
@@ -119,9 +140,7 @@ BY_TYPE = Limits(
     ],
 )
 def test_the_problem_of_a_large_file_names_both_sizes(limits: Limits, key: str, size: int, message: str) -> None:
-    problem = limits.refuse(key, size)
-    assert problem is not None
-    assert (problem.kind, problem.message) == ("too_large", message)
+    assert limits.refuse(key, size) == Problem(key, "too_large", message)
 
 
 @pytest.mark.parametrize(

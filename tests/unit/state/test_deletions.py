@@ -172,6 +172,21 @@ def test_the_last_line_of_a_key_is_found_among_broken_lines(log: DeleteLog, tmp_
     assert last_delete(tmp_path / "nowhere", "docs", "x") is None
 
 
+def test_the_last_line_of_a_key_is_found_in_the_renamed_log(log: DeleteLog, tmp_path: Path) -> None:
+    with log.writing([LINE]) as pen:
+        pen.write(LINE, 0.0)
+    line = {"time": "1970-01-01T00:00:00.000Z", **LINE}
+    assert last_delete(tmp_path, "docs", "a.md") == line
+    log_path(tmp_path).rename(tmp_path / deletions.OLD_DELETE_LOG_NAME)
+    assert last_delete(tmp_path, "docs", "a.md") == line
+    with log.writing([LINE]) as pen:
+        pen.write(LINE | {"key": "b.md"}, 0.0)
+    assert last_delete(tmp_path, "docs", "a.md") == line
+    with log.writing([LINE]) as pen:
+        pen.write(LINE, 1.0)
+    assert last_delete(tmp_path, "docs", "a.md") == line | {"time": "1970-01-01T00:00:01.000Z"}
+
+
 async def test_a_second_entry_of_a_key_names_the_one_that_stays(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     await in_step(core, **{"a.md": "a"})
     core.forget_listing()

@@ -1,8 +1,9 @@
 import sqlite3
+from collections.abc import Callable
 
 import pytest
 
-from syncd.state.queue import FAR_S, Dirty, Queue
+from syncd.state.queue import FAR_S, LATER_S, Dirty, Queue
 
 SETTLE, SETTLE_MAX, NOW = 0.5, 30.0, 1_000_000.0
 
@@ -206,3 +207,110 @@ def test_a_mark_during_an_upload_settles_anew_after_it(queue: Queue) -> None:
         queue.mark([("log", False)], NOW + tenth / 10)
         assert queue.settled(NOW + tenth / 10) == []
     assert queue.settled(NOW + 60.3) != []
+
+
+MARKED = Dirty("a", subtree=False, attempts=0, seq=2, due=NOW + SETTLE, first_seen=NOW)
+FAILED = Dirty("b", subtree=True, attempts=3, seq=1, due=NOW + 60, first_seen=NOW + 60)
+
+
+@pytest.mark.parametrize(
+    ("change", "rows"),
+    [
+        (lambda _: None, [MARKED, FAILED]),
+        (
+            lambda queue: queue.mark([("a", True)], NOW + 0.25),
+            [Dirty("a", subtree=True, attempts=0, seq=3, due=NOW + 0.75, first_seen=NOW), FAILED],
+        ),
+        (
+            lambda queue: queue.mark([("b", False)], NOW + 1),
+            [MARKED, Dirty("b", subtree=True, attempts=0, seq=2, due=NOW + 1.5, first_seen=NOW + 1)],
+        ),
+        (
+            lambda queue: queue.retry("a", NOW + 5, 1, subtree=True),
+            [Dirty("a", subtree=True, attempts=1, seq=3, due=NOW + 5, first_seen=NOW), FAILED],
+        ),
+        (
+            lambda queue: queue.reschedule(queue.every(), NOW + 9),
+            [
+                Dirty("a", subtree=False, attempts=0, seq=3, due=NOW + 9, first_seen=NOW),
+                Dirty("b", subtree=True, attempts=3, seq=2, due=NOW + 9, first_seen=NOW + 60),
+            ],
+        ),
+        (
+            lambda queue: queue.later(["b", "c"], NOW + 20),
+            [
+                MARKED,
+                Dirty("b", subtree=True, attempts=0, seq=2, due=NOW + 20, first_seen=NOW + 20),
+                Dirty("c", subtree=False, attempts=0, seq=1, due=NOW + 20, first_seen=NOW + 20),
+            ],
+        ),
+        (
+            lambda queue: queue.restart_settling("a", NOW + 2),
+            [Dirty("a", subtree=False, attempts=0, seq=2, due=NOW + 2.5, first_seen=NOW + 2), FAILED],
+        ),
+        (lambda queue: queue.restart_settling("b", NOW + 2), [MARKED, FAILED]),
+        (
+            lambda queue: queue.make_due(["b", "c"], NOW),
+            [
+                MARKED,
+                Dirty("b", subtree=True, attempts=3, seq=2, due=NOW, first_seen=NOW + 60),
+                Dirty("c", subtree=False, attempts=0, seq=1, due=NOW, first_seen=NOW),
+            ],
+        ),
+        (
+            lambda queue: queue.make_due(None, NOW),
+            [
+                Dirty("a", subtree=False, attempts=0, seq=3, due=NOW, first_seen=NOW),
+                Dirty("b", subtree=True, attempts=3, seq=2, due=NOW, first_seen=NOW + 60),
+            ],
+        ),
+    ],
+)
+def test_a_change_sets_these_values_of_a_row(queue: Queue, change: Callable[[Queue], None], rows: list[Dirty]) -> None:
+    queue.mark([("a", False), ("a", False)], NOW)
+    queue.retry("b", NOW + 60, 3, subtree=True)
+    change(queue)
+    assert queue.every() == rows
+
+
+def test_keys_that_failed_are_named_in_the_order_of_their_tries(queue: Queue) -> None:
+    for key, due, attempts in [("c", 3, 1), ("b", 1, 2), ("a", 2, 1), ("later", 0, 0)]:
+        queue.retry(key, NOW + due, attempts)
+    queue.retry("folder", NOW, 1, subtree=True)
+    assert (queue.failed(9), queue.failed(2)) == (["b", "a", "c"], ["b", "a"])
+
+
+@pytest.mark.parametrize(("after_s", "marked"), [(-0.1, []), (0.0, ["a"]), (9.0, ["a"])])
+def test_marked_rows_have_not_failed_and_are_not_of_a_clock_ahead(
+    queue: Queue, after_s: float, marked: list[str]
+) -> None:
+    queue.mark([("a", False)], NOW)
+    queue.retry("b", NOW - 9, 1)
+    assert [row.key for row in queue.marked(NOW + after_s)] == marked
+
+
+@pytest.mark.parametrize(("after_s", "recent"), [(-0.1, False), (0.0, True), (0.4, True), (SETTLE, False)])
+def test_a_mark_is_recent_for_settle_seconds(queue: Queue, after_s: float, *, recent: bool) -> None:
+    queue.retry("b", NOW + SETTLE / 2, 1)
+    queue.mark([("a", False)], NOW)
+    assert queue.recently_marked(NOW + after_s) is recent
+
+
+@pytest.mark.parametrize(
+    ("settle_max", "attempts", "longest_s"),
+    [(10.0, 0, LATER_S), (40.0, 0, 40.0), (10.0, 1, FAR_S + 10.0), (40.0, 1, FAR_S + 40.0)],
+)
+def test_a_row_that_is_due_later_than_any_row_can_be_is_due_now(
+    db: sqlite3.Connection, settle_max: float, attempts: int, longest_s: float
+) -> None:
+    queue = Queue(db, "docs", SETTLE, settle_max)
+    queue.retry("a", NOW + longest_s, attempts)
+    assert (keys(queue, NOW), queue.next_due(NOW)) == ([], longest_s)
+    queue.retry("a", NOW + longest_s + 0.1, attempts)
+    assert (keys(queue, NOW), queue.next_due(NOW)) == (["a"], 0.0)
+
+
+def test_rows_that_are_due_are_found_by_the_time_of_a_retry(queue: Queue) -> None:
+    queue.retry("a", NOW + FAR_S + SETTLE_MAX, 1)
+    assert not queue.has_due(NOW)
+    assert queue.has_due(NOW - 0.1)

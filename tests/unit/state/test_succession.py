@@ -16,7 +16,7 @@ from syncd.state.directory import FILE_NAME, lock
 from syncd.state.journal import Journal
 from syncd.state.ownership import Claims, bind
 from syncd.state.pass_tables import last_pass_id, next_pass_id
-from syncd.state.succession import rebuild_directory, succeed
+from syncd.state.succession import REBUILD, rebuild_description, rebuild_directory, stored_binding, succeed
 
 FIRST, SECOND = ["account ai-search:default/docs", ""], ["account ai-search:default/docs-2", ""]
 
@@ -168,3 +168,18 @@ def test_every_table_of_a_mirror_is_replaced_emptied_or_kept(db: sqlite3.Connect
     )
     decided = {*succession._REPLACED, *succession._EMPTIED, "history", "pass", "meta"}
     assert {name for (name,) in found} == decided
+
+
+def test_the_description_and_the_binding_of_a_rebuild_can_be_read(tmp_path: Path) -> None:
+    directory = rebuild_directory(tmp_path, "docs")
+    assert directory == tmp_path / "rebuild/docs"
+    assert (rebuild_description(directory, "docs"), stored_binding(directory, "docs")) == (None, None)
+    make_rebuild(tmp_path)
+    assert (rebuild_description(directory, "docs"), stored_binding(directory, "docs")) == (None, SECOND)
+    with closing(open_state(directory)) as db:
+        Meta(db, "docs").set(REBUILD, {"name": "v2"})
+        Meta(db, "other").set(REBUILD, "no description")
+    assert rebuild_description(directory, "docs") == {"name": "v2"}
+    assert rebuild_description(directory, "other") is None
+    (directory / FILE_NAME).write_bytes(b"x" * 8192)
+    assert rebuild_description(directory, "docs") is None
