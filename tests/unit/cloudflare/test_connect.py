@@ -63,6 +63,7 @@ def test_any_other_base_url_is_refused_without_being_quoted(time: VirtualTime, u
         ("127.0.0.1", True),
         ("127.9.9.9", True),
         ("::1", True),
+        ("[::1]", True),
         ("LOCALHOST", True),
         ("example.com", False),
         ("8.8.8.8", False),

@@ -102,6 +102,16 @@ def test_a_key_without_proof_is_not_used(said: object) -> None:
     assert full_key(name, said) == name
 
 
+def test_a_name_whose_start_and_end_overlap_is_no_proof() -> None:
+    mark = remote_name(LONG, 128).rpartition("/")[2]
+    mark = "~" + mark.split("~")[1] + "~"
+    file = LONG.rpartition("/")[2]
+    proof = LONG.removesuffix(file) + mark + file
+    assert full_key(proof, LONG) == LONG
+    forged = LONG.removesuffix("d") + mark + file
+    assert full_key(forged, LONG) == forged
+
+
 def test_a_name_proves_its_key_under_other_limits_too() -> None:
     assert full_key(remote_name(LONG, 100), LONG) == LONG
 

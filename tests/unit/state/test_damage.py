@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from structlog.testing import capture_logs
 
-from syncd.core.errors import StateDamaged, StateHalt
+from syncd.core.errors import StateBusy, StateDamaged, StateHalt
 from syncd.state import db as state_db
 from syncd.state import directory
 from syncd.state.db import (
@@ -38,9 +39,19 @@ async def test_a_damaged_file_is_refused_and_stays(tmp_path: Path) -> None:
 
 async def test_a_damaged_file_is_kept_beside_a_new_one(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_bytes(NO_DATABASE)
-    with closing(await open_to_write(tmp_path, "rebuild")) as db:
+    with capture_logs() as lines, closing(await open_to_write(tmp_path, "rebuild")) as db:
         assert Meta(db, "docs").get("x") is None
     assert (tmp_path / DAMAGED).read_bytes() == NO_DATABASE
+    why = f"the state file {tmp_path / FILE_NAME} is damaged (file is not a database)"
+    assert lines == [
+        {
+            "event": "state.damaged",
+            "log_level": "error",
+            "why": f"{why}; it is only a cache: stop syncd and delete it",
+            "kept": str(tmp_path / DAMAGED),
+            "consequence": "a new state file is built",
+        }
+    ]
 
 
 @pytest.mark.parametrize(("on_damage", "kept"), [("refuse", 1), ("rebuild", 1), ("discard", None)])
@@ -200,7 +211,79 @@ def test_without_a_place_for_the_copy_the_error_names_the_remedy(
     assert str(caught.value) == f"no place for a copy of {place} (No space left on device); name one in TMPDIR"
 
 
+@pytest.mark.parametrize("opener", [open_state, open_state_to_read])
+def test_a_directory_in_the_place_of_the_file_is_damage(tmp_path: Path, opener: object) -> None:
+    (tmp_path / FILE_NAME).mkdir()
+    assert callable(opener)
+    with pytest.raises(StateDamaged) as caught:
+        opener(tmp_path)
+    why = f"the state file {tmp_path / FILE_NAME} is damaged (it is no regular file)"
+    assert str(caught.value) == f"{why}; it is only a cache: stop syncd and delete it"
+
+
+# -- the kinds of errors
+
+
+def sqlite_error(code: int) -> sqlite3.Error:
+    error = sqlite3.OperationalError("why")
+    error.sqlite_errorcode = code
+    return error
+
+
+LOCKED = "the state file /s is locked by another process (why); find it with fuser, and end it"
+NO_ROOM = "the state file /s cannot be written ({}); make room on the disk of state_dir"
+NO_FILES = "the state file /s cannot be opened ({}); raise the limit of open files, or give more memory"
+BROKEN = "the state file /s is damaged (why); it is only a cache: stop syncd and delete it"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (sqlite_error(sqlite3.SQLITE_BUSY), StateBusy, LOCKED),
+        (sqlite_error(sqlite3.SQLITE_BUSY_SNAPSHOT), StateBusy, LOCKED),
+        (sqlite_error(sqlite3.SQLITE_LOCKED), StateBusy, LOCKED),
+        (sqlite_error(sqlite3.SQLITE_PROTOCOL), StateBusy, LOCKED),
+        (sqlite_error(sqlite3.SQLITE_CORRUPT), StateDamaged, BROKEN),
+        (sqlite_error(sqlite3.SQLITE_NOTADB), StateDamaged, BROKEN),
+        (sqlite_error(sqlite3.SQLITE_FULL), StateHalt, NO_ROOM.format("why")),
+        (sqlite_error(sqlite3.SQLITE_IOERR_WRITE), StateHalt, NO_ROOM.format("why")),
+        (OSError(errno.ENOSPC, "why"), StateHalt, NO_ROOM.format(f"[Errno {errno.ENOSPC}] why")),
+        (OSError(errno.EIO, "why"), StateHalt, NO_ROOM.format(f"[Errno {errno.EIO}] why")),
+        (OSError(errno.EMFILE, "why"), StateHalt, NO_FILES.format(f"[Errno {errno.EMFILE}] why")),
+        (OSError(errno.ENOMEM, "why"), StateHalt, NO_FILES.format(f"[Errno {errno.ENOMEM}] why")),
+        (sqlite_error(sqlite3.SQLITE_ERROR), None, ""),
+        (OSError(errno.ENOENT, "why"), None, ""),
+        (ValueError("why"), None, ""),
+    ],
+)
+def test_an_error_of_the_file_has_a_remedy(error: Exception, kind: type[StateHalt] | None, message: str) -> None:
+    if kind is None:
+        check(error, Path("/s"))
+        return
+    with pytest.raises(kind) as caught:
+        check(error, Path("/s"))
+    assert (type(caught.value), str(caught.value), caught.value.__cause__) == (kind, message, error)
+
+
 # -- permissions
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / FILE_NAME
+    path.touch()
+
+    def refuse(*_: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "access", lambda file, _mode: file != path)
+    with pytest.raises(StateHalt) as caught:
+        open_state_to_read(tmp_path)
+    me = user_name(os.geteuid())
+    assert str(caught.value) == (
+        f"{path} belongs to {me}, and syncd runs as {me} (Permission denied); run it as {me},"
+        f" or, if no service uses it: chown {me} {path}"
+    )
 
 
 def test_a_refused_file_is_named_with_its_owner_and_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,6 +125,15 @@ async def test_an_unreachable_remote_ends_the_pass_and_keeps_the_queue(core: Cor
     assert core.target.texts() == {"a": "1"}
 
 
+async def test_an_error_that_ends_the_pass_is_not_tried_with_a_part_of_the_batch(core: Core) -> None:
+    for name in "abc":
+        core.write(name, name)
+    core.target.raises = [Unreachable("no answer")]
+    with pytest.raises(Unreachable):
+        await core.full()
+    assert (core.target.applied, core.problems()) == ([], {})
+
+
 async def test_a_crash_in_the_middle_loses_nothing(core: Core) -> None:
     for name in "abc":
         core.write(name, name)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise
+from unittest.mock import Mock
 
 import pytest
 from structlog.testing import capture_logs
@@ -16,11 +17,19 @@ from syncd.state.queue import retry_problems
 from syncd.sync import index
 from syncd.sync.mirror import Scope
 from syncd.sync.reconcile import reconcile
+from syncd.targets.base import Target
 from tests.harness import Core, ScriptedTarget, in_step, is_clean, sha
 from tests.memory_target import Indexed
 
 LOCKED = Indexed("error", "file_is_password_locked", "Document is encrypted")
 BUSY = Indexed("error", "timeout_error", "The drain did not end")
+
+
+class NoIndex(Mock):
+    """A target without the methods of an index. Any other call fails."""
+
+    def __init__(self) -> None:
+        super().__init__(spec=Target)
 
 
 def record(core: Core, key: str = "a.md") -> Record:
@@ -38,6 +47,20 @@ async def followed(core: Core) -> int:
 
 
 # -- searchable
+
+
+async def test_a_target_without_an_index_is_not_asked(core: Core) -> None:
+    core.target.index["a.md"] = Indexed("error", "timeout_error")
+    core.target.index["b.md"] = Indexed("queued")
+    await in_step(core, **{"a.md": "x", "b.md": "y"})
+    core.mirror.journal.reindexing.request(None)
+    core.mirror.target = NoIndex()
+    assert await index.poll(core.mirror) == 0
+    assert await index.follow_up(core.mirror, 1.0) is None
+    await index.fetch_reasons(core.mirror)
+    await index.reindex_due(core.mirror)
+    core.clock.forward(index.DOUBT_S)
+    await index.halt_if_standing(core.mirror)
 
 
 async def test_the_seconds_until_an_item_is_searchable_are_kept(core: Core) -> None:
@@ -59,7 +82,10 @@ async def test_a_listing_that_shows_the_end_first_tells_of_it_too(core: Core) ->
     await in_step(core, **{"a.md": "x"})
     core.target.index["a.md"] = Indexed()
     core.clock.forward(9)
-    await core.full()
+    with capture_logs() as lines:
+        await core.full()
+    done = {"event": "index.done", "log_level": "debug", "mirror": "docs", "key": "a.md", "waited_s": 10.0}
+    assert done in lines, "a first listing may show many"
     assert record(core).searchable_s == 10
     assert events[-1] == ActionEvent("index", "a.md", "searchable", "done", waited_s=10)
     count = len(events)

@@ -45,7 +45,8 @@ async def test_a_batch_logs_twenty_lines_and_counts_the_rest(
     await core.full()
     kinds = Counter(line["event"] for line in lines)
     assert kinds["put.done"] == min(files, LINES)
-    assert [line["count"] for line in lines if line["event"] == "put.more"] == counted
+    more = {"event": "put.more", "log_level": "info", "mirror": "docs"}
+    assert [line for line in lines if line["event"] == "put.more"] == [more | {"count": count} for count in counted]
 
 
 @pytest.mark.parametrize("lines", [logging.DEBUG], indirect=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from syncd.core.problems import TRIES_S
 from syncd.state.history import stored_state
 from syncd.sync import once
 from syncd.sync.mirror import PassOptions, Result
+from syncd.sync.observe import FEW_KEYS
 from syncd.sync.once import Report, run, serve_due, wait_until_indexed
 from tests.harness import Core, in_step
 from tests.memory_target import Indexed
@@ -167,6 +169,18 @@ async def test_without_a_due_key_only_chosen_entries_are_indexed_again(core: Cor
     report = await serve_due(core.mirror)
     assert (core.target.reindexed, report.results) == (["a.md"], [])
     core.target.index["a.md"] = Indexed()
+
+
+async def test_many_new_keys_that_are_due_are_served_by_a_full_pass(core: Core) -> None:
+    core.target.limits = replace(core.target.limits, page=1)
+    names = [f"{number:02}.md" for number in range(FEW_KEYS + 1)]
+    for name in names:
+        core.write(name, name)
+    core.mark(*names)
+    core.clock.forward(1)
+    report = await serve_due(core.mirror)
+    assert (report.error, len(report.results), report.done) == (None, 2, {"put": len(names)})
+    assert core.target.confirmed == []
 
 
 async def test_an_error_while_due_keys_are_served_is_reported_and_stored(core: Core) -> None:

@@ -2,16 +2,20 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
-from syncd.core.errors import Halt
-from syncd.core.model import Put
+from syncd.core.errors import FileChanged, Halt
+from syncd.core.model import Content, Put
+from syncd.core.names import Forms
+from syncd.core.problems import Limits
 from syncd.local import walk
 from syncd.local.walk import Tree
 from syncd.state.db import Meta
-from syncd.sync.mirror import Hooks, Result
+from syncd.sync.mirror import CONVERSIONS, Hooks, Result
 from syncd.targets.base import Done, ReadContent, ReportOutcomes
 from tests.harness import START, Core, content, in_step, is_clean, outcomes, plan, planned, sha
 
@@ -249,3 +253,39 @@ async def test_a_put_hashes_the_bytes_that_it_sends(core: Core, monkeypatch: pyt
     assert (known.checksum, known.size, known.written_at) == (sha("edited since"), 12, START + 1)
     assert core.target.store["a"].data == content("edited since").data
     assert [action.size for action in core.target.applied if isinstance(action, Put)] == [7]
+
+
+@pytest.mark.parametrize(("name", "at_once"), [("{}.pdf", CONVERSIONS), ("{}.md", CONVERSIONS + 2)])
+async def test_few_files_are_converted_at_a_time(
+    core: Core, monkeypatch: pytest.MonkeyPatch, name: str, at_once: int
+) -> None:
+    core.target.limits = replace(core.target.limits, forms=Forms(convert=("*.pdf",), converter="kreuzberg-1"))
+    names = [name.format(number) for number in range(CONVERSIONS + 2)]
+    for each in names:
+        core.write(each, "x")
+    begun: list[str] = []
+    most = 0
+    one_more, go = threading.Semaphore(0), threading.Event()
+
+    def convert(key: str, content: Content, _: Limits) -> Content:
+        begun.append(key)
+        one_more.release()
+        go.wait(10)
+        return content
+
+    async def apply(_: object, batch: Sequence[Put], read: ReadContent, report: ReportOutcomes) -> None:
+        nonlocal most
+        reads = [asyncio.ensure_future(read(put)) for put in batch]
+        for _ in range(at_once):
+            await asyncio.to_thread(one_more.acquire, timeout=10)
+        await asyncio.sleep(0.05)
+        most = len(begun)
+        go.set()
+        for put, reading in zip(batch, reads, strict=True):
+            await reading
+            report({put: FileChanged("not stored")})
+
+    core.mirror.convert = convert
+    monkeypatch.setattr(type(core.target), "apply", apply)
+    await core.full()
+    assert (most, sorted(begun)) == (at_once, names)

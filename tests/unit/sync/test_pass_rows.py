@@ -15,7 +15,7 @@ FIRST, SECOND = START + 1, START + 2
 
 def rows(core: Core, table: str) -> list[tuple[object, ...]]:
     """Return the rows of a table, without the name of the mirror."""
-    return [row[1:] for row in core.mirror.db.execute(f"SELECT * FROM {table}")]  # noqa: S608
+    return [row[1:] for row in core.mirror.db.execute(f"SELECT * FROM {table}")]
 
 
 def own(lines: list[Any], *events: str) -> list[dict[str, object]]:

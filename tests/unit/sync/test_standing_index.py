@@ -200,6 +200,24 @@ async def test_a_command_notices_that_older_entries_wait_for_a_paused_instance(c
     assert (report.exit_code, str(report.error), pause.looks) == (3, "the instance is paused", 1)
 
 
+async def test_a_pause_that_shows_when_an_entry_is_indexed_again_is_remembered(
+    core: Core, pause: Pause, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuses(*_: object) -> str:
+        raise PausedHalt("the instance is paused")
+
+    core.target.index["a.md"] = FULL
+    with pytest.raises(Halt):
+        await in_step(core, **{"a.md": "x"})
+    monkeypatch.setattr(ScriptedTarget, "reindex", refuses)
+    core.mirror.journal.reindexing.request(None)
+    with pytest.raises(PausedHalt):
+        await index.reindex_due(core.mirror)
+    with pytest.raises(PausedHalt):
+        await core.full()
+    assert pause.looks == 1
+
+
 async def test_a_dry_run_does_not_ask_whether_the_instance_is_paused(core: Core, pause: Pause) -> None:
     core.write("a.md", "x")
     core.target.raises.append(PausedHalt("paused"))
