@@ -66,7 +66,7 @@ class ScriptedTarget(MemoryTarget):
     """
 
     failures: dict[str, list[SyncdError]] = field(default_factory=dict)
-    confirm_failures: dict[str, list[SyncdError]] = field(default_factory=dict)
+    confirm_failures: dict[str, list[Exception]] = field(default_factory=dict)
     raises: list[BaseException] = field(default_factory=list)
     unlisted: set[str] = field(default_factory=set)
     numbers: list[dict[IndexStatus, int] | None] = field(default_factory=list)

@@ -207,6 +207,28 @@ def test_problems_are_kept_by_key_and_by_pass(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "limit", "offset", "found"),
+    [
+        ("", 9, 0, ("abc", 3)),
+        ("", 2, 0, ("ab", 3)),
+        ("", 2, 2, ("c", 3)),
+        ("", 2, 3, ("", 3)),
+        ("TWO", 9, 0, ("bc", 2)),
+        ("B", 9, 0, ("b", 1)),
+        ("b two", 9, 0, ("", 0)),
+    ],
+)
+def test_problems_of_a_kind_are_found_by_key_or_message(
+    db: sqlite3.Connection, journal: Journal, text: str, limit: int, offset: int, found: tuple[str, int]
+) -> None:
+    problems = [Problem("c", "failed", "Two"), Problem("a", "failed", "one"), Problem("b", "failed", "two")]
+    journal.problems.add([*problems, Problem("d", "refused", "two")], 1)
+    Journal(db, "other").problems.add([Problem("e", "failed", "two")], 1)
+    named = {problem.key: problem for problem in problems}
+    assert journal.problems.find("failed", text, limit, offset) == ([named[key] for key in found[0]], found[1])
+
+
+@pytest.mark.parametrize(
     ("key", "subtree", "left"),
     [
         ("a", False, ["a.md", "a/", "a/b", "b"]),

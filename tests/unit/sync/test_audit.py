@@ -11,7 +11,7 @@ from syncd.core.problems import Limits
 from syncd.sync import audit
 from syncd.sync.mirror import Result
 from tests.harness import Core, open_core, plan, planned
-from tests.memory_target import PAGE
+from tests.memory_target import PAGE, MemoryTarget
 
 DAY_S = 86400.0
 HOUR_S = 3600.0
@@ -254,6 +254,20 @@ async def test_a_listing_that_may_have_missed_rows_leaves_no_baseline(core: Core
     await core.full(list_all=True)
     assert audit.baseline(core.mirror)
     core.target.unlisted = {"4.md"}
+    await core.full(list_all=True)
+    assert audit.baseline(core.mirror) is None
+
+
+async def test_an_entry_of_ours_that_stays_without_a_record_leaves_no_baseline(core: Core) -> None:
+    core.use(prune="never")
+    core.forget_listing()
+    core.target.put_by("me", "orphan.md", "text")
+    assert not planned(await core.full(list_all=True))
+    assert audit.baseline(core.mirror) is None
+
+
+async def test_a_listing_without_a_landmark_leaves_no_baseline(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemoryTarget, "_landmark", lambda *_: None)
     await core.full(list_all=True)
     assert audit.baseline(core.mirror) is None
 

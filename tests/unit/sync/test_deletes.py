@@ -4,6 +4,7 @@ import pytest
 
 from syncd.core.errors import Brake, FileChanged, Park, Retry
 from syncd.core.model import Put
+from syncd.core.rules import Rules
 from syncd.local.walk import Tree
 from syncd.sync.mirror import Hooks, PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
@@ -57,6 +58,13 @@ async def test_a_dry_run_knows_a_move_by_the_bytes(core: Core) -> None:
     refusal = (await core.full(dry_run=True)).refusal or ""
     assert "the plan deletes 12 of 40" in refusal
     assert "Nothing would be deleted" in refusal
+
+
+async def test_a_dry_run_counts_entries_of_excluded_files_as_lost(core: Core) -> None:
+    await forty(core)
+    core.use(rules=Rules(exclude=("guides/",)), max_delete="25%")
+    refusal = (await core.full(dry_run=True, delete_excluded=True)).refusal or ""
+    assert "the plan deletes 20 of 40" in refusal
 
 
 async def test_a_dry_run_knows_a_move_whose_copies_are_uploaded_but_not_recorded(core: Core) -> None:

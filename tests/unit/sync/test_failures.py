@@ -3,8 +3,9 @@
 import pytest
 
 from syncd.core.errors import Conflict, NotFound, Park, Retry, TargetMissing, Unreachable
+from syncd.core.model import Problem, ProblemKind
 from syncd.core.rules import Rules
-from syncd.state.queue import FAR_S
+from syncd.state.queue import FAR_S, Dirty
 from syncd.sync.mirror import Scope
 from syncd.sync.reconcile import reconcile
 from tests.harness import Core, ScriptedTarget, in_step, is_clean, outcomes, planned
@@ -110,6 +111,31 @@ async def test_a_question_that_was_not_answered_is_asked_again_later(core: Core)
     await reconcile(core.mirror, Scope(core.mirror.queue.settled(core.clock.now)))
     assert core.target.texts() == {"a": "1"}
     assert core.problems() == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message", "due_s"),
+    [
+        (Park("foreign", "it is theirs"), "foreign", "it is theirs", None),
+        (Retry("busy", after_s=90.0), "failed", "busy", 90.0),
+        (
+            RuntimeError("odd"),
+            "failed",
+            "unexpected RuntimeError: odd; it is tried again, the log has the traceback",
+            5.0,
+        ),
+    ],
+)
+async def test_a_question_that_fails_is_a_problem_of_its_key(
+    core: Core, error: Exception, kind: ProblemKind, message: str, due_s: float | None
+) -> None:
+    core.write("a", "1")
+    core.target.confirm_failures["a"] = [error]
+    await core.hint("a")
+    assert core.problem("a") == Problem("a", kind, message)
+    now = core.clock.now
+    due = [Dirty("a", subtree=False, attempts=1, seq=2, due=now + due_s, first_seen=now - 1)] if due_s else []
+    assert core.mirror.queue.every() == due
 
 
 async def test_an_unreachable_remote_ends_the_pass_and_keeps_the_queue(core: Core) -> None:

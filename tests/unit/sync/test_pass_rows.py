@@ -19,9 +19,9 @@ def rows(core: Core, table: str) -> list[tuple[object, ...]]:
 
 
 def own(lines: list[Any], *events: str) -> list[dict[str, object]]:
-    """Return the lines of some events, without the names of level and mirror."""
+    """Return the lines of some events, without their levels."""
     return [
-        {name: value for name, value in line.items() if name not in ("log_level", "mirror")}
+        {name: value for name, value in line.items() if name != "log_level"}
         for line in lines
         if line["event"] in events
     ]
@@ -103,8 +103,8 @@ async def test_uploads_leave_these_rows_events_and_lines(core: Core) -> None:
         ActionEvent("put", "dark.md", "new", "done", 7),
         ActionEvent("put", "late.md", "new", "again"),
     ]
-    failed = {"event": "put.failed", "reason": "new"}
-    done = {"event": "put.done", "unchanged": False}
+    failed = {"event": "put.failed", "mirror": "docs", "reason": "new"}
+    done = {"event": "put.done", "mirror": "docs", "unchanged": False}
     assert own(lines, "put.failed", "put.done", "put.again") == [
         failed | {"key": "bad.md", "kind": "refused", "error": "no (code 7001)"},
         failed | {"key": "busy.md", "kind": "failed", "error": "busy", "retry_s": 7.0, "attempts": 1},
@@ -162,8 +162,8 @@ async def test_deletes_leave_these_rows_events_and_lines(core: Core) -> None:
         ActionEvent("delete", "old.md", "stale", "done"),
         ActionEvent("delete", "other.md", "stale", "done"),
     ]
-    failed = {"event": "delete.failed", "reason": "stale"}
-    done = {"event": "delete.done", "reason": "stale", "evidence": "absent", "why": gone}
+    failed = {"event": "delete.failed", "mirror": "docs", "reason": "stale"}
+    done = {"event": "delete.done", "mirror": "docs", "reason": "stale", "evidence": "absent", "why": gone}
     assert own(lines, "delete.failed", "delete.done") == [
         failed | {"key": "bad.md", "kind": "refused", "error": "no (code 7001)"},
         failed | {"key": "busy.md", "kind": "failed", "error": "not there", "retry_s": 5.0, "attempts": 1},
@@ -183,6 +183,7 @@ async def test_a_pass_over_single_keys_leaves_these_rows_and_this_line(core: Cor
     assert own(lines, "pass.done") == [
         {
             "event": "pass.done",
+            "mirror": "docs",
             "scope": 2,
             "planned": {"put": 1},
             "unchanged": 0,
@@ -215,7 +216,9 @@ async def test_deletes_that_wait_leave_these_rows_and_lines(core: Core) -> None:
         ("new.md", 0, SECOND + 5, SECOND + 5, 1, 1),
         ("renamed.md", 0, SECOND + 12, SECOND + 12, 0, 1),
     ]
-    assert own(lines, "delete.postponed", "delete.waits") == [{"event": "delete.postponed", "waiting": 1, "young": 2}]
+    assert own(lines, "delete.postponed", "delete.waits") == [
+        {"event": "delete.postponed", "mirror": "docs", "waiting": 1, "young": 2}
+    ]
 
     core.clock.forward(11)
     with capture_logs() as lines:
@@ -225,5 +228,5 @@ async def test_deletes_that_wait_leave_these_rows_and_lines(core: Core) -> None:
     assert rows(core, "superseded") == []
     assert rows(core, "dirty") == [("renamed.md", 0, now + 3, now + 3, 0, 2)]
     assert own(lines, "delete.postponed", "delete.waits") == [
-        {"event": "delete.waits", "count": 1, "key": "renamed.md", "until_searchable": "dark.md"}
+        {"event": "delete.waits", "mirror": "docs", "count": 1, "key": "renamed.md", "until_searchable": "dark.md"}
     ]

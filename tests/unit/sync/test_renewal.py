@@ -37,6 +37,14 @@ async def test_an_entry_that_was_found_may_be_old(core: Core) -> None:
     assert planned(await core.full()) == {}
 
 
+async def test_a_changed_file_is_not_renewed_but_changed(core: Core) -> None:
+    core.target.limits = Limits(max_file_size=1000, renew_s=RENEW_S)
+    await in_step(core, a="1", b="2")
+    core.clock.forward(RENEW_S)
+    core.write("a", "other")
+    assert plan(await core.full()) == [("put", "a", "changed"), ("put", "b", "missing")]
+
+
 async def test_an_unreadable_file_is_a_problem_and_nothing_is_deleted(core: Core) -> None:
     core.target.limits = Limits(max_file_size=1000, renew_s=RENEW_S)
     await in_step(core, a="1", b="2")
