@@ -407,3 +407,17 @@ async def test_a_fresh_state_stays_fresh_while_deletes_are_young(core: Core) -> 
         with pytest.raises(Brake, match="7 of 8"):
             await run(core, everything=True)
     assert len(core.target.store) == 8
+
+
+async def test_a_delete_waits_for_its_upload_although_the_file_has_changed_since(core: Core) -> None:
+    await in_step(core, **{"old.md": "text", "kept.md": "kept"})
+    core.remove("old.md")
+    core.write("new.md", "text")
+    core.target.failures["new.md"] = [Retry("busy")]
+    assert (await core.full()).waiting == 1
+    core.write("new.md", "a longer text")
+    assert (await core.hint("old.md")).waiting == 1
+    assert core.target.texts() == {"kept.md": "kept", "old.md": "text"}
+    core.clock.forward(10)
+    await core.full()
+    assert core.target.texts() == {"kept.md": "kept", "new.md": "a longer text"}

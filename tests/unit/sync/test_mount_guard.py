@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from syncd.core.model import Problem
+from syncd.core.errors import RootHalt
+from syncd.core.model import Problem, Record
+from syncd.core.rules import Rules
 from syncd.local.mounts import MountSurvey
 from syncd.state.db import Meta
 from syncd.sync import guard
-from syncd.sync.guard import accepted_mounts, look_at_mounts, protect_look
+from syncd.sync.guard import accepted_mounts, compare_mounts, look_at_mounts, protect_look
 from tests.harness import Core, in_step
 
 GONE = "is not mounted any more"
@@ -83,3 +85,142 @@ def test_only_a_missing_mount_of_autofs_is_mounted_again_by_a_look(
         found = look_at_mounts(core.mirror.tree, accepted_mounts(core.mirror.meta))
     assert seen == opened
     assert found.inner.keys() == {*opened, "other"}
+
+
+GONE_NOW = "the earlier file system is not mounted any more"
+OTHER = "something else is mounted here than before"
+EMPTY = "the mounted file system is empty now"
+COVERED = "a new mount over this directory hides known files"
+
+
+@pytest.mark.parametrize(
+    ("before", "covered", "now", "closed", "hiding", "kept"),
+    [
+        ({}, [], {}, {}, [], {}),
+        ({"disk": "1"}, [], {"disk": "1"}, {}, [], {"disk": "1"}),
+        ({"disk": "1"}, [], {}, {"disk": GONE_NOW}, [], {"disk": "1"}),
+        ({"disk": "1"}, [], {"disk": "2"}, {"disk": OTHER}, [], {"disk": "1"}),
+        ({"empty": "1"}, [], {"empty": "1"}, {"empty": EMPTY}, [], {"empty": "1"}),
+        ({"unknown": "1"}, [], {}, {}, [], {}),
+        ({"unknown": "1", "disk": "1"}, [], {}, {"disk": GONE_NOW}, [], {"disk": "1"}),
+        ({"unknown": "1"}, [], {"unknown": "2"}, {}, [], {"unknown": "2"}),
+        ({"disk": "1"}, [], {"moved": "1"}, {}, [], {"moved": "1"}),
+        ({"disk": "1"}, [], {"moved": "2"}, {"disk": GONE_NOW}, [], {"disk": "1", "moved": "2"}),
+        ({"disk": "1", "other": "2"}, [], {"other": "2"}, {"disk": GONE_NOW}, [], {"disk": "1", "other": "2"}),
+        ({}, [], {"disk": "1", "unknown": "2"}, {}, ["disk"], {"disk": "1", "unknown": "2"}),
+        ({"disk": "1"}, ["disk"], {"disk": "1"}, {}, ["disk"], {"disk": "1"}),
+        ({"disk": "1"}, ["disk"], {}, {"disk": GONE_NOW}, [], {"disk": "1"}),
+    ],
+)
+def test_a_mount_that_went_changed_or_came_protects_known_files(
+    before: dict[str, str],
+    covered: list[str],
+    now: dict[str, str],
+    closed: dict[str, str],
+    hiding: list[str],
+    kept: dict[str, str],
+) -> None:
+    known, empty = {"disk", "empty", "other"}.__contains__, {"empty"}.__contains__
+    assert compare_mounts(before, covered, now, known, empty) == (closed, hiding, kept)
+
+
+def mount(core: Core, monkeypatch: pytest.MonkeyPatch, inner: dict[str, str], point: str = "/") -> None:
+    seen = MountSurvey(str(core.root), point, "ext4 / 1", inner, frozenset())
+    monkeypatch.setattr(guard, "survey", lambda *_: seen)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "files", "why"),
+    [
+        ({"disk": "1"}, {}, True, GONE_NOW),
+        ({"disk": "1"}, {"disk": "2"}, True, OTHER),
+        ({"disk": "1"}, {"disk": "1"}, False, EMPTY),
+        ({"disk": "1"}, {"disk": "1"}, True, None),
+        ({}, {"disk": "1"}, False, COVERED),
+        ({}, {"disk": "1"}, True, None),
+        ({}, {}, True, None),
+    ],
+)
+async def test_the_problem_of_a_mount_names_its_change_and_the_remedy(
+    core: Core,
+    monkeypatch: pytest.MonkeyPatch,
+    before: dict[str, str],
+    now: dict[str, str],
+    files: bool,
+    why: str | None,
+) -> None:
+    mount(core, monkeypatch, before)
+    await in_step(core, **{"disk/a": "1", "own": "2"})
+    mount(core, monkeypatch, now)
+    if not files:
+        core.remove("disk/a")
+    await core.full()
+    text = f"{why}; nothing below it is deleted. Mount it again, or accept it as it is: syncd reconcile --force docs"
+    assert list(core.mirror.journal.problems.all()) == ([Problem("disk/", "unreadable", text)] if why else [])
+    assert core.target.texts() == {"disk/a": "1", "own": "2"}
+    assert core.mirror.meta.get("mounts") == {
+        "path": str(core.root),
+        "point": "/",
+        "is_mount": False,
+        "inner": {**now, **before},
+        "covered": ["disk"] if why == COVERED else [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "there", "halts"),
+    [
+        ("root", "/", False, True),
+        ("root", "root", True, False),
+        ("/", "/", False, False),
+        ("/", "root", False, True),
+        ("/", "root", True, False),
+    ],
+)
+async def test_a_root_whose_mount_is_gone_halts_the_mirror(
+    core: Core, monkeypatch: pytest.MonkeyPatch, before: str, now: str, *, there: bool, halts: bool
+) -> None:
+    """there: whether a file system is mounted at the former mount point."""
+    await in_step(core, a="1")
+    meta, root = core.mirror.meta, str(core.root)
+    meta.set("mounts", meta.values("mounts") | {"point": before.replace("root", root), "is_mount": before == "root"})
+    core.restart()
+    elsewhere = MountSurvey("/", "/" if there else "/elsewhere", "ext4 / 1", {}, frozenset())
+    seen = MountSurvey(root, now.replace("root", root), "ext4 / 1", {}, frozenset())
+    monkeypatch.setattr(guard, "survey", lambda path, *_: seen if path == core.root else elsewhere)
+    if not halts:
+        await core.full()
+        return
+    with pytest.raises(RootHalt) as caught:
+        await core.full()
+    assert str(caught.value) == (
+        f"path {root} was on a mount that is gone; nothing was deleted. Mount it again, or accept this folder:"
+        " syncd reconcile --force docs"
+    )
+
+
+async def test_a_folder_without_a_file_that_the_rules_include_halts_the_mirror(core: Core) -> None:
+    await in_step(core, **{"a.md": "1", "b.md": "2"})
+    core.remove("a.md", "b.md")
+    for name, state in (("a.tmp", "holds no file that the rules take"), (None, "is empty")):
+        if name:
+            core.write(name, "x")
+            core.use(rules=Rules(exclude=("*.tmp",)))
+        else:
+            core.remove("a.tmp")
+        with pytest.raises(RootHalt) as caught:
+            await core.full()
+        assert str(caught.value) == (
+            f"path {core.root} {state}, but 2 of its files are known; nothing was deleted. Bring the files back,"
+            " or empty the target too: syncd reconcile --force docs"
+        )
+        core.mirror.journal.clear()
+        core.forget_listing()
+        with pytest.raises(RootHalt) as caught:
+            await core.full()
+        assert str(caught.value) == (
+            f"path {core.root} {state}, but the target holds 2 entries of this mirror; nothing was deleted. Bring the"
+            " files back, or empty the target too: syncd reconcile --force docs"
+        )
+        for key in ("a.md", "b.md"):
+            core.mirror.journal.put(Record(key, core.target.store[key].ref, core.target.store[key].checksum, 1, 1.0))
