@@ -242,7 +242,7 @@ class RemoteTable(_Table):
         """Add the records and superseded entries with first <= key <= last, for each range (first, last)."""
         rows = [(self._pass_id, owner, mirror, *bounds) for bounds in ranges]
         with transaction(self._db):
-            self.recorded += self._db.executemany(_RECORDS, rows).rowcount
+            self.recorded = self._db.executemany(_RECORDS, rows).rowcount
             self._db.executemany(_SUPERSEDED, rows)
 
     def entries(self, keys: Sequence[str]) -> dict[str, list[Entry]]:

@@ -418,7 +418,7 @@ class Run:
         """Read the bytes to send. After `settle_max` a file that keeps changing is read as it is."""
         # The first call always reads. Otherwise a folder that keeps changing could stop the pass.
         if self._has_read and self._hooks.has_pending():
-            raise Deferred(put.key)
+            raise Deferred
         self._has_read = True
         allow_changing = self._mirror.settle_expired(put.key)
         converts = self._mirror.target.limits.forms.of(put.key) == "convert"

@@ -73,5 +73,10 @@ def test_a_name_without_escapes_stands_for_itself_alone() -> None:
     assert spellings("\\Uffffffff") == ["\\Uffffffff"]
 
 
+def test_escapes_stand_for_bytes_or_for_characters() -> None:
+    assert spellings("\\x1b\\xc3\\xa9") == ["\\x1b\\xc3\\xa9", "\x1b\u00e9", "\x1b\u00c3\u00a9"]
+    assert spellings("\\u00e9\\n\\xff") == ["\\u00e9\\n\\xff", "\u00e9\n\udcff", "\u00e9\n\u00ff"]
+
+
 def test_half_a_surrogate_pair_is_shown_as_its_bytes() -> None:
     assert shown("a\ud800.md") == "a\\xed\\xa0\\x80.md"

@@ -140,6 +140,7 @@ def test_a_prefix_that_is_kept_is_kept(prefix: str, rest: str, length: int, most
 def test_two_thirds_of_the_room_are_for_the_start(length: int, kept: bool) -> None:
     assert keeps_prefix("p" * length, LEAST_LENGTH) is kept
     assert LEAST_LENGTH - DIGITS - 2 == 50
+    assert keeps_prefix("p" * length, 200, LEAST_LENGTH) is kept, "as bytes"
 
 
 @pytest.mark.parametrize(("prefix", "kept"), [("\u00e9" * 17, True), ("\u00e9" * 17 + "x", False), ("x" * 35, False)])

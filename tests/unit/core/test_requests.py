@@ -50,6 +50,7 @@ def test_a_full_window_is_free_again_when_its_oldest_request_leaves() -> None:
     assert next_free_s(TEN, [], 0.0) == 0.0
     assert next_free_s(TEN, [float(at) for at in range(9)], 9.0) == 0.0
     assert next_free_s(TEN, [float(at) for at in range(10)], 9.0) == 91.0
+    assert next_free_s(TEN, [float(at) for at in range(10)], 99.5) == 0.5
     assert next_free_s(TEN, [float(at) for at in range(10)], 9.0, keep=2.0) == 93.0
     assert next_free_s(TEN, [float(at) for at in range(12)], 12.0) == 90.0
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from syncd.core.rules import BUILTIN_EXCLUDES, GROUPS, IgnoreFile, Rules
+from syncd.core.probe_answers import PROBE_STEM
+from syncd.core.rules import BUILTIN_EXCLUDES, DOTTED, GROUPS, PROBES, IgnoreFile, Rules
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
 PAGE = Path(__file__).parents[3] / "docs/reference/excludes.md"
@@ -50,6 +51,13 @@ def test_secrets_dependencies_and_temporary_files_are_excluded(path: str) -> Non
 @pytest.mark.parametrize("path", IN.split())
 def test_documents_and_templates_are_included(path: str) -> None:
     assert Rules().excluded_deep(path) is None
+
+
+@pytest.mark.parametrize(("name", "rule"), [("..data", DOTTED), (f"{PROBE_STEM}1.md", PROBES)])
+@pytest.mark.parametrize("folder", ["", "a/", "a/b/"])
+def test_reserved_names_are_excluded_in_every_folder(folder: str, name: str, rule: str) -> None:
+    assert Rules().excluded(folder + name) == Rules().excluded(f"{folder}{name}/") == rule
+    assert Rules().excluded(f"{folder}x{name}") is None
 
 
 def test_a_gitignore_does_not_override_the_built_in_list() -> None:

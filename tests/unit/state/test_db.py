@@ -1,3 +1,4 @@
+import errno
 import os
 import sqlite3
 import stat
@@ -9,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from syncd.core.errors import EXIT_LOCKED, ConfigError, Locked, StateDamaged
+from syncd.core.errors import EXIT_LOCKED, ConfigError, Locked, StateDamaged, StateHalt
 from syncd.state import db as state_db
 from syncd.state.db import SCHEMA_VERSION, Meta, open_copy, open_state, open_state_to_read, transaction
-from syncd.state.directory import FILE_NAME, holder, lock
+from syncd.state.directory import FILE_NAME, LOCK_NAME, holder, lock
 
 
 def mode(path: Path) -> int:
@@ -147,8 +148,28 @@ def test_the_error_of_a_second_process_names_the_first(tmp_path: Path) -> None:
         pass
 
 
+def test_a_directory_in_the_place_of_the_state_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).mkdir()
+    with pytest.raises(StateDamaged, match=rf"^the state file {tmp_path / FILE_NAME} is damaged \(it is no regular"):
+        open_state(tmp_path)
+
+
 def test_a_directory_that_was_never_locked_has_no_holder(tmp_path: Path) -> None:
     assert holder(tmp_path) is None
+
+
+def test_a_lock_that_this_user_may_not_read_is_an_error_that_names_the_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with lock(tmp_path):
+        monkeypatch.setattr(os, "open", refuse)
+        monkeypatch.setattr(os, "access", lambda _, wanted: wanted in (0, os.X_OK))
+        with pytest.raises(StateHalt, match=f"^{tmp_path / LOCK_NAME} belongs to .* run it as "):
+            holder(tmp_path)
+        monkeypatch.undo()
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:

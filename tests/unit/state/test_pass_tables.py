@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from syncd.core.model import Action, Adopt, Delete, Entry, Forget, Put
+from syncd.core.keys import LAST
+from syncd.core.model import Action, Adopt, Delete, Entry, Excluded, Forget, Item, Problem, Put
 from syncd.state.db import open_state
-from syncd.state.pass_tables import PassTables
+from syncd.state.pass_tables import ChangeQuery, KeyRow, PassTables
 
 
 @pytest.fixture
@@ -43,6 +44,16 @@ def test_a_row_listed_twice_is_one_and_two_refs_are_two(tables: PassTables) -> N
     tables.remote.add([Entry("a", "1", version="old"), Entry("a", "2")])
     tables.remote.add([Entry("a", "1", version="new")])
     assert tables.remote.entries(["a"]) == {"a": [Entry("a", "1", version="new"), Entry("a", "2")]}
+
+
+def test_changed_keys_come_back_as_they_went_in(tables: PassTables) -> None:
+    file = Item("b", "path/b", 5, 6, 7, 8)
+    unusable = [("a", Excluded("path/a", "*.tmp")), ("c", Problem("path/c", "unreadable", "no permission"))]
+    tables.local.add([file])
+    tables.local.add_unusable(unusable)
+    query = ChangeQuery("docs", "me", "", LAST, listed=False, cached=True, now=0.0, lag_s=-1.0, renew_s=1e9)
+    expected = [KeyRow(key, local, None) for key, local in [unusable[0], ("b", file), unusable[1]]]
+    assert [row for page in tables.changed(query) for row in page] == expected
 
 
 def test_actions_come_back_as_they_went_in_with_their_outcomes(tables: PassTables) -> None:

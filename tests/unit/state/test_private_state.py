@@ -3,12 +3,14 @@
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
 from syncd.core.errors import ConfigError
+from syncd.state import directory
 from syncd.state.db import open_state
 from syncd.state.directory import lock, no_follow
 
@@ -69,3 +71,14 @@ def test_only_root_follows_no_link_in_the_directory_of_another_user(
     folder.stat.return_value.st_uid = owner
     monkeypatch.setattr(os, "geteuid", lambda: user)
     assert no_follow(folder) == flag
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_the_id_of_an_installation_is_written_through_a_link_only_if_links_are_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, follows: bool
+) -> None:
+    monkeypatch.setattr(directory, "no_follow", lambda _: 0 if follows else os.O_NOFOLLOW)
+    (tmp_path / "installation-id").symlink_to(tmp_path / "elsewhere")
+    with nullcontext() if follows else pytest.raises(OSError, match="symbolic links"):
+        directory.make_installation(tmp_path)
+    assert (tmp_path / "elsewhere").exists() is follows

@@ -86,14 +86,18 @@ def test_a_jump_of_the_wall_clock_frees_nothing(clocks: Clocks, tmp_path: Path) 
     assert len(spent.sent()) == len(clocks.open(tmp_path).sent()) == 1
 
 
-def test_old_rows_are_removed_from_the_file(clocks: Clocks, tmp_path: Path) -> None:
+def test_old_rows_are_removed_with_every_hundredth_request_of_a_process(clocks: Clocks, tmp_path: Path) -> None:
+    rows = []
     spent = clocks.open(tmp_path)
-    for _ in range(1000):
+    for _ in range(201):
         spent.add()
         clocks.pass_time(10)
+        with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
+            rows += db.execute("SELECT count(*) FROM spent").fetchone()
+    assert rows == [*range(1, 101), *range(30, 130), 30]
+    clocks.open(tmp_path).add()
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
-        rows = db.execute("SELECT count(*) FROM spent").fetchone()[0]
-    assert rows <= 131
+        assert db.execute("SELECT count(*) FROM spent").fetchone() == (30,)
 
 
 @pytest.mark.parametrize("content", [b"no database at all, and longer than a header" * 9, b""])

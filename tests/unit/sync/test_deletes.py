@@ -191,6 +191,19 @@ async def test_orphans_that_are_too_young_are_planned_again_by_a_full_pass(core:
     assert core.target.texts() == {"keep": "k"}
 
 
+async def test_a_young_orphan_beside_a_delete_that_is_due_is_planned_again_by_a_full_pass(core: Core) -> None:
+    await in_step(core, keep="k", due="d")
+    gone(core, "due")
+    await run(core, everything=True)
+    core.clock.forward(DELETE_AFTER_S)
+    core.forget_listing()
+    core.target.put_by("me", "old", "x")
+    result = await run(core, everything=True)
+    assert result
+    assert (result.done, result.held_back) == ({"delete": 1}, True)
+    assert core.target.texts() == {"keep": "k", "old": "x"}
+
+
 async def trickled(core: Core, slices: list[list[str]], every_s: int) -> None:
     for paths in slices:
         gone(core, *paths)
@@ -290,6 +303,17 @@ async def test_a_delete_waits_for_the_failed_upload_of_its_content_and_not_for_a
     assert core.mirror.absences.get(["a"])["a"].replacement == "z"
 
 
+async def test_each_delete_waits_for_its_own_reason(core: Core) -> None:
+    await in_step(core, a="the content", b="young", other="o")
+    (core.root / "a").rename(core.root / "z")
+    core.target.failures["z"] = [Retry("no")]
+    core.remove("b")
+    result = await core.full(delete_after=DELETE_AFTER_S)
+    assert core.target.texts() == {"a": "the content", "b": "young", "other": "o"}
+    assert (result.waiting, planned(result)) == (1, {"put": 1})
+    assert {key: each.replacement for key, each in core.mirror.absences.get(["a", "b"]).items()} == {"a": "z", "b": None}
+
+
 async def test_a_file_that_goes_beside_one_of_a_similar_name_is_deleted(core: Core) -> None:
     await in_step(core, **{"app.ts": "1", "app.ts.txt": "2", "other": "3"})
     core.remove("app.ts.txt")
@@ -365,7 +389,9 @@ async def test_a_delete_does_not_wait_for_the_upload_of_its_own_file(core: Core)
     longer = (await core.full(dry_run=True)).tables
     gone(core, "a", "b")
     core.clock.forward(1)
-    await run(core)
+    result = await run(core)
+    assert result
+    assert result.waiting == 0
     longer.drop()
     for _ in range(10):
         core.clock.forward(DELETE_AFTER_S)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from syncd.core.errors import Deferred
-from syncd.core.model import Delete, Put
+from syncd.core.model import Delete, Entry, Put
 from syncd.core.requests import Priority, current_priority
 from syncd.sync.mirror import Hooks, Scope
 from syncd.sync.reconcile import reconcile
@@ -101,11 +101,19 @@ async def test_only_a_pass_in_bulk_leaves_room_for_edits(
         left.append(priority.left() if priority.left else None)
         await apply(target, batch, read, report)
 
+    listing, listed = type(core.target).listing, list[Priority]()
+
+    def noting_listing(target: Any) -> list[Entry]:
+        listed.append(current_priority())
+        return listing(target)
+
     monkeypatch.setattr(type(core.target), "apply", noting)
+    monkeypatch.setattr(type(core.target), "listing", noting_listing)
     core.write("a", "1")
     core.write("b", "2")
     hooks = Hooks(bulk=bulk, longest_wait_s=7.0)
     await core.full(hooks)
+    assert listed == [Priority(bulk=bulk, longest_wait_s=7.0)]
     (priority,) = seen
     assert (priority.bulk, priority.longest_wait_s) == (bulk, 7.0)
     assert priority.gives_way is (hooks.has_pending if bulk else None)

@@ -62,7 +62,8 @@ async def test_each_failed_put_has_a_line(core: Core, lines: list[Any]) -> None:
     for each in range(LINES * 2):
         core.write(f"{each:02}.md", f"text {each}")
         core.target.failures[f"{each:02}.md"] = [Park("refused", "no")]
-    await core.full()
+    result = await core.full()
+    assert (result.problems, result.done) == ({"refused": LINES * 2}, {"failed": LINES * 2})
     assert Counter(line["event"] for line in lines)["put.failed"] == LINES * 2
 
 

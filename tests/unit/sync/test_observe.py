@@ -22,7 +22,7 @@ from syncd.state.pass_tables import PassTables
 from syncd.state.queue import Dirty
 from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.observe import ROOT, Observed, fill_from_journal, observe, places
-from tests.harness import IN_MEMORY, Core, ScriptedTarget, in_step, open_core, sha
+from tests.harness import IN_MEMORY, Core, ScriptedTarget, in_step, open_core, planned, sha
 
 KEYS = ["a-b", "a.b", "a/b", "a/c/d", "a0", "b", "b.c", "c/a", "c/b", "\u00fc", "\U0001f600"]
 key_sets = st.sets(st.sampled_from(KEYS))
@@ -177,3 +177,18 @@ async def test_files_that_change_during_their_read_are_counted_in_every_page(
     monkeypatch.setattr(Tree, "read", changing)
     assert (await core.full()).changed_during_read == 2
     assert core.waiting() == [("a", False), ("b", False)]
+
+
+async def test_a_file_that_changes_while_its_entry_is_confirmed_is_marked_again(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core.target.put_by("me", "a", "1")
+    core.write("a", "1")
+
+    def changing(_: Tree, path: str, **_how: object) -> NoReturn:
+        raise FileChanged(path)
+
+    monkeypatch.setattr(Tree, "read", changing)
+    result = await core.hint("a")
+    assert (result.changed_during_read, result.unchanged, planned(result)) == (1, 0, {})
+    assert core.waiting() == [("a", False)]

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from syncd.core.errors import EXIT_BRAKE, EXIT_OK, EXIT_PROBLEMS, Brake, Halt, Retry
+from syncd.core.plan import BRAKE_FLOOR
 from syncd.core.problems import TRIES_S
 from syncd.state.history import stored_state
 from syncd.sync import once
@@ -132,6 +133,22 @@ async def test_a_refusal_of_the_full_pass_is_reported_after_the_keys_that_waited
     await run(core.mirror, PassOptions(), ignore, report)
     assert (type(report.error), report.exit_code) == (Brake, EXIT_BRAKE)
     assert {"a", "new"} <= core.target.texts().keys()
+
+
+async def test_orphans_that_are_held_back_are_deleted_and_reported_by_the_same_command(core: Core, time: Time) -> None:
+    await in_step(core, keep="k")
+    core.forget_listing()
+    for number in range(BRAKE_FLOOR + 1):
+        core.target.put_by("me", f"{number:02}", str(number))
+    core.clock.forward(1)
+    core.mark("keep")
+    core.clock.forward(core.mirror.settings.settle / 2)
+    report = Report()
+    await run(core.mirror, PassOptions(), ignore, report)
+    assert core.target.texts() == {"keep": "k"}
+    assert [result.held_back for result in report.results] == [True, False, False]
+    assert report.done == {"delete": BRAKE_FLOOR + 1}
+    assert time.slept
 
 
 async def test_an_interruption_stores_how_much_is_left(core: Core) -> None:
