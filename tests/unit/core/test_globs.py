@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from syncd.core.globs import BadPattern, PatternList, lines_of, parse
+from syncd.core.globs import BadPattern, LastMatch, PatternList, lines_of, parse
 from syncd.core.rules import IgnoreFile, Rules
 
 PIECES = [
@@ -161,3 +161,11 @@ def test_no_pattern_matches_a_path_that_the_quick_test_denies(lines: list[str], 
     matches = any(each.matcher.fullmatch(path, 0 if each.anchored else start) for each in patterns.patterns)
     assert patterns.may_match(path, path[start:], 0) or not matches
     assert (patterns.verdict(path) is not None) == matches
+
+
+@pytest.mark.parametrize("line", ["Secret.MD", "*.Md", "/Docs/*.md", "s?cret.md"])
+@pytest.mark.parametrize("ignore_case", [False, True])
+def test_case_matters_unless_it_is_ignored(line: str, *, ignore_case: bool) -> None:
+    patterns = PatternList.of([(7, line)], ignore_case=ignore_case)
+    expected = LastMatch(out=True, pattern=line.lower(), number=7) if ignore_case else None
+    assert patterns.verdict("DOCS/SECRET.MD") == expected

@@ -48,12 +48,15 @@ def test_a_row_listed_twice_is_one_and_two_refs_are_two(tables: PassTables) -> N
 
 def test_changed_keys_come_back_as_they_went_in(tables: PassTables) -> None:
     file = Item("b", "path/b", 5, 6, 7, 8)
-    unusable = [("a", Excluded("path/a", "*.tmp")), ("c", Problem("path/c", "unreadable", "no permission"))]
+    unusable: list[tuple[str, Excluded | Problem]] = [
+        ("a", Excluded("path/a", "*.tmp")),
+        ("c", Problem("path/c", "unreadable", "no permission")),
+    ]
     tables.local.add([file])
     tables.local.add_unusable(unusable)
     query = ChangeQuery("docs", "me", "", LAST, listed=False, cached=True, now=0.0, lag_s=-1.0, renew_s=1e9)
-    expected = [KeyRow(key, local, None) for key, local in [unusable[0], ("b", file), unusable[1]]]
-    assert [row for page in tables.changed(query) for row in page] == expected
+    before, after = [KeyRow(key, local, None) for key, local in unusable]
+    assert [row for page in tables.changed(query) for row in page] == [before, KeyRow("b", file, None), after]
 
 
 def test_actions_come_back_as_they_went_in_with_their_outcomes(tables: PassTables) -> None:

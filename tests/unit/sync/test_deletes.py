@@ -311,7 +311,10 @@ async def test_each_delete_waits_for_its_own_reason(core: Core) -> None:
     result = await core.full(delete_after=DELETE_AFTER_S)
     assert core.target.texts() == {"a": "the content", "b": "young", "other": "o"}
     assert (result.waiting, planned(result)) == (1, {"put": 1})
-    assert {key: each.replacement for key, each in core.mirror.absences.get(["a", "b"]).items()} == {"a": "z", "b": None}
+    assert {key: each.replacement for key, each in core.mirror.absences.get(["a", "b"]).items()} == {
+        "a": "z",
+        "b": None,
+    }
 
 
 async def test_a_file_that_goes_beside_one_of_a_similar_name_is_deleted(core: Core) -> None:
