@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 from syncd.core.model import IndexStatus, Problem, Record
@@ -156,21 +157,10 @@ class IndexingFault(NamedTuple):
     consequence: Consequence
 
 
-def _content(meaning: str, remedy: str) -> IndexingFault:
-    return IndexingFault(meaning, remedy, "content")
-
-
-def _setting(meaning: str, remedy: str) -> IndexingFault:
-    return IndexingFault(meaning, remedy, "setting")
-
-
-def _again(meaning: str) -> IndexingFault:
-    return IndexingFault(meaning, None, "again")
-
-
-def _later(meaning: str) -> IndexingFault:
-    return IndexingFault(meaning, None, "later")
-
+_content = partial(IndexingFault, consequence="content")
+_setting = partial(IndexingFault, consequence="setting")
+_again = partial(IndexingFault, remedy=None, consequence="again")
+_later = partial(IndexingFault, remedy=None, consequence="later")
 
 _TOO_LONG = "its text is too long for the embedding model"
 _RULES = "see the rules of the instance's AI Gateway, and the content"

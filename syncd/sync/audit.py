@@ -110,7 +110,7 @@ async def why_list(mirror: Mirror) -> str | None:
     counts = await target.counts()
     if counts is None or sum(counts.values()) < findings.total:
         return "the numbers by index status are unknown"
-    if not _store_counts(mirror, counts, base.others + findings.added, unfinished=findings.unfinished):
+    if not _store_counts(mirror, counts, unfinished=findings.unfinished):
         return "the numbers by index status differ"
     base = replace(base, at=now, others=base.others + findings.added, newest=findings.newest)
     mirror.meta.set("audit", asdict(base))
@@ -202,14 +202,15 @@ def _judge(mirror: Mirror, row: Newest, base: Baseline) -> Sight:
     return "settled" if same and record.written_at <= base.at - SETTLED_S else "ours"
 
 
-def _store_counts(mirror: Mirror, counts: dict[IndexStatus, int], others: int, *, unfinished: bool) -> bool:
+def _store_counts(mirror: Mirror, counts: dict[IndexStatus, int], *, unfinished: bool) -> bool:
     """Store the index status that the numbers prove. Return False if they contradict the records."""
     total = sum(counts.values())
     if counts.get("completed", 0) == total and not unfinished:
         # Without recent writes, which the numbers may not contain yet.
         mirror.journal.index.mark_all_completed(mirror.now(), mirror.target.limits.lag_s)
     known = mirror.journal.index.index_counts()
-    whole = others == 0 and sum(known.values()) == total == mirror.journal.count()
+    # With entries of others, the remote has more entries than the journal.
+    whole = sum(known.values()) == total == mirror.journal.count()
     # Entries that are not indexed yet are polled anyway (see sync/index.py).
     if not whole or mirror.journal.index.unfinished():
         return True

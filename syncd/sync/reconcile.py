@@ -36,7 +36,7 @@ from syncd.sync.guard import (
     refusal,
     uncover_mounts,
 )
-from syncd.sync.index import halt_if_full, halt_if_paused, noting_pause, recorded_problem, store_status
+from syncd.sync.index import halt_if_full, halt_if_paused, noting_pause, store_status
 from syncd.sync.mirror import DEFAULT_OPTIONS, NO_HOOKS, Hooks, Mirror, Pass, PassOptions, Result, Scope
 from syncd.sync.observe import ROOT, Observed, ScopeTooLarge, fill_from_journal, observe, places
 from syncd.sync.resolve import Resolved, Resolver
@@ -182,11 +182,9 @@ def _is_present(resolved: Resolved) -> bool:
 
 def _in_step(mirror: Mirror, observed: Observed) -> list[Problem]:
     """Store news about an entry that is in step. Return a problem if it could not be indexed."""
-    problem = None
-    if observed.record and observed.entry and observed.seen != "journal":
-        problem = store_status(mirror, observed.record, observed.entry, loud=False)
-    elif observed.entry and observed.entry.status in NOT_INDEXED:
-        problem = recorded_problem(mirror, observed.key)
+    if observed.record is None or observed.entry is None:
+        return []
+    problem = store_status(mirror, observed.record, observed.entry, loud=False)
     return [problem] if problem else []
 
 

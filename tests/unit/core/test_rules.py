@@ -158,6 +158,7 @@ def test_the_rule_that_excludes_a_path_is_named() -> None:
     [
         (Rules(), None),
         (Rules(exclude=("/a/b.md", "drafts/")), None),
+        (Rules(exclude=("/a/b.m?",)), None),
         (Rules(include=("*.txt",)), None),
         (Rules(), "b.md"),
     ],

@@ -9,11 +9,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from syncd.core.model import Delete, Entry, Record
+from syncd.core.names import Shard
 from syncd.state import ownership
 from syncd.state.db import Meta, open_state
 from syncd.state.directory import FILE_NAME, installation
 from syncd.state.journal import Journal
-from syncd.state.ownership import Claims, SupersededEntries, bind, is_bound
+from syncd.state.ownership import Claims, SupersededEntries, bind, is_bound, reshard
 from tests.harness import Core, in_step, sha
 
 MACHINE = "3d1219c7c4c5404aaa1f6d2a48adfda4 host"
@@ -210,3 +211,22 @@ def test_an_entry_that_is_recorded_again_is_not_superseded(
     record(db, "a.md", "1")
     assert refs(superseded.of(["a.md"])) == {"a.md": ["2"]}
     assert SupersededEntries(db, "other", "me").of(["a.md"]) == {}
+
+
+def test_another_shard_forgets_the_records_of_other_shards_once(meta: Meta) -> None:
+    db, half = meta._db, Shard(0, 2)
+    journal = Journal(db, "docs")
+    keys = [f"{number}.md" for number in range(20)]
+    others = [key for key in keys if not half.holds(key)]
+    for key in keys:
+        journal.put(Record(key, "r", "c", 1, 1.0))
+    meta.set("audit", {"listed": 1.0})
+    with capture_logs() as lines:
+        reshard(db, "docs", Shard(0, 1))
+        assert lines == []
+        reshard(db, "docs", half)
+        reshard(db, "docs", half)
+    changed = {"event": "shard.changed", "log_level": "info", "mirror": "docs", "before": "0/1", "now": "0/2"}
+    assert lines == [changed | {"forgotten": len(others)}]
+    assert list(journal.keys()) == sorted(key for key in keys if half.holds(key))
+    assert meta.get("audit") is None

@@ -1,13 +1,16 @@
+import math
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from syncd.core.keys import LAST
-from syncd.core.model import Action, Adopt, Delete, Entry, Excluded, Forget, Item, Problem, Put
+from syncd.core.model import Action, Adopt, Delete, Entry, Excluded, Forget, Item, Problem, Put, Record
 from syncd.state.db import open_state
-from syncd.state.pass_tables import ChangeQuery, KeyRow, PassTables
+from syncd.state.journal import Journal
+from syncd.state.pass_tables import ChangeQuery, KeyRow, PassTables, Summary
 
 
 @pytest.fixture
@@ -44,19 +47,6 @@ def test_a_row_listed_twice_is_one_and_two_refs_are_two(tables: PassTables) -> N
     tables.remote.add([Entry("a", "1", version="old"), Entry("a", "2")])
     tables.remote.add([Entry("a", "1", version="new")])
     assert tables.remote.entries(["a"]) == {"a": [Entry("a", "1", version="new"), Entry("a", "2")]}
-
-
-def test_changed_keys_come_back_as_they_went_in(tables: PassTables) -> None:
-    file = Item("b", "path/b", 5, 6, 7, 8)
-    unusable: list[tuple[str, Excluded | Problem]] = [
-        ("a", Excluded("path/a", "*.tmp")),
-        ("c", Problem("path/c", "unreadable", "no permission")),
-    ]
-    tables.local.add([file])
-    tables.local.add_unusable(unusable)
-    query = ChangeQuery("docs", "me", "", LAST, listed=False, cached=True, now=0.0, lag_s=-1.0, renew_s=1e9)
-    before, after = [KeyRow(key, local, None) for key, local in unusable]
-    assert [row for page in tables.changed(query) for row in page] == [before, KeyRow("b", file, None), after]
 
 
 def test_actions_come_back_as_they_went_in_with_their_outcomes(tables: PassTables) -> None:
@@ -115,3 +105,105 @@ def test_passes_do_not_see_each_other_and_end_alone(spills: tuple[PassTables, Pa
     assert list(one.plan.actions()) == []
     assert len(two.remote.entries(["a"])) == 1
     assert len(list(two.plan.actions())) == 1
+
+
+RECORD = Record("d", "r1", "c1", 3, 1000.0, "v1", 3, marked=True, status="queued", error="why", pass_id=7)
+QUERY = ChangeQuery(
+    mirror="docs", owner="me", first="", last=LAST, listed=True, cached=True, now=2000.0, lag_s=-1.0, renew_s=math.inf
+)
+
+
+def test_a_changed_key_comes_with_its_file_and_its_record(tables: PassTables) -> None:
+    items = [Item("a", "path/a", 1, 2, 3, 4), Item("e", "path/e", 5, 6, 7, 8)]
+    tables.local.add(items)
+    tables.local.add_unusable([("b", Problem("shown b", "unreadable", "why")), ("c", Excluded("shown c", "rule"))])
+    tables._db.execute("INSERT INTO file VALUES ('docs', 'e', 5, 6, 7, 8, 'sum')")
+    Journal(tables._db, "docs").put(RECORD)
+    assert [row for page in tables.changed(QUERY) for row in page] == [
+        KeyRow("a", items[0], None),
+        KeyRow("b", Problem("shown b", "unreadable", "why"), None),
+        KeyRow("c", Excluded("shown c", "rule"), None),
+        KeyRow("d", None, RECORD),
+        KeyRow("e", items[1]._replace(checksum="sum"), None),
+    ]
+    assert tables.local.files == 2
+
+
+IN_STEP = Entry("d", "r1", "c1", "v1", 3, "me", marked=True, status="queued", error="why")
+
+
+@pytest.mark.parametrize(
+    ("entry", "query", "changed"),
+    [
+        (IN_STEP, QUERY, False),
+        (Entry("d", "r1", error="why"), QUERY, False),
+        (IN_STEP._replace(ref="r2"), QUERY, True),
+        (IN_STEP._replace(checksum="c2"), QUERY, True),
+        (IN_STEP._replace(version="v2"), QUERY, True),
+        (IN_STEP._replace(size=4), QUERY, True),
+        (IN_STEP._replace(owner="you"), QUERY, True),
+        (IN_STEP._replace(marked=False), QUERY, True),
+        (IN_STEP._replace(status="completed"), QUERY, True),
+        (IN_STEP._replace(error=None), QUERY, True),
+        (IN_STEP, QUERY._replace(cached=False), True),
+        (IN_STEP, QUERY._replace(lag_s=999.0), False),
+        (IN_STEP, QUERY._replace(lag_s=1000.0), True),
+        (IN_STEP, QUERY._replace(renew_s=1001.0), False),
+        (IN_STEP, QUERY._replace(renew_s=1000.0), True),
+        (IN_STEP, QUERY._replace(now=0.0, renew_s=1000.0), True),
+    ],
+)
+def test_a_key_is_in_step_only_if_nothing_differs(
+    tables: PassTables, entry: Entry, query: ChangeQuery, *, changed: bool
+) -> None:
+    tables.local.add([Item("d", "d", 5, 6, 7, 8)])
+    tables._db.execute("INSERT INTO file VALUES ('docs', 'd', 5, 6, 7, 8, 'c1')")
+    Journal(tables._db, "docs").put(RECORD)
+    tables.remote.add([entry])
+    assert [row.key for page in tables.changed(query) for row in page] == (["d"] if changed else [])
+
+
+@pytest.mark.parametrize(
+    ("entry", "written_at", "summary"),
+    [
+        (IN_STEP, 1000.0, Summary(1, 1, 0, 0, 0)),
+        (IN_STEP._replace(status="error"), 1000.0, Summary(1, 1, 0, 0, 0)),
+        (IN_STEP._replace(version="v2"), 1000.0, Summary(1, 0, 0, 0, 0)),
+        (IN_STEP._replace(checksum="c2"), 1000.0, Summary(1, 0, 0, 0, 0)),
+        (IN_STEP._replace(version="v2"), 1500.0, Summary(1, 1, 1, 0, 0)),
+        (IN_STEP, 2000.0, Summary(1, 1, 1, 0, 0)),
+        (IN_STEP, 2001.0, Summary(1, 1, 0, 0, 0)),
+        (IN_STEP._replace(ref="deleted"), 1000.0, Summary(0, 0, 0, 1, 0)),
+        (IN_STEP._replace(ref="r2"), 1000.0, Summary(0, 0, 0, 0, 1)),
+        (IN_STEP._replace(ref="r2", prefix="p/"), 1000.0, Summary(0, 0, 0, 0, 1)),
+        (IN_STEP._replace(ref="r2", prefix="q/"), 1000.0, Summary(0, 0, 0, 0, 0)),
+        (IN_STEP._replace(ref="r2", owner="you"), 1000.0, Summary(0, 0, 0, 0, 0)),
+        (IN_STEP._replace(ref="r2", owner=None), 1000.0, Summary(0, 0, 0, 0, 0)),
+        (IN_STEP._replace(ref="r2", owner="\ud800"), 1000.0, Summary(0, 0, 0, 0, 1)),
+    ],
+)
+def test_the_summary_counts_listed_entries_by_their_records(
+    tables: PassTables, entry: Entry, written_at: float, summary: Summary
+) -> None:
+    journal = Journal(tables._db, "docs")
+    journal.tombstones.record_delete("d", "deleted", 1000.0, consented=False)
+    journal.put(replace(RECORD, written_at=written_at))
+    tables.remote.add([entry])
+    assert tables.remote.summary("docs", "me", "p/", started=1500.0, now=2000.0) == summary
+
+
+def test_the_plan_counts_what_it_holds_and_names_unfinished_puts(spills: tuple[PassTables, PassTables]) -> None:
+    one, two = spills
+    puts = [Put(key, "new", key, size) for key, size in [("a", 1), ("b", 2), ("c", 4), ("d", 8)]]
+    one.plan.add([*puts, DELETE])
+    two.plan.add([Put("e", "new", "e", 16)])
+    (rows,) = one.plan.batches("put")
+    for (seq, _), outcome in zip(rows, ["done", "again", "failed"], strict=False):
+        one.plan.set_outcome(seq, "put", outcome)
+    assert (one.plan.put_bytes, two.plan.put_bytes) == (15, 16)
+    assert sorted(one.plan.unfinished_puts()) == [("b", 2), ("c", 4), ("d", 8), ("e", 16)]
+    assert sorted(two.plan.unfinished_puts()) == [("d", 8), ("e", 16)]
+    one.plan.remove("put", [rows[0][0], rows[3][0]])
+    assert dict(one.plan.counts) == {"put": 2, "delete": 1}
+    one.plan.refuse("delete")
+    assert list(one.plan.actions()) == [(puts[1], "again"), (puts[2], "failed"), (DELETE, "refused")]

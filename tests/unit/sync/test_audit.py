@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from syncd.core.errors import Park, Retry, Unreachable
 from syncd.core.model import IndexStatus
@@ -287,6 +288,14 @@ async def test_numbers_that_prove_all_to_be_indexed_are_learned(core: Core) -> N
     assert core.mirror.journal.index.index_counts() == {"completed": 9}
     assert core.problems() == {}
     assert result.unsettled == 0
+
+
+async def test_an_entry_that_an_audit_shows_as_searchable_has_a_line_at_level_debug(core: Core) -> None:
+    core.mirror.db.execute("UPDATE record SET status = 'queued' WHERE key = '8.md'")
+    with capture_logs() as lines:
+        await audited(core)
+    (line,) = [line for line in lines if line["event"] == "index.done"]
+    assert (line["log_level"], line["key"]) == ("debug", "8.md")
 
 
 async def test_the_numbers_change_no_status_of_a_recent_write(core: Core) -> None:

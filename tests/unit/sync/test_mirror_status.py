@@ -96,18 +96,6 @@ async def test_the_time_of_a_change_of_state_is_stored(core: Core) -> None:
     assert stored_state(core.mirror.meta)["since"] == core.clock.now - 5
 
 
-async def test_times_of_the_steady_clock_are_shown_as_times_of_day(core: Core) -> None:
-    status = MirrorStatus(core.mirror)
-    steady = asyncio.get_running_loop().time()
-    now = core.clock.now
-    status.set("degraded", "no answer", remaining=7, left_s=10.2, retry_at=steady + 30.0)
-    assert status.shown == MirrorState("degraded", "no answer", 7, now + 10, now + 30)
-    status.set("idle")
-    status.contact.looked("no route", 60.0)
-    status.look()
-    assert status.shown == MirrorState("degraded", "no route", next_try=now + 60)
-
-
 async def test_an_interrupted_command_stores_that_nothing_remains_before_its_plan(core: Core) -> None:
     status = MirrorStatus(core.mirror)
     with pytest.raises(asyncio.CancelledError):

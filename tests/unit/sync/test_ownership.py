@@ -5,10 +5,12 @@ from collections.abc import Sequence
 import pytest
 
 from syncd.core.errors import FileChanged, Retry
-from syncd.core.model import Delete, Entry, Put
+from syncd.core.model import Delete, Entry, Put, Record
+from syncd.core.names import remote_name
 from syncd.core.problems import Limits
 from syncd.state.ownership import Claims
 from syncd.sync.observe import Observed
+from syncd.sync.resolve import _claims_of_short_name as claims_of_short_name
 from syncd.sync.resolve import is_replaced_by_other
 from syncd.targets.base import ReadContent, ReportOutcomes
 from tests.harness import Core, ScriptedTarget, in_step, is_clean, plan, planned
@@ -239,3 +241,18 @@ async def test_an_entry_under_the_key_of_an_unfinished_put_may_be_an_earlier_one
     core.mirror.claims.add_puts(["a"], core.clock.age)
     assert not is_replaced_by_other(core.mirror, observed)
     assert not is_replaced_by_other(core.mirror, observed._replace(entry=Entry("a", "m1", owner="me")))
+
+
+@pytest.mark.parametrize(
+    ("limits", "key"),
+    [(Limits(max_key_length=80), "x" * 120), (Limits(max_key_length=400, max_key_bytes=80), "\u00e9" * 60)],
+)
+async def test_an_entry_that_is_recorded_under_its_short_name_is_claimed(core: Core, limits: Limits, key: str) -> None:
+    core.target.limits = limits
+    entry = Entry(key, "r", "c")
+    assert claims_of_short_name(core.mirror, entry) == set()
+    core.mirror.journal.put(Record(remote_name(key, limits.max_key_length, limits.max_key_bytes), "r", "c", 1, 1.0))
+    assert claims_of_short_name(core.mirror, entry) == {("r", "c")}
+    assert claims_of_short_name(core.mirror, entry._replace(checksum=None)) == {("r", "")}
+    assert claims_of_short_name(core.mirror, entry._replace(ref="other")) == set()
+    assert claims_of_short_name(core.mirror, entry._replace(key="short")) == set()
