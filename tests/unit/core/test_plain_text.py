@@ -110,7 +110,11 @@ def test_a_short_secret_has_no_form_and_a_repeated_one_is_kept_once() -> None:
         (2, "entry", "2 entries"),
         (2, "directory", "2 directories"),
         (2, "search", "2 searches"),
+        (2, "push", "2 pushes"),
         (2, "address", "2 addresses"),
+        (2, "index", "2 indexes"),
+        (2, "day", "2 days"),
+        (2, "toy", "2 toys"),
     ],
 )
 def test_a_noun_agrees_with_its_number(number: int, noun: str, text: str) -> None:

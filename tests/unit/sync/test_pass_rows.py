@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import pytest
 from structlog.testing import capture_logs
 
 from syncd.core.errors import FileChanged, NotFound, Park, Retry
 from syncd.core.model import ActionEvent
+from syncd.local.walk import Tree
 from tests.harness import START, Core, in_step, sha
 from tests.memory_target import Indexed
 
@@ -230,3 +232,16 @@ async def test_deletes_that_wait_leave_these_rows_and_lines(core: Core) -> None:
     assert own(lines, "delete.postponed", "delete.waits") == [
         {"event": "delete.waits", "mirror": "docs", "count": 1, "key": "renamed.md", "until_searchable": "dark.md"}
     ]
+
+
+async def test_a_file_that_an_ignore_file_leaves_out_since_the_plan_is_looked_at_again(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core.write("a.md", "a")
+    monkeypatch.setattr(Tree, "is_excluded", lambda *_: True)
+    with capture_logs() as lines:
+        assert (await core.full()).done == {}
+    assert own(lines, "put.again") == [
+        {"event": "put.again", "key": "a.md", "why": "a.md may be left out by now"},
+    ]
+    assert rows(core, "dirty") == [("a.md", 0, FIRST, FIRST + 0.5, 0, 1)]
