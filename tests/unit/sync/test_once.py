@@ -1,6 +1,7 @@
 """A command's pass, its report, and the wait for the index."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,9 +13,11 @@ from syncd.core.plan import BRAKE_FLOOR
 from syncd.core.problems import TRIES_S
 from syncd.state.history import stored_state
 from syncd.sync import once
+from syncd.sync.index import FIRST_POLL_S
 from syncd.sync.mirror import PassOptions, Result
+from syncd.sync.mirror_status import MirrorStatus
 from syncd.sync.observe import FEW_KEYS
-from syncd.sync.once import Report, run, serve_due, wait_until_indexed
+from syncd.sync.once import Report, run, serve_due, wait_for_followup, wait_until_indexed
 from tests.harness import Core, in_step
 from tests.memory_target import Indexed
 
@@ -97,6 +100,48 @@ async def test_after_an_error_nothing_is_waited_for(core: Core, time: Time) -> N
     report = Report(error=Halt("refused"))
     await wait_until_indexed(core.mirror, report, 60.0)
     assert (time.slept, report.not_indexed) == ([], 0)
+
+
+# -- the wait while the daemon polls the index
+
+
+async def waiting(core: Core) -> MirrorStatus:
+    """Store an entry that is not searchable yet, and return the status of its mirror."""
+    core.target.index["a.md"] = Indexed("queued")
+    await in_step(core, **{"a.md": "a"})
+    return MirrorStatus(core.mirror)
+
+
+@pytest.mark.parametrize(("searchable_at", "slept", "left"), [(1.0, 1.0, []), (math.inf, 3.0, ["a.md"])])
+async def test_a_wait_beside_the_daemon_ends_with_the_last_entry_or_in_time(
+    core: Core, time: Time, searchable_at: float, slept: float, left: list[str]
+) -> None:
+    status = await waiting(core)
+    time.at[searchable_at] = lambda: core.mirror.journal.index.mark_all_completed(core.clock.now, -1.0)
+    report = Report()
+    await wait_for_followup(core.mirror, report, 3.0, status)
+    assert (report.error, report.not_indexed, report.waiting) == (None, len(left), left)
+    assert set(time.slept) == {FIRST_POLL_S / 2}
+    assert sum(time.slept) == slept
+
+
+@pytest.mark.parametrize(
+    ("detail", "message"), [("the index is full", "the index is full"), (None, "the mirror is halted")]
+)
+async def test_a_halt_ends_a_wait_beside_the_daemon(core: Core, time: Time, detail: str | None, message: str) -> None:
+    status = await waiting(core)
+    status.set("halted", detail)
+    report = Report()
+    await wait_for_followup(core.mirror, report, 3.0, status)
+    assert (type(report.error), str(report.error)) == (Halt, f"{message}; not all is searchable yet")
+    assert (report.not_indexed, time.slept) == (1, [])
+
+
+async def test_after_an_error_nothing_is_waited_for_beside_the_daemon(core: Core, time: Time) -> None:
+    status, error = await waiting(core), Halt("refused")
+    report = Report(error=error)
+    await wait_for_followup(core.mirror, report, 3.0, status)
+    assert (report.error, report.not_indexed, time.slept) == (error, 1, [])
 
 
 # -- the stored state
