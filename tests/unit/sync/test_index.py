@@ -606,3 +606,22 @@ async def test_polls_end_with_the_last_entry_of_the_index(core: Core) -> None:
     followup.make_due()
     await followup.run()
     assert followup.due_at == math.inf
+
+
+def test_each_call_sets_the_time_of_the_next_poll(core: Core) -> None:
+    now = 100.0
+    followup = index.IndexFollowup(core.mirror, lambda: now)
+    due = [followup.due_at]
+    for call in (
+        followup.postpone,
+        followup.expect,
+        lambda: followup.start_over(keep_pauses=True),
+        followup.make_due,
+        followup.expect,
+        lambda: followup.start_over(keep_pauses=False),
+        followup.postpone,
+    ):
+        call()
+        due.append(followup.due_at)
+    longest = now + index.LONGEST_POLL_S
+    assert due == [math.inf, math.inf, longest, longest, now, now, now + index.FIRST_POLL_S, longest]
