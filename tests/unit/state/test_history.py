@@ -11,7 +11,7 @@ import pytest
 from syncd.core.errors import Park, Retry
 from syncd.core.model import Delete, Problem, Put
 from syncd.state import history as history_module
-from syncd.state.db import open_state
+from syncd.state.db import Meta, open_state
 from syncd.state.history import (
     ACTIONS_PER_KEY,
     DETAIL,
@@ -19,10 +19,13 @@ from syncd.state.history import (
     History,
     MirrorState,
     Passes,
+    PastAction,
     PastPass,
     Presence,
+    keep_contact,
     keep_presence,
     keep_state,
+    last_contact,
     last_presence,
     stored_state,
 )
@@ -165,6 +168,7 @@ def test_the_state_of_a_mirror_comes_back_as_it_was_stored(core: Core) -> None:
 
 
 LARGE = Problem("big.md", "too_large", "11 MiB is over 10 MiB")
+NEW = Problem("new.md", "failed", "busy")
 STOPPED = PastPass(1, 10.0, 11.0, None, "stopped", "no answer", {})
 
 
@@ -203,6 +207,18 @@ def test_actions_come_by_time_and_kind(history: History) -> None:
     assert history.count_since(0.0, []) == 0
 
 
+def test_actions_come_back_as_they_were_stored(history: History) -> None:
+    history.add(put("a"), 1.5, "done", 1)
+    history.add(put("a"), 2.5, "failed", 2, "refused: no")
+    history.add(Delete("a", "stale", "", "ref", None), 3.5, "done", 3, "there is no such file")
+    assert history.of("a") == [
+        PastAction(1.5, "a", "put", "changed", "done", "", 1),
+        PastAction(2.5, "a", "put", "changed", "failed", "refused: no", 2),
+        PastAction(3.5, "a", "delete", "stale", "done", "there is no such file", 3),
+    ]
+    assert history.since(0.0, ["put", "delete"], -1) == history.of("a")[::-1]
+
+
 def test_a_failed_action_counts_as_its_kind_and_as_a_problem(history: History) -> None:
     history.add(put("a"), 10.0, "failed", 1, "refused: no")
     for kind, number in (("put", 1), ("delete", 0), ("problem", 1)):
@@ -237,9 +253,13 @@ def test_a_long_message_is_told_once(history: History) -> None:
     assert [len(action.detail) for action in history.of("big.md")] == [DETAIL]
 
 
-def test_harmless_problems_are_not_told(history: History) -> None:
-    history.found([Problem("a", "empty", "it is empty"), Problem("b", "unsupported_type", "no")], 1.0, 1)
-    assert history.count_since(0.0, ["problem"]) == 0
+def test_harmless_and_known_problems_are_not_told(history: History) -> None:
+    history.found([LARGE], 1.0, 1)
+    history.found([Problem("a", "empty", "no"), Problem("b", "unsupported_type", "no"), LARGE, NEW], 2.0, 2)
+    assert history.since(0.0, ["problem"], -1) == [
+        PastAction(2.0, "new.md", "problem", "failed", "found", "busy", 2),
+        PastAction(1.0, "big.md", "problem", "too_large", "found", "11 MiB is over 10 MiB", 1),
+    ]
 
 
 @pytest.mark.parametrize("number", [2, 3, 4, 9])
@@ -307,7 +327,17 @@ def test_the_mirrors_of_a_state_file_have_logs_of_their_own(history: History, pa
 def test_the_last_sign_of_life_is_stored(tmp_path: Path) -> None:
     with closing(open_state(tmp_path)) as db:
         assert last_presence(db) is None
-        keep_presence(db, 1000.04)
-        assert last_presence(db) == Presence(1000.0, ended=False)
+        keep_presence(db, 1000.06)
+        assert last_presence(db) == Presence(1000.1, ended=False)
         keep_presence(db, 1001.0, ended=True)
         assert last_presence(db) == Presence(1001.0, ended=True)
+
+
+def test_the_last_answer_is_stored_in_whole_seconds_once(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    meta, found = core.mirror.meta, list[float | None]()
+    for at in (None, 1000.4, None, 1001.6):
+        keep_contact(meta, at)
+        found.append(last_contact(meta))
+    assert found == [None, 1000, 1000, 1002]
+    monkeypatch.setattr(Meta, "set", lambda *_: pytest.fail("the same second is stored again"))
+    keep_contact(meta, 1001.7)

@@ -3,18 +3,20 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 from syncd.core.model import Delete, Entry, Record
-from syncd.core.names import Shard
+from syncd.core.names import WHOLE, Shard
 from syncd.state import ownership
 from syncd.state.db import Meta, open_state
+from syncd.state.deletions import Absences, Tombstones
 from syncd.state.directory import FILE_NAME, installation
 from syncd.state.journal import Journal
-from syncd.state.ownership import Claims, SupersededEntries, bind, is_bound, reshard
+from syncd.state.ownership import Claims, Listing, SupersededEntries, bind, is_bound, reshard
 from tests.harness import Core, in_step, sha
 
 MACHINE = "3d1219c7c4c5404aaa1f6d2a48adfda4 host"
@@ -31,6 +33,20 @@ def test_the_owner_is_the_name_and_eight_hex_digits() -> None:
     assert one == ownership.derived("docs", Path("/srv/docs"), MACHINE)
     name, _, digits = one.rpartition("-")
     assert (name, len(digits), set(digits) <= set("0123456789abcdef")) == ("docs", 8, True)
+
+
+@pytest.mark.parametrize(("folder", "owner"), [("/srv/docs", "docs-14794d50"), ("/srv/\udcff", "docs-c11c2415")])
+def test_the_owner_of_a_folder_is_the_same_in_every_version(
+    meta: Meta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, owner: str
+) -> None:
+    monkeypatch.setattr(ownership, "machine", {tmp_path: MACHINE}.get)
+    assert ownership.derived("docs", Path(folder), MACHINE) == owner
+    assert ownership.owner_of("docs", Path(folder), meta, MACHINE) == owner
+    assert ownership.known_or_derived("docs", Path(folder), meta, tmp_path) == owner
+    undecided = ownership.derived("docs", Path(folder), ownership.UNDECIDED)
+    assert ownership.known_or_derived("docs", Path(folder), meta, tmp_path / "new") == undecided
+    ownership.remember("docs-12345678", Path(folder), meta)
+    assert ownership.known_or_derived("docs", Path(folder), meta, tmp_path) == "docs-12345678"
 
 
 def test_machines_folders_and_names_have_owners_of_their_own() -> None:
@@ -183,6 +199,55 @@ def test_many_claims_are_found(db: sqlite3.Connection, number: int) -> None:
     keys = [f"{each}.md" for each in range(number)]
     Claims(db, "docs").add_puts(keys, 1.0)
     assert set(Claims(db, "docs").get(keys)) == set(keys)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "whole", "complete"),
+    [(-61, True, True), (-60, True, False), (0, True, False), (60, True, False), (61, True, True), (61, False, False)],
+)
+def test_a_journal_is_complete_after_a_second_whole_listing_beyond_the_lag(
+    db: sqlite3.Connection, seconds: float, whole: bool, complete: bool
+) -> None:
+    claims, meta = Claims(db, "docs"), Meta(db, "docs")
+    first = Listing(1, "me", "", started=1000.0, whole=False, lag_s=60.0)
+    claims.apply_listing(first, 1000.0, 3600.0)
+    assert (claims.complete, meta.get("listed")) == (False, {"at": 1000.0, "open": True})
+    second = replace(first, pass_id=2, started=1000.0 + seconds, whole=whole)
+    claims.apply_listing(second, 1100.0, 3600.0)
+    expected = {"at": second.started, "open": False} if complete else {"at": 1000.0, "open": True}
+    assert (claims.complete, meta.get("listed")) == (complete, expected)
+    claims.apply_listing(replace(second, started=5000.0, whole=True), 5000.0, 3600.0)
+    assert (claims.complete, meta.get("listed")) == (True, expected if complete else {"at": 5000.0, "open": False})
+
+
+def test_the_rows_of_keys_in_other_shards_are_removed_when_the_shard_changes(db: sqlite3.Connection) -> None:
+    keys, tables = [f"{number:02}.md" for number in range(20)], ("record", "tombstone", "absence")
+    for mirror in ("docs", "wiki"):
+        for key in keys:
+            record(db, key, "1", mirror)
+            Tombstones(db, mirror).record_delete(key, f"earlier {key}", 1.0, consented=True)
+        Absences(db, mirror).record([delete(key, key) for key in keys], 1.0, 1)
+        Meta(db, mirror).set("audit", {"total": 20})
+        Meta(db, mirror).set("listed", {"at": 1.0, "open": False})
+
+    def found(mirror: str) -> list[object]:
+        values = [Meta(db, mirror).get(name) for name in ("shard", "audit", "listed")]
+        select = "SELECT key FROM {} WHERE mirror = ? ORDER BY key"
+        return [[key for (key,) in db.execute(select.format(table), (mirror,))] for table in tables] + values
+
+    all_keys = [keys, keys, keys, None, {"total": 20}, {"at": 1.0, "open": False}]
+    reshard(db, "docs", WHOLE)
+    assert found("docs") == all_keys
+    reshard(db, "docs", Shard(0, 2))
+    held = [key for key in keys if Shard(0, 2).holds(key)]
+    assert 0 < len(held) < len(keys)
+    assert found("docs") == [held, held, held, "0/2", None, None]
+    assert found("wiki") == all_keys
+    Meta(db, "docs").set("audit", {"total": 1})
+    reshard(db, "docs", Shard(0, 2))
+    assert Meta(db, "docs").get("audit") == {"total": 1}, "the shard is the same"
+    reshard(db, "docs", Shard(1, 2))
+    assert found("docs") == [[], [], [], "1/2", None, None]
 
 
 def test_a_put_is_claimed_on_the_disk_and_other_writes_are_not_synced(db: sqlite3.Connection) -> None:
