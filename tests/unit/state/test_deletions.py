@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import sqlite3
 import stat
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import pytest
 
 from syncd.core.errors import Park, StateHalt
+from syncd.core.model import Record
 from syncd.core.rules import Rules
 from syncd.state import deletions
-from syncd.state.deletions import DeleteLog, last_delete, log_path
+from syncd.state.deletions import HOUR_S, DeleteLog, Tombstones, last_delete, log_path
+from syncd.state.journal import Journal
 from tests.harness import Core, ScriptedTarget, in_step
 
 LINE: dict[str, object] = {"mirror": "docs", "key": "a.md", "why": "so"}
@@ -196,3 +199,49 @@ async def test_a_second_entry_of_a_key_names_the_one_that_stays(core: Core, monk
     (line,) = lines(core)
     assert line["ref"] == "second"
     assert line["evidence"] == {"kind": "duplicate", "pass": line["evidence"]["pass"], "kept": first.ref}
+
+
+# -- tombstones
+
+
+@pytest.mark.parametrize(("seconds", "near"), [(-61, False), (-60, True), (0, True), (60, True), (61, False)])
+def test_a_delete_is_near_within_some_seconds_in_both_directions(
+    db: sqlite3.Connection, seconds: float, near: bool
+) -> None:
+    tombstones = Tombstones(db, "docs")
+    tombstones.record_delete("a.md", "r", 1000.0 + seconds, consented=False)
+    assert tombstones.any_about(1000.0, 60.0) is near
+    assert tombstones.deleted_between(["q", "r"], 940.0, 1060.0) == ({"r"} if near else set())
+    assert not Tombstones(db, "other").any_about(1000.0, 60.0)
+
+
+@pytest.mark.parametrize(
+    ("now", "age", "kept"),
+    [
+        (1060, HOUR_S + 101, True),
+        (940, HOUR_S + 101, True),
+        (1061, HOUR_S + 100, True),
+        (1061, HOUR_S + 101, False),
+        (939, HOUR_S + 101, False),
+    ],
+)
+def test_a_tombstone_is_kept_while_a_listing_may_lag_or_the_brake_counts_it(
+    db: sqlite3.Connection, now: float, age: float, kept: bool
+) -> None:
+    tombstones = Tombstones(db, "docs")
+    tombstones.record_delete("a.md", "r", 1000.0, consented=False, age=100.0)
+    assert tombstones.recent_deletes(age) == (age <= HOUR_S + 100)
+    tombstones.drop_old(now, 60.0, age)
+    assert tombstones.deleted_at("r") == (1000.0 if kept else None)
+
+
+def test_a_delete_with_consent_or_of_a_key_that_is_back_does_not_count(db: sqlite3.Connection) -> None:
+    tombstones, journal = Tombstones(db, "docs"), Journal(db, "docs")
+    for key, consented in (("a.md", False), ("b.md", True), ("c.md", False)):
+        tombstones.record_delete(key, key, 1000.0, consented=consented, age=100.0)
+    assert (tombstones.recent_deletes(100.0), Tombstones(db, "other").recent_deletes(100.0)) == (2, 0)
+    journal.put(Record("c.md", "c.md", "x", 1, 1000.0))
+    assert tombstones.recent_deletes(100.0) == 1
+    found = [tombstones.deleted_at(ref) for ref in ("a.md", "b.md", "c.md", "d.md")]
+    assert found == [1000.0, 1000.0, None, None], "c.md was written again"
+    assert tombstones.deleted_between(["a.md", "b.md", "c.md"], 0.0, 2000.0) == {"a.md", "b.md"}

@@ -236,13 +236,17 @@ def test_the_rows_of_keys_in_other_shards_are_removed_when_the_shard_changes(db:
         return [[key for (key,) in db.execute(select.format(table), (mirror,))] for table in tables] + values
 
     all_keys = [keys, keys, keys, None, {"total": 20}, {"at": 1.0, "open": False}]
-    reshard(db, "docs", WHOLE)
-    assert found("docs") == all_keys
-    reshard(db, "docs", Shard(0, 2))
+    with capture_logs() as lines:
+        reshard(db, "docs", WHOLE)
+    assert (found("docs"), lines) == (all_keys, [])
+    with capture_logs() as lines:
+        reshard(db, "docs", Shard(0, 2))
     held = [key for key in keys if Shard(0, 2).holds(key)]
     assert 0 < len(held) < len(keys)
     assert found("docs") == [held, held, held, "0/2", None, None]
     assert found("wiki") == all_keys
+    changed = {"event": "shard.changed", "log_level": "info", "mirror": "docs", "before": "0/1", "now": "0/2"}
+    assert lines == [changed | {"forgotten": len(keys) - len(held)}]
     Meta(db, "docs").set("audit", {"total": 1})
     reshard(db, "docs", Shard(0, 2))
     assert Meta(db, "docs").get("audit") == {"total": 1}, "the shard is the same"
@@ -276,22 +280,3 @@ def test_an_entry_that_is_recorded_again_is_not_superseded(
     record(db, "a.md", "1")
     assert refs(superseded.of(["a.md"])) == {"a.md": ["2"]}
     assert SupersededEntries(db, "other", "me").of(["a.md"]) == {}
-
-
-def test_another_shard_forgets_the_records_of_other_shards_once(meta: Meta) -> None:
-    db, half = meta._db, Shard(0, 2)
-    journal = Journal(db, "docs")
-    keys = [f"{number}.md" for number in range(20)]
-    others = [key for key in keys if not half.holds(key)]
-    for key in keys:
-        journal.put(Record(key, "r", "c", 1, 1.0))
-    meta.set("audit", {"listed": 1.0})
-    with capture_logs() as lines:
-        reshard(db, "docs", Shard(0, 1))
-        assert lines == []
-        reshard(db, "docs", half)
-        reshard(db, "docs", half)
-    changed = {"event": "shard.changed", "log_level": "info", "mirror": "docs", "before": "0/1", "now": "0/2"}
-    assert lines == [changed | {"forgotten": len(others)}]
-    assert list(journal.keys()) == sorted(key for key in keys if half.holds(key))
-    assert meta.get("audit") is None

@@ -5,15 +5,17 @@ from collections.abc import Sequence
 import pytest
 
 from syncd.core.errors import FileChanged, Retry
-from syncd.core.model import Delete, Entry, Put, Record
+from syncd.core.model import Delete, Entry, Put, Record, Stored
 from syncd.core.names import remote_name
+from syncd.core.plan import UNKNOWN
 from syncd.core.problems import Limits
 from syncd.state.ownership import Claims
+from syncd.sync.apply import claim_previous
 from syncd.sync.observe import Observed
 from syncd.sync.resolve import _claims_of_short_name as claims_of_short_name
 from syncd.sync.resolve import is_replaced_by_other
 from syncd.targets.base import ReadContent, ReportOutcomes
-from tests.harness import Core, ScriptedTarget, in_step, is_clean, plan, planned
+from tests.harness import Core, ScriptedTarget, in_step, is_clean, plan, planned, sha
 from tests.memory_target import MemoryTarget
 
 
@@ -256,3 +258,36 @@ async def test_an_entry_that_is_recorded_under_its_short_name_is_claimed(core: C
     assert claims_of_short_name(core.mirror, entry._replace(checksum=None)) == {("r", "")}
     assert claims_of_short_name(core.mirror, entry._replace(ref="other")) == set()
     assert claims_of_short_name(core.mirror, entry._replace(key="short")) == set()
+
+
+# -- the claims of an earlier entry
+
+
+@pytest.mark.parametrize("takeover", [False, True])
+@pytest.mark.parametrize("held", ["same", "changed", "moved", "none"])
+async def test_the_earlier_entry_stays_claimed_and_the_claim_of_the_put_ends(
+    core: Core, held: str, *, takeover: bool
+) -> None:
+    await in_step(core, **{"a.md": "a"})
+    core.use(takeover=takeover)
+    claims, before = core.mirror.claims, core.mirror.journal.get("a.md")
+    assert before
+    claims.add_puts(["a.md"], core.clock.age)
+    now = {
+        "same": Stored(before.ref, before.checksum, 1),
+        "changed": Stored(before.ref, sha("b"), 1),
+        "moved": Stored("other", before.checksum, 1),
+        "none": None,
+    }[held]
+    claim_previous(core.mirror, "a.md", now)
+    expected = set() if held == "same" else {(before.ref, before.checksum)}
+    put = {UNKNOWN} if takeover or held == "none" else set()
+    assert claims.get(["a.md"]).get("a.md", set()) == expected | put
+
+
+async def test_an_adopted_entry_ends_the_claim_of_its_put(core: Core) -> None:
+    core.target.put_by("me", "a.md", "a")
+    core.write("a.md", "a")
+    core.mirror.claims.add_puts(["a.md"], core.clock.age)
+    assert (await core.full()).done == {"adopt": 1}
+    assert core.mirror.claims.get(["a.md"]) == {}
