@@ -1,5 +1,6 @@
 """State files that are damaged, locked or not permitted: the error, the remedy and the new file."""
 
+import asyncio
 import errno
 import os
 import pwd
@@ -24,7 +25,19 @@ from syncd.state.db import (
     open_to_write,
     transaction,
 )
-from syncd.state.directory import FILE_NAME, check, companions, holder, lock, no_database, refusal, set_aside, user_name
+from syncd.state.directory import (
+    BUSY_AGAIN_S,
+    FILE_NAME,
+    check,
+    companions,
+    holder,
+    lock,
+    no_database,
+    refusal,
+    set_aside,
+    user_name,
+    when_free,
+)
 
 DAMAGED = FILE_NAME + directory.SET_ASIDE
 NO_DATABASE = b"this is no database, but long enough to be taken for one" * 100
@@ -263,6 +276,33 @@ def test_an_error_of_the_file_has_a_remedy(error: Exception, kind: type[StateHal
     with pytest.raises(kind) as caught:
         check(error, Path("/s"))
     assert (type(caught.value), str(caught.value), caught.value.__cause__) == (kind, message, error)
+
+
+@pytest.mark.parametrize("free_at", [0.0, 0.5, 1.0, None])
+async def test_a_locked_file_is_tried_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_at: float | None
+) -> None:
+    now, tried = 0.0, list[float]()
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    async def work() -> str:
+        tried.append(now)
+        if free_at is None or now < free_at:
+            raise sqlite_error(sqlite3.SQLITE_BUSY)
+        return "done"
+
+    monkeypatch.setattr(directory, "BUSY_PATIENCE_S", 2 * BUSY_AGAIN_S)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+    if free_at is not None:
+        assert await when_free(work, tmp_path) == "done"
+    else:
+        with pytest.raises(StateBusy, match=f"the state file {tmp_path} is locked"):
+            await when_free(work, tmp_path)
+    assert tried == [0.0, 0.5, 1.0][: 3 if free_at is None else 1 + int(free_at / BUSY_AGAIN_S)]
 
 
 # -- permissions

@@ -82,3 +82,25 @@ def test_the_id_of_an_installation_is_written_through_a_link_only_if_links_are_f
     with nullcontext() if follows else pytest.raises(OSError, match="symbolic links"):
         directory.make_installation(tmp_path)
     assert (tmp_path / "elsewhere").exists() is follows
+
+
+def test_no_child_inherits_a_file_of_the_state_and_root_follows_no_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "share/state"
+    opened: dict[str, int] = {}
+    really_open = os.open
+
+    def note(path: Path, flags: int, *mode: int) -> int:
+        opened[str(path.relative_to(tmp_path))] = flags
+        return really_open(path, flags, *mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", note)
+        patch.setattr(directory, "no_follow", lambda _: os.O_NOFOLLOW)
+        with lock(state):
+            open_state(state).close()
+    names = ["share", "share/state", *(f"share/state/{name}" for name in ("installation-id", "lock", "state.db"))]
+    assert sorted(opened) == names
+    wanted = os.O_CLOEXEC | os.O_NOFOLLOW
+    assert {name: flags & wanted for name, flags in opened.items()} == dict.fromkeys(names, wanted)

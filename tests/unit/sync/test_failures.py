@@ -138,6 +138,17 @@ async def test_a_question_that_fails_is_a_problem_of_its_key(
     assert core.mirror.queue.every() == due
 
 
+@pytest.mark.parametrize(("key", "subtree"), [("p/", True), ("p/a", False)])
+async def test_only_a_retry_of_the_root_concerns_everything_below_it(core: Core, key: str, *, subtree: bool) -> None:
+    core.use(prefix="p/")
+    now = core.clock.now
+    assert core.mirror.try_later(key, None) == (5.0, 1)
+    assert core.mirror.try_later(key, 70.0) == (70.0, 2)
+    assert core.mirror.queue.every() == [
+        Dirty(key, subtree=subtree, attempts=2, seq=2, due=now + 70, first_seen=now + 5)
+    ]
+
+
 async def test_an_unreachable_remote_ends_the_pass_and_keeps_the_queue(core: Core) -> None:
     core.write("a", "1")
     core.target.raises = [Unreachable("no route")]
