@@ -1,6 +1,7 @@
 """Checksums of files, and the rows of the state file for the Vectorize target."""
 
 import hashlib
+import math
 import os
 import sqlite3
 from array import array
@@ -10,7 +11,15 @@ import pytest
 
 from syncd.core.model import Item
 from syncd.core.probe_answers import NO_ANSWERS, VALID_S, ProbeAnswers
-from syncd.state.caches import YOUNG_NS, Embeddings, IndexChange, StatCache, StoredAnswers
+from syncd.state.caches import (
+    YOUNG_NS,
+    Embeddings,
+    IndexChange,
+    StatCache,
+    StoredAnswers,
+    keep_kinds_that_worked,
+    kinds_that_worked,
+)
 from syncd.state.db import Meta
 
 
@@ -128,6 +137,16 @@ def test_many_vectors_are_fetched_at_once(memory: Embeddings) -> None:
     assert memory.vectors("m", []) == {}
 
 
+@pytest.mark.parametrize(
+    "kept",
+    [b"", b"abc", bytes(8), array("f", [1.0, math.inf]).tobytes(), array("f", [math.nan, 1.0]).tobytes(), "text", 1.5],
+)
+def test_a_damaged_vector_is_not_used(db: sqlite3.Connection, memory: Embeddings, kept: object) -> None:
+    memory.keep("m", {digest(1): vector(1)})
+    db.execute("INSERT INTO embedding VALUES ('m', ?, 1, ?)", (digest(2), kept))
+    assert memory.vectors("m", [digest(1), digest(2)]) == {digest(1): vector(1)}
+
+
 def test_the_last_change_is_remembered_for_each_mirror(db: sqlite3.Connection) -> None:
     docs, notes = Embeddings(db, "docs"), Embeddings(db, "notes")
     assert docs.last_change() is None
@@ -175,3 +194,18 @@ def test_a_wrong_answer_is_dropped_and_the_others_stay(answers: StoredAnswers) -
     answers.drop("checksum", "an upload got another checksum")
     answers.drop("names", "it was unknown before")
     assert (answers.get(), answers.at()) == (ProbeAnswers(id_kept=True), 1000.0)
+
+
+def test_names_with_the_inodes_of_read_files_are_twins(cache: StatCache, seen: os.stat_result) -> None:
+    now = seen.st_mtime_ns + YOUNG_NS
+    cache.store([("a", seen, "sum"), ("b", seen, "sum")], now)
+    assert sorted(cache.twins([seen.st_ino, -1])) == [("a", seen.st_ino), ("b", seen.st_ino)]
+    assert cache.twins([-1]) == []
+
+
+def test_the_kinds_of_request_that_worked_belong_to_their_credentials(db: sqlite3.Connection) -> None:
+    assert kinds_that_worked(db, "one") == []
+    keep_kinds_that_worked(db, "one", ["read", "write"])
+    assert (kinds_that_worked(db, "one"), kinds_that_worked(db, "two")) == (["read", "write"], [])
+    keep_kinds_that_worked(db, "two", ["read"])
+    assert (kinds_that_worked(db, "one"), kinds_that_worked(db, "two")) == ([], ["read"])
