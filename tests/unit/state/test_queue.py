@@ -3,7 +3,10 @@ from collections.abc import Callable
 
 import pytest
 
-from syncd.state.queue import FAR_S, LATER_S, Dirty, Queue
+from syncd.core.keys import LAST
+from syncd.core.model import Problem, ProblemKind, Record
+from syncd.state.journal import Journal
+from syncd.state.queue import FAR_S, LATER_S, Dirty, Queue, retry_problems
 
 SETTLE, SETTLE_MAX, NOW = 0.5, 30.0, 1_000_000.0
 
@@ -314,3 +317,30 @@ def test_rows_that_are_due_are_found_by_the_time_of_a_retry(queue: Queue) -> Non
     queue.retry("a", NOW + FAR_S + SETTLE_MAX, 1)
     assert not queue.has_due(NOW)
     assert queue.has_due(NOW - 0.1)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "due", "requested"),
+    [
+        (None, ["dropped", "failed", "refused"], ["stored"]),
+        (["failed", "stored", "bad name", "in step"], ["failed"], ["stored"]),
+        (["dropped"], ["dropped"], []),
+        ([], [], []),
+    ],
+)
+def test_a_retry_uploads_failed_files_and_indexes_stored_entries_again(
+    db: sqlite3.Connection, queue: Queue, chosen: list[str] | None, due: list[str], requested: list[str]
+) -> None:
+    journal = Journal(db, "docs")
+    kinds: dict[str, ProblemKind] = {"failed": "failed", "refused": "refused", "bad name": "invalid_key"}
+    kinds |= {"stored": "index_error", "dropped": "index_error"}
+    journal.put(Record("stored", "r", "c", 1, NOW, status="error", error="timeout_error"))
+    journal.put(Record("in step", "s", "c", 1, NOW, status="completed"))
+    for key, kind in kinds.items():
+        journal.problems.park(Problem(key, kind, "why"), "c")
+    journal.problems.add([Problem(key, kind, "why") for key, kind in kinds.items()], 1)
+    assert retry_problems(journal, queue, chosen, NOW) == len(due) + len(requested)
+    assert sorted((row.key, row.due) for row in queue.every()) == [(key, NOW) for key in due]
+    assert [record.key for record in journal.reindexing.requested()] == requested
+    still_parked = [key for key in sorted(kinds) if chosen is not None and key not in chosen]
+    assert sorted(journal.problems.parked("", LAST)) == still_parked

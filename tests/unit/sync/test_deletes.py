@@ -75,6 +75,10 @@ async def test_a_dry_run_knows_a_move_whose_copies_are_uploaded_but_not_recorded
     core.forget_listing()
     result = await core.full(dry_run=True)
     assert (planned(result), result.refusal) == ({"adopt": 20, "delete": 20}, None)
+    core.mirror.journal.clear()
+    result = await core.full(dry_run=True)
+    assert planned(result) == {"adopt": 40, "delete": 20}
+    assert "the plan deletes 20 of" in (result.refusal or ""), "an adopted entry is no later copy of an orphan"
 
 
 @pytest.mark.parametrize("everything", [False, True])
