@@ -112,6 +112,18 @@ async def test_second_entries_of_files_that_are_there_do_not_count(core: Core, m
     assert len(core.target.store) == 30
 
 
+async def test_a_second_entry_goes_although_the_first_was_confirmed(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await in_step(core, a="1")
+    core.forget_listing()
+    core.target.put_by("me", "a", "drifted")
+    (first,) = core.target.listing()
+    monkeypatch.setattr(ScriptedTarget, "listing", lambda _: [first, first._replace(ref="second")])
+    result = await core.full()
+    assert (core.target.confirmed, result.done) == (["a"], {"put": 1, "delete": 1})
+
+
 async def test_second_entries_of_files_that_are_gone_count(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     await braked(core, 40, 11)
     core.forget_listing()
