@@ -9,6 +9,7 @@ from syncd.core.requests import (
     Contact,
     Quota,
     Trouble,
+    check_base_url,
     current_contact,
     edit_rate,
     edit_reserve,
@@ -21,6 +22,24 @@ from syncd.core.requests import (
 )
 
 TEN = Quota(10, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("https://hush:port", "base_url is no URL"),
+        ("https://me@api.example", "base_url must hold no user, password, query or fragment"),
+        ("https://:hush@api.example", "base_url must hold no user, password, query or fragment"),
+        ("https://api.example/?a", "base_url must hold no user, password, query or fragment"),
+        ("https://api.example/#a", "base_url must hold no user, password, query or fragment"),
+        ("ftp://localhost", "base_url must begin with https://"),
+        ("https://", "base_url must begin with https://"),
+        ("http://api.example", "base_url must be https; plain http is allowed for loopback only"),
+    ],
+)
+def test_a_base_url_that_is_refused_has_its_fault_named(url: str, fault: str) -> None:
+    with pytest.raises(ValueError, match=f"^{fault}$"):
+        check_base_url(url)
 
 
 @pytest.mark.parametrize(
