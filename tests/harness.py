@@ -5,7 +5,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from syncd.state.ownership import forget_listing, reshard
 from syncd.state.queue import Dirty
 from syncd.sync.mirror import Hooks, Mirror, PassOptions, Result, Scope, Settings
 from syncd.sync.reconcile import reconcile
-from syncd.targets.base import ReadContent, ReportOutcomes
+from syncd.targets.base import ReadContents, ReportOutcomes
 from tests.memory_target import Held, MemoryTarget
 
 START = 1_800_000_000.0
@@ -90,15 +90,14 @@ class ScriptedTarget(MemoryTarget):
         self.verified.append(entry.key)
         return await MemoryTarget.checksum(self, entry, content)
 
-    async def apply(self, batch: Sequence[Put | Delete], read: ReadContent, report: ReportOutcomes) -> None:
+    async def apply(self, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
         if self.raises:
             raise self.raises.pop(0)
         for action in batch:
             self.applied.append(action)
             if failures := self.failures.get(action.key):
                 if isinstance(action, Put):
-                    with suppress(SyncdError):
-                        await read(action)
+                    await read([action])
                 report({action: failures.pop(0)})
             else:
                 await MemoryTarget.apply(self, [action], read, report)

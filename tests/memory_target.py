@@ -18,9 +18,10 @@ from syncd.targets.base import (
     Newest,
     NewestPage,
     Outcome,
-    ReadContent,
+    ReadContents,
     ReportOutcomes,
     Usage,
+    read_one,
 )
 
 PAGE = 2
@@ -128,12 +129,12 @@ class MemoryTarget:
             held = self.store.get(entry.key)
             yield entry, held.data if held and held.ref == entry.ref else None
 
-    async def apply(self, batch: Sequence[Put | Delete], read: ReadContent, report: ReportOutcomes) -> None:
+    async def apply(self, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
         """Apply one action after the other."""
         for action in batch:
             report({action: await self._one(action, read)})
 
-    async def _one(self, action: Put | Delete, read: ReadContent) -> Outcome:
+    async def _one(self, action: Put | Delete, read: ReadContents) -> Outcome:
         try:
             if isinstance(action, Delete):
                 held = self.store.get(action.key)
@@ -141,7 +142,7 @@ class MemoryTarget:
                     self.changes += 1
                     del self.store[action.key]
                 return Done()
-            return Done(await self.put(action.key, await read(action)))
+            return Done(await self.put(action.key, await read_one(read, action)))
         except Halt:
             raise
         except (FileChanged, SyncdError) as error:

@@ -18,6 +18,7 @@ from syncd.core.errors import (
     Park,
     Retry,
     SyncdError,
+    file_error,
     reraise_general,
     unexpected_error,
 )
@@ -414,26 +415,31 @@ class Run:
             for half in (left[: len(left) // 2], left[len(left) // 2 :]):
                 await self._hand_over(half)
 
-    async def _read(self, put: Put) -> Content:
+    async def _read(self, puts: Sequence[Put]) -> list[Content | SyncdError]:
         """Read the bytes to send. After `settle_max` a file that keeps changing is read as it is."""
         # The first call always reads. Otherwise a folder that keeps changing could stop the pass.
         if self._has_read and self._hooks.has_pending():
-            raise Deferred
+            return [Deferred() for _ in puts]
         self._has_read = True
-        allow_changing = self._mirror.settle_expired(put.key)
-        converts = self._mirror.target.limits.forms.of(put.key) == "convert"
+        changing = {put.key for put in puts if self._mirror.settle_expired(put.key)}
+        forms = self._mirror.target.limits.forms
         # A thread that waits for a conversion would keep other files waiting.
-        async with self._converting if converts else nullcontext():
-            return await asyncio.to_thread(self._read_file, put, allow_changing=allow_changing)
+        async with self._converting if any(forms.of(put.key) == "convert" for put in puts) else nullcontext():
+            return await asyncio.to_thread(
+                lambda: [self._read_one(put, allow_changing=put.key in changing) for put in puts]
+            )
 
-    def _read_file(self, put: Put, *, allow_changing: bool) -> Content:
+    def _read_one(self, put: Put, *, allow_changing: bool) -> Content | SyncdError:
         tree = self._mirror.tree
-        if tree.is_excluded(put.path):
-            # An ignore file has changed since the plan was made.
-            raise FileChanged(f"{shown(put.path)} may be left out by now")
-        content, status = tree.read(put.path, allow_changing=allow_changing)
-        self._outcomes.note_read(put.key, content.checksum, None if allow_changing else status)
-        return self._mirror.convert(put.key, content, self._mirror.target.limits)
+        try:
+            if tree.is_excluded(put.path):
+                # An ignore file has changed since the plan was made.
+                return FileChanged(f"{shown(put.path)} may be left out by now")
+            content, status = tree.read(put.path, allow_changing=allow_changing)
+            self._outcomes.note_read(put.key, content.checksum, None if allow_changing else status)
+            return self._mirror.convert(put.key, content, self._mirror.target.limits)
+        except Exception as error:  # noqa: BLE001 - file_error logs an unexpected one
+            return file_error(error, put.key)
 
     def _report(self, outcomes: Mapping[Put | Delete, Outcome]) -> None:
         """Record outcomes. Keep the deferred actions for another batch."""

@@ -30,10 +30,11 @@ class Done:
 Outcome = Done | SyncdError
 Fetched = bytes | SyncdError | None
 """The bytes of an entry, None if the entry no longer exists, or the error that concerns this entry alone."""
-ReadContent = Callable[[Put], Awaitable[Content]]
-"""Reads the file of a put, once. The target reports an error as the outcome of the put.
+ReadContents = Callable[[Sequence[Put]], Awaitable[Sequence[Content | SyncdError]]]
+"""Reads the file of each put once. Returns a content or an error for each put, in the same order.
 
-Raises `FileChanged` if the file changed while it was read, `Park` if it cannot be read or sent, or `Deferred`.
+Errors: `FileChanged` if the file changed while it was read, `Park` if it cannot be read or sent, or `Deferred`. The
+target reports an error as the outcome of the put.
 """
 ReportOutcomes = Callable[[Mapping[Put | Delete, Outcome]], None]
 """Records the outcomes of one call in one transaction."""
@@ -94,6 +95,14 @@ class WritePolicy:
     prefix: str = ""
     takeover: bool = False
     fields: Mapping[str, str] = field(default_factory=dict)
+
+
+async def read_one(read: ReadContents, put: Put) -> Content:
+    """Read the file of one put. Raises the error that `read` returns."""
+    [content] = await read([put])
+    if isinstance(content, SyncdError):
+        raise content
+    return content
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +183,7 @@ class Store(Protocol):
         """Yield the stored bytes of each entry once, in any order, and hold only a few of them at a time."""
         ...
 
-    async def apply(self, batch: Sequence[Put | Delete], read: ReadContent, report: ReportOutcomes) -> None:
+    async def apply(self, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
         """Apply a batch, and report the outcome of each action exactly once, except after a cancellation."""
         ...
 

@@ -13,7 +13,7 @@ from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.kv import KV, KVNamespace
 from syncd.cloudflare.transport import Transport
-from syncd.core.errors import ConfigError, FileChanged, Park
+from syncd.core.errors import ConfigError, FileChanged, Park, SyncdError
 from syncd.core.model import Content, Delete, Entry, Put, Stored
 from syncd.targets.base import Done, Indexed, Landmark, MirrorRecords, Ordered, Outcome, Target, searchable
 from syncd.targets.kv.target import KVTarget, NamespaceChoice, limits, long_key_bytes
@@ -105,8 +105,13 @@ async def apply(
     outcomes: dict[str, Outcome] = {}
     reports: Counter[str] = Counter()
 
-    async def read(put: Put) -> Content:
+    async def read(puts: Sequence[Put]) -> list[Content | SyncdError]:
+        return [await one(put) for put in puts]
+
+    async def one(put: Put) -> Content | SyncdError:
         found = (contents or {}).get(put.key, put.key.encode())
+        if isinstance(found, SyncdError):
+            return found
         if isinstance(found, Exception):
             raise found
         return content(found)

@@ -12,7 +12,7 @@ from typing import Literal
 
 from syncd.core.errors import Retry, SyncdError
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put
-from syncd.targets.base import Done, NewestPage, Outcome, ReadContent, ReportOutcomes
+from syncd.targets.base import Done, NewestPage, Outcome, ReadContents, ReportOutcomes, read_one
 from tests.memory_target import Held, MemoryTarget
 
 Fault = Literal["lost", "ambiguous", "crash before", "crash after"]
@@ -103,7 +103,7 @@ class LyingTarget(MemoryTarget):
 
     # -- what it does
 
-    async def apply(self, batch: Sequence[Put | Delete], read: ReadContent, report: ReportOutcomes) -> None:
+    async def apply(self, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
         names = [(action.key, action.ref if isinstance(action, Delete) else None) for action in batch]
         assert len(set(names)) == len(names), "a key is planned once"
         for action in batch:
@@ -120,12 +120,12 @@ class LyingTarget(MemoryTarget):
                 outcome = Retry("connection lost", ambiguous=True)
             report({action: outcome})
 
-    async def _carry_out(self, action: Put | Delete, read: ReadContent) -> Outcome:
+    async def _carry_out(self, action: Put | Delete, read: ReadContents) -> Outcome:
         before = self.store.get(action.key)
         shown = self._entry(action.key, before) if before else None
         try:
             if isinstance(action, Put):
-                outcome = Done(await self.put(action.key, await read(action)))
+                outcome = Done(await self.put(action.key, await read_one(read, action)))
             else:
                 if before and before.ref == action.ref:
                     del self.store[action.key]

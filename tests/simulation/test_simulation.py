@@ -4,7 +4,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from syncd.core.errors import Park
+from syncd.core.errors import Park, SyncdError
 from syncd.core.model import Content, Put
 from syncd.core.plan import Policy
 from syncd.core.problems import Limits
@@ -377,8 +377,8 @@ def test_the_lying_target_produces_its_faults() -> None:
     outcomes: list[str] = []
 
     async def put(key: str) -> None:
-        async def read(_: Put) -> Content:
-            return Content(b"x", sha("x"))
+        async def read(puts: Sequence[Put]) -> list[Content | SyncdError]:
+            return [Content(b"x", sha("x")) for _ in puts]
 
         await target.apply(
             [Put(key, "new", key, 1)],

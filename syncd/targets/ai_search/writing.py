@@ -30,10 +30,11 @@ from syncd.targets.base import (
     Done,
     OpenRemovalLog,
     Outcome,
-    ReadContent,
+    ReadContents,
     Removed,
     ReportOutcomes,
     for_each,
+    read_one,
 )
 from syncd.targets.shared import describe_content, fit_metadata
 
@@ -80,7 +81,7 @@ class ItemWriter:
         why = "syncd check --probe left this throw-away item"
         await self._remover.delete_logged(Removed(item.key, item.id, "leftover", why))
 
-    async def apply(self, batch: Sequence[Put | Delete], read: ReadContent, report: ReportOutcomes) -> None:
+    async def apply(self, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
         """Apply a batch, at most `concurrency` actions at a time."""
         self._answers.refresh()
         ocr_limit = _OcrLimit(self._api)
@@ -90,12 +91,12 @@ class ItemWriter:
 
         await for_each(batch, one, self._concurrency)
 
-    async def _apply_one(self, action: Put | Delete, read: ReadContent, ocr_limit: "_OcrLimit") -> Outcome:
+    async def _apply_one(self, action: Put | Delete, read: ReadContents, ocr_limit: "_OcrLimit") -> Outcome:
         try:
             if isinstance(action, Delete):
                 await self._remover.delete(action.ref)
                 return Done()
-            content = await read(action)
+            content = await read_one(read, action)
             await ocr_limit.check(action.key + content.suffix, len(content.data))
             return await self._put(action, content)
         except Exception as error:  # noqa: BLE001 - file_error logs an unexpected one

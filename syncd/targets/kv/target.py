@@ -24,7 +24,7 @@ from syncd.targets.base import (
     Advice,
     Fetched,
     MirrorRecords,
-    ReadContent,
+    ReadContents,
     ReportOutcomes,
     Usage,
     in_groups,
@@ -342,7 +342,7 @@ class KVTarget:
 
     # -- writing
 
-    async def apply(self, batch: Sequence[Put | Delete], read: ReadContent, report: ReportOutcomes) -> None:
+    async def apply(self, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
         """Write the puts, then delete the values of the deletes or let them expire."""
         puts = [action for action in batch if isinstance(action, Put)]
         deletes = [action for action in batch if isinstance(action, Delete)]

@@ -14,9 +14,10 @@ from syncd.core.model import Content, Delete, Put, Stored
 from syncd.core.names import FULL_KEY_FIELD
 from syncd.targets.base import (
     Done,
-    ReadContent,
+    ReadContents,
     ReportOutcomes,
     WritePolicy,
+    in_groups,
     in_halves,
     task_group,
 )
@@ -37,6 +38,10 @@ BULK_DELETES = 1000
 """Maximum keys of one bulk delete. The API takes 10,000; the lower number has the same reason as BULK_PAIRS."""
 RETIRED_VALUES = 100
 """Maximum number of values of one bulk write that lets values expire."""
+READ_FILES = 8
+"""Maximum files of one call of `read`. A thread takes as long as a small file. A file that is read early may change."""
+READ_BYTES = 256 * 1024
+"""Maximum bytes of one call of `read`, by the sizes in the plan."""
 KEY_REST_S = 1.0
 """Seconds between two writes to one key, and between two attempts (KV limits)."""
 
@@ -167,12 +172,16 @@ class ValueWriter:
         self._names = names
         self._written: dict[str, float] = {}
 
-    async def write(self, puts: Sequence[Put], read: ReadContent, report: ReportOutcomes) -> None:
+    async def write(self, puts: Sequence[Put], read: ReadContents, report: ReportOutcomes) -> None:
         """Write puts in bulk requests, one at a time. During a request, the next body is read and encoded."""
         async with task_group() as group:
             sender = BodySender(partial(self._send, report), group)
-            for put in puts:
-                await self._put(sender, put, read, report)
+            for files in in_groups(puts, lambda put: put.size, READ_FILES, READ_BYTES):
+                for put, content in zip(files, await read(files), strict=True):
+                    if isinstance(content, SyncdError):
+                        report({put: content})
+                    else:
+                        await self._put(sender, put, content, report)
             await sender.start()
 
     async def remove(self, deletes: Sequence[Delete], report: ReportOutcomes) -> None:
@@ -208,9 +217,8 @@ class ValueWriter:
             write = PendingWrite(action, action.ref, Done(), marks, self._policy.stale_ttl)
             await self._add(sender, write, value, report)
 
-    async def _put(self, sender: BodySender, put: Put, read: ReadContent, report: ReportOutcomes) -> None:
+    async def _put(self, sender: BodySender, put: Put, content: Content, report: ReportOutcomes) -> None:
         try:
-            content = await read(put)
             name, size = self._names.name(put.key), len(content.data)
             stored = Stored(name, content.checksum, size, marked=True, remote_size=size)
             metadata = await self._metadata(put, name, content)

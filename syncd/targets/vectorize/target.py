@@ -25,7 +25,7 @@ from syncd.targets.base import (
     Fetched,
     Hit,
     MirrorRecords,
-    ReadContent,
+    ReadContents,
     ReportOutcomes,
     Usage,
 )
@@ -385,7 +385,7 @@ class VectorizeTarget:
 
     # -- writing
 
-    async def apply(self, batch: Sequence[Put | Delete], read: ReadContent, report: ReportOutcomes) -> None:
+    async def apply(self, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
         """Embed and write the puts, then delete the vectors of the deletes."""
         if not batch:
             return

@@ -19,13 +19,14 @@ from syncd.targets.base import (
     Done,
     OpenRemovalLog,
     Outcome,
-    ReadContent,
+    ReadContents,
     Removed,
     ReportOutcomes,
     WritePolicy,
     for_each,
     in_groups,
     in_halves,
+    read_one,
 )
 from syncd.targets.shared import describe_file, fit_metadata, json_size
 from syncd.targets.vectorize.index import (
@@ -253,7 +254,7 @@ class VectorWriter:
                 " (create = true makes it)"
             )
 
-    async def write(self, puts: Sequence[Put], read: ReadContent, report: ReportOutcomes) -> None:
+    async def write(self, puts: Sequence[Put], read: ReadContents, report: ReportOutcomes) -> None:
         """Write puts. Their chunks go in slices of UPSERT_VECTORS, so that at most one large file is in memory."""
         splitting: _Splitting = {}
         waiting: list[PendingVector] = []
@@ -273,8 +274,8 @@ class VectorWriter:
             await asyncio.gather(*splitting, return_exceptions=True)
         await self._send(waiting, report)
 
-    async def _split(self, put: Put, read: ReadContent) -> list[PendingVector]:
-        content = await read(put)
+    async def _split(self, put: Put, read: ReadContents) -> list[PendingVector]:
+        content = await read_one(read, put)
         return await asyncio.to_thread(split_file, put, content, self._maker, self._settings, self._policy)
 
     async def _collect(

@@ -11,7 +11,7 @@ from syncd.core.model import Delete, Entry, Put
 from syncd.core.requests import Priority, current_priority
 from syncd.sync.mirror import Hooks, Scope
 from syncd.sync.reconcile import reconcile
-from syncd.targets.base import ReadContent, ReportOutcomes
+from syncd.targets.base import ReadContents, ReportOutcomes
 from tests.harness import Core, in_step, is_clean, planned
 
 
@@ -25,7 +25,7 @@ def gives_way(core: Core, monkeypatch: pytest.MonkeyPatch, *ways: str) -> None:
     """Let the next batches give way: all actions as outcomes, or by an exception of a request before them."""
     apply, left = type(core.target).apply, [*ways]
 
-    async def deferring(target: Any, batch: Sequence[Put | Delete], read: ReadContent, report: ReportOutcomes) -> None:
+    async def deferring(target: Any, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
         match left.pop(0) if left else "":
             case "reported":
                 report({action: Deferred("changes first") for action in batch})
@@ -95,7 +95,7 @@ async def test_only_a_pass_in_bulk_leaves_room_for_edits(
 ) -> None:
     apply, seen, left = type(core.target).apply, list[Priority](), list[int | None]()
 
-    async def noting(target: Any, batch: Sequence[Put | Delete], read: ReadContent, report: ReportOutcomes) -> None:
+    async def noting(target: Any, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
         priority = current_priority()
         seen.append(priority)
         left.append(priority.left() if priority.left else None)

@@ -14,7 +14,7 @@ from syncd.sync.apply import claim_previous
 from syncd.sync.observe import Observed
 from syncd.sync.resolve import _claims_of_short_name as claims_of_short_name
 from syncd.sync.resolve import is_replaced_by_other
-from syncd.targets.base import ReadContent, ReportOutcomes
+from syncd.targets.base import ReadContents, ReportOutcomes
 from tests.harness import Core, ScriptedTarget, in_step, is_clean, plan, planned, sha
 from tests.memory_target import MemoryTarget
 
@@ -27,7 +27,7 @@ async def killed_after_upload(core: Core, monkeypatch: pytest.MonkeyPatch) -> No
     """Make a pass whose uploads succeed and whose outcomes are not recorded."""
 
     async def apply(
-        self: ScriptedTarget, batch: Sequence[Put | Delete], read: ReadContent, report: ReportOutcomes
+        self: ScriptedTarget, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes
     ) -> None:
         del report
         await MemoryTarget.apply(self, batch, read, lambda *_: None)

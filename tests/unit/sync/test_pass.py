@@ -16,7 +16,7 @@ from syncd.local import walk
 from syncd.local.walk import Tree
 from syncd.state.db import Meta
 from syncd.sync.mirror import CONVERSIONS, Hooks, Result
-from syncd.targets.base import Done, ReadContent, ReportOutcomes
+from syncd.targets.base import Done, ReadContents, ReportOutcomes, read_one
 from tests.harness import START, Core, content, in_step, is_clean, outcomes, plan, planned, sha
 
 # -- in step
@@ -214,8 +214,8 @@ async def test_outcomes_that_come_together_are_shown_once(core: Core, monkeypatc
     for number in range(40):
         core.write(f"{number}", "x")
 
-    async def in_two_halves(_: object, batch: Sequence[Put], read: ReadContent, report: ReportOutcomes) -> None:
-        stored = [Done(await core.target.put(put.key, await read(put))) for put in batch]
+    async def in_two_halves(_: object, batch: Sequence[Put], read: ReadContents, report: ReportOutcomes) -> None:
+        stored = [Done(await core.target.put(put.key, await read_one(read, put))) for put in batch]
         for half in (slice(0, 20), slice(20, 40)):
             report(dict(zip(batch[half], stored[half], strict=True)))
             await asyncio.sleep(0.001)
@@ -273,9 +273,9 @@ async def test_few_files_are_converted_at_a_time(
         go.wait(10)
         return content
 
-    async def apply(_: object, batch: Sequence[Put], read: ReadContent, report: ReportOutcomes) -> None:
+    async def apply(_: object, batch: Sequence[Put], read: ReadContents, report: ReportOutcomes) -> None:
         nonlocal most
-        reads = [asyncio.ensure_future(read(put)) for put in batch]
+        reads = [asyncio.ensure_future(read([put])) for put in batch]
         for _ in range(at_once):
             await asyncio.to_thread(one_more.acquire, timeout=10)
         await asyncio.sleep(0.05)

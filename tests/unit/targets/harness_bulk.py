@@ -12,6 +12,7 @@ import pytest
 
 from syncd.cloudflare.kv_bodies import BulkBody
 from syncd.cloudflare.request import compact_json
+from syncd.core.errors import Halt, SyncdError
 from syncd.core.model import Content, Delete, Put
 from syncd.targets.base import Done, MirrorRecords, Outcome
 from syncd.targets.kv import writing
@@ -95,9 +96,17 @@ class WriterHarness:
         await asyncio.sleep(0)
         return put.path.encode()
 
-    async def _read(self, put: Put) -> Content:
+    async def _read(self, puts: Sequence[Put]) -> list[Content | SyncdError]:
+        return [await self._one(put) for put in puts]
+
+    async def _one(self, put: Put) -> Content | SyncdError:
         self.reads.append(put.key)
-        data = await self.read(put)
+        try:
+            data = await self.read(put)
+        except Halt:
+            raise
+        except SyncdError as error:
+            return error
         return Content(data, sha256(data).hexdigest())
 
     def report(self, outcomes: Mapping[Put | Delete, Outcome]) -> None:

@@ -1,7 +1,7 @@
 """The AI Search target against single scripted answers."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
@@ -67,8 +67,8 @@ class Scripted:
     async def apply(self, *batch: Put | Delete) -> list[Outcome]:
         outcomes: list[Outcome] = []
 
-        async def read(_: Put) -> Content:
-            return CONTENT
+        async def read(puts: Sequence[Put]) -> list[Content | SyncdError]:
+            return [CONTENT for _ in puts]
 
         await self.target.apply(batch, read, lambda found: outcomes.extend(found.values()))
         return outcomes

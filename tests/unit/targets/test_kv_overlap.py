@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from syncd.core.errors import Deferred, FileChanged, Halt, Park, Retry, SyncdError, Unreachable
-from syncd.core.model import Delete, Put
+from syncd.core.model import Content, Delete, Put
 from syncd.targets.base import Done, Outcome
 from syncd.targets.kv import writing
 from syncd.targets.kv.writing import KEY_REST_S, TRIES
@@ -18,8 +18,9 @@ from tests.unit.targets.harness_bulk import WriterHarness, may_hold, new, turns,
 
 @pytest.fixture
 def harness(monkeypatch: pytest.MonkeyPatch) -> WriterHarness:
-    """A harness with bodies of two pairs."""
+    """A harness with bodies of two pairs and files that are read one at a time."""
     monkeypatch.setattr(writing, "BULK_PAIRS", 2)
+    monkeypatch.setattr(writing, "READ_FILES", 1)
     return WriterHarness()
 
 
@@ -294,3 +295,31 @@ async def test_each_put_is_reported_once_and_no_body_is_held_or_sent_twice(
     for key, last in stored.items():
         assert last is not None
         assert last.checksum.encode() in harness.remote.values[key], "the remote has the content of the last report"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "groups"),
+    [
+        ([1] * 3, [3]),
+        ([1] * 4, [3, 1]),
+        ([1] * 7, [3, 3, 1]),
+        ([50, 50, 1], [2, 1]),
+        ([50, 51], [1, 1]),
+        ([1, 101, 1], [1, 1, 1]),
+    ],
+)
+async def test_files_are_read_in_groups_of_bounded_number_and_size(
+    harness: WriterHarness, monkeypatch: pytest.MonkeyPatch, sizes: list[int], groups: list[int]
+) -> None:
+    monkeypatch.setattr(writing, "READ_FILES", 3)
+    monkeypatch.setattr(writing, "READ_BYTES", 100)
+    read: list[int] = []
+
+    async def counted(puts: Sequence[Put]) -> list[Content | SyncdError]:
+        read.append(len(puts))
+        return [FileChanged("it changed") for _ in puts]
+
+    puts = [Put(f"{number}", "new", f"{number}", size) for number, size in enumerate(sizes)]
+    await harness.writer.write(puts, counted, harness.report)
+    assert read == groups
+    assert [action for action, _ in harness.reported] == puts
