@@ -5,7 +5,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import structlog
@@ -241,20 +241,24 @@ def look_at_mounts(tree: Tree, before: AcceptedMounts | None) -> MountSurvey:
 def protect_mounts(mirror: Mirror, seen: MountSurvey | None = None, *, force: bool) -> None:
     """Store the present mounts, and close the paths below the root whose mount is missing.
 
-    seen: the present mounts; default: look at them. force: accept all mounts as they are.
+    seen: the present mounts at the start of a pass. During a pass this function looks at them itself, and keeps the
+    mount of the root that the pass began with. force: accept all mounts as they are.
     """
     before = accepted_mounts(mirror.meta)
-    seen = seen or look_at_mounts(mirror.tree, before)
+    found = seen or look_at_mounts(mirror.tree, before)
     tree = mirror.tree
-    changes: _MountChanges = {}, [], dict(seen.inner)
+    changes: _MountChanges = {}, [], dict(found.inner)
     if before and not force and before.path == from_os(str(tree.root)):
-        changes = _mount_changes(tree, mirror.journal, before, seen)
+        changes = _mount_changes(tree, mirror.journal, before, found)
     closed, covered, inner = changes
     _close_paths(tree, mirror.name, closed, covered)
-    now = AcceptedMounts(from_os(str(tree.root)), from_os(seen.point), seen.is_mount, inner, covered)
+    now = AcceptedMounts(from_os(str(tree.root)), from_os(found.point), found.is_mount, inner, covered)
+    if before and not seen:
+        # If the mount of the root goes during a pass, the next process has to miss it.
+        now = replace(now, point=before.point, is_mount=before.is_mount)
     if now != before:
-        level = log.info if before or seen.inner else log.debug
-        level("mounts.changed", mirror=mirror.name, below=len(seen.inner), protected=[*tree.protected.closed])
+        level = log.info if before or found.inner else log.debug
+        level("mounts.changed", mirror=mirror.name, below=len(found.inner), protected=[*tree.protected.closed])
         mirror.meta.set("mounts", asdict(now))
 
 

@@ -199,6 +199,27 @@ async def test_a_root_whose_mount_is_gone_halts_the_mirror(
     )
 
 
+async def test_a_mount_of_the_root_that_goes_during_a_pass_is_missed_by_the_next_process(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await in_step(core, a="1")
+    root, point = str(core.root), str(core.root)
+    begin = core.mirror.tree.begin
+
+    def lose_the_mount() -> None:
+        nonlocal point
+        begin()
+        point = "/"
+
+    monkeypatch.setattr(guard, "survey", lambda *_: MountSurvey(root, point, "ext4 / 1", {}, frozenset()))
+    await core.full()
+    monkeypatch.setattr(core.mirror.tree, "begin", lose_the_mount)
+    await core.full()
+    core.restart()
+    with pytest.raises(RootHalt, match="was on a mount that is gone"):
+        await core.full()
+
+
 async def test_a_folder_without_a_file_that_the_rules_include_halts_the_mirror(core: Core) -> None:
     await in_step(core, **{"a.md": "1", "b.md": "2"})
     core.remove("a.md", "b.md")
