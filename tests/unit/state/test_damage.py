@@ -113,6 +113,30 @@ def test_an_unexpected_error_is_one_of_the_file_only_if_the_file_is_damaged(
             raise KeyError
 
 
+def test_a_file_that_is_replaced_by_other_bytes_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / FILE_NAME
+    path.write_bytes(NO_DATABASE)
+    with closing(sqlite3.connect(path)) as db:
+        found = no_database(db, path)
+    remedy = "it is only a cache: stop syncd and delete it"
+    assert str(found) == f"the state file {path} is damaged (file is not a database); {remedy}"
+
+
+def test_a_row_that_contradicts_the_schema_is_damage_and_named(tmp_path: Path) -> None:
+    path = tmp_path / FILE_NAME
+    with closing(open_state(tmp_path)) as db:
+        db.execute("CREATE TABLE numbers (number INTEGER)")
+        db.execute("INSERT INTO numbers VALUES (NULL)")
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute(
+            "UPDATE sqlite_schema SET sql = 'CREATE TABLE numbers (number INTEGER NOT NULL)' WHERE name = 'numbers'"
+        )
+    with closing(sqlite3.connect(path)) as db:
+        found = no_database(db, path)
+    remedy = "it is only a cache: stop syncd and delete it"
+    assert str(found) == f"the state file {path} is damaged (NULL value in numbers.number); {remedy}"
+
+
 def test_a_damaged_page_is_found(tmp_path: Path) -> None:
     path = tmp_path / FILE_NAME
     with closing(open_state(tmp_path)) as db:

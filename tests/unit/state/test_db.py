@@ -51,11 +51,15 @@ def test_a_named_value_is_removed_by_none(tmp_path: Path) -> None:
         assert meta.get("x") is None
 
 
-def test_a_file_of_a_newer_syncd_is_refused_and_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("opener", [open_state, open_state_to_read, open_copy])
+def test_a_file_of_a_newer_syncd_is_refused_and_left_alone(tmp_path: Path, opener: Callable[[Path], object]) -> None:
     with closing(open_state(tmp_path)) as db:
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    with pytest.raises(ConfigError, match="newer syncd; upgrade"):
-        open_state(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        opener(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path / FILE_NAME} was made by a newer syncd; upgrade syncd, or stop it and delete the file"
+    )
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
         assert db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION + 1
 
@@ -67,8 +71,11 @@ def test_a_file_of_an_older_syncd_is_refused_with_the_remedy_and_left_alone(
 ) -> None:
     with closing(open_state(tmp_path)) as db:
         db.execute(f"PRAGMA user_version = {version}")
-    with pytest.raises(ConfigError, match="older syncd; it is only a cache: stop syncd and delete it"):
+    with pytest.raises(ConfigError) as caught:
         opener(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path / FILE_NAME} was made by an older syncd; it is only a cache: stop syncd and delete it"
+    )
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
         assert db.execute("PRAGMA user_version").fetchone()[0] == version
 

@@ -1,11 +1,15 @@
 """Deletes that may go or wait: moves, short absences, uploads that failed."""
 
+import dataclasses
+
 import pytest
 
 from syncd.core.errors import Brake, FileChanged, Park, Retry
 from syncd.core.model import Put
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
+from syncd.state.queue import LATER_S, Dirty
+from syncd.sync.deletes import SOON_S
 from syncd.sync.mirror import Hooks, PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
 from tests.harness import Core, in_step, outcomes, planned
@@ -416,6 +420,59 @@ async def test_deletes_that_wait_for_each_other_are_carried_out(core: Core) -> N
         core.clock.forward(DELETE_AFTER_S)
         await run(core)
     assert (core.target.texts(), core.waiting()) == ({"other": "o"}, [])
+
+
+async def absent(core: Core, for_s: float) -> list[Dirty]:
+    """Let a full pass see that the file "a" is gone. Return the row of its key after a time."""
+    await in_step(core, a="the content", other="o")
+    gone(core, "a")
+    await run(core, everything=True)
+    core.clock.forward(for_s)
+    core.mark("a")
+    return [core.row("a")]
+
+
+@pytest.mark.parametrize("attempts", [0, 2])
+@pytest.mark.parametrize(("due_in_s", "wait_s"), [(5.0, 5.0), (0.0, SOON_S), (100.0, LATER_S)])
+async def test_a_delete_is_looked_at_again_when_its_upload_is_due(
+    core: Core, attempts: int, due_in_s: float, wait_s: float
+) -> None:
+    rows = await absent(core, 0)
+    core.mirror.absences.set_replacements([("a", "z")])
+    core.mirror.queue.retry("z", core.clock.now + due_in_s, attempts)
+    result = await reconcile(core.mirror, Scope(rows))
+    row = core.row("a")
+    assert (result.waiting, row.due - core.clock.now, row.attempts) == (1, wait_s, min(attempts, 1))
+    assert core.mirror.absences.get(["a"])["a"].replacement == "z"
+
+
+@pytest.mark.parametrize(("due_in_s", "wait_s"), [(5.0, 5.0), (0.0, SOON_S), (100.0, LATER_S)])
+@pytest.mark.parametrize(("absent_s", "waits"), [(29.5, True), (30.0, False)])
+async def test_a_delete_is_looked_at_again_when_the_first_marked_file_is_due(
+    core: Core, due_in_s: float, wait_s: float, absent_s: float, *, waits: bool
+) -> None:
+    rows = await absent(core, absent_s)
+    core.mark("busy.log", "later.log")
+    core.mirror.queue.retry("busy.log", core.clock.now + due_in_s, 0)
+    core.mirror.queue.retry("later.log", core.clock.now + 200, 0)
+    await reconcile(core.mirror, Scope(rows))
+    assert ("a" in core.target.store) is waits
+    if waits:
+        row = core.row("a")
+        assert (row.due - core.clock.now, row.attempts) == (wait_s, 0)
+        assert core.mirror.absences.get(["a"])["a"].replacement == ""
+
+
+async def test_an_entry_that_now_holds_a_file_of_the_same_name_is_not_deleted(core: Core) -> None:
+    await in_step(core, **{"app.ts": "1", "app.ts.txt": "2", "other": "3"})
+    held = core.mirror.journal.get("app.ts.txt")
+    assert held
+    # The entry was renamed after the other file, because both keys have the same name under some pattern.
+    core.mirror.journal.put(dataclasses.replace(held, key="app.ts"))
+    core.remove("app.ts.txt")
+    result = await core.hint("app.ts.txt")
+    assert outcomes(result)["app.ts.txt"] == "again"
+    assert ("app.ts.txt" in core.target.store, core.waiting()) == (True, [("app.ts.txt", False)])
 
 
 async def test_deletes_refused_with_a_fresh_state_stay_refused(core: Core) -> None:

@@ -314,6 +314,23 @@ async def test_a_root_swapped_for_a_folder_with_none_of_the_files_has_no_floor_o
     assert core.target.texts() == {"new": "5"}, "the folder is known by then"
 
 
+@pytest.mark.parametrize(("files", "kept"), [(1, 0), (2, 0), (2, 1)])
+async def test_the_floor_of_ten_is_for_a_folder_with_one_of_the_files(core: Core, files: int, kept: int) -> None:
+    await in_step(core, **{f"{number}": f"text {number}" for number in range(files)})
+    core.use(max_delete="25%")
+    core.root.rename(core.root.parent / "old")
+    core.root.mkdir()
+    core.write("placeholder", "other")
+    for number in range(kept):
+        core.write(f"{number}", f"text {number}")
+    if kept:
+        await core.full()
+        assert core.target.texts() == {"0": "text 0", "placeholder": "other"}
+        return
+    with pytest.raises(Brake, match=f"the plan deletes {files} of {files} entries .* allows 0, and no full pass"):
+        await core.full()
+
+
 @pytest.mark.parametrize("gone", [True, False])
 async def test_a_root_replaced_between_puts_and_deletes_keeps_the_rest(core: Core, gone: bool) -> None:
     await in_step(core, a="1", b="2")

@@ -9,7 +9,7 @@ import pytest
 import structlog
 from structlog.testing import LogCapture
 
-from syncd.core.errors import FileChanged, Park, Retry
+from syncd.core.errors import Brake, FileChanged, Park, Retry
 from syncd.core.model import ActionEvent
 from syncd.sync import index
 from syncd.sync.apply import LINES, MORE
@@ -103,6 +103,63 @@ async def test_the_line_of_a_delete_has_its_evidence(core: Core, lines: list[Any
     (line,) = [line for line in lines if line["event"] == "delete.done"]
     assert (line["key"], line["reason"], line["evidence"]) == ("a.md", "stale", "absent")
     assert line["why"] == "pass 2 read the whole folder and there is no such file"
+
+
+@pytest.mark.parametrize("lines", [logging.DEBUG], indirect=True)
+async def test_the_last_line_of_a_pass_has_its_numbers(core: Core, lines: list[Any]) -> None:
+    def last(*leave_out: str) -> dict[str, Any]:
+        (line,) = [line for line in lines if line["event"] == "pass.done"]
+        lines.clear()
+        return {name: value for name, value in line.items() if name not in leave_out}
+
+    common = {"event": "pass.done", "mirror": "docs", "complete": True, "audited": False}
+    for name in ("a.md", "b.md", "c.md"):
+        core.write(name, name, age_s=10)
+    core.write("bad.md", "b")
+    core.target.failures["bad.md"] = [Park("refused", "no")]
+    await core.full()
+    assert last() == common | {
+        "log_level": "info",
+        "scope": "all",
+        "planned": {"put": 4},
+        "unchanged": 0,
+        "files_read": 0,
+        "problems": {"refused": 1},
+    }
+    core.remove("bad.md")
+    await core.full()
+    assert last("planned") == common | {
+        "log_level": "info",
+        "scope": "all",
+        "unchanged": 3,
+        "files_read": 0,
+        "problems": {},
+    }
+    nothing = {"unchanged": 1, "files_read": 0, "problems": {}}
+    await core.hint("a.md")
+    assert last("planned") == common | nothing | {"log_level": "debug", "scope": 1}
+    core.write("a.md", "longer", age_s=10)
+    await core.hint("a.md")
+    line = last()
+    assert line.pop("planned") == {"put": 1}
+    assert line == common | {"log_level": "info", "scope": 1, "unchanged": 0, "files_read": 1, "problems": {}}
+
+
+async def test_the_last_line_of_a_pass_names_a_refusal_and_waiting_deletes(core: Core, lines: list[Any]) -> None:
+    await in_step(core, **{f"{number:02}": f"text {number}" for number in range(12)})
+    (core.root / "00").rename(core.root / "new")
+    core.target.failures["new"] = [Retry("busy")]
+    lines.clear()
+    result = await core.full()
+    (line,) = [line for line in lines if line["event"] == "pass.done"]
+    assert (result.waiting, line["waiting"], "refused" in line) == (1, 1, False)
+    core.use(max_delete=0)
+    core.remove("01")
+    lines.clear()
+    with pytest.raises(Brake) as caught:
+        await core.full()
+    (line,) = [line for line in lines if line["event"] == "pass.done"]
+    assert (line["refused"], "waiting" in line) == (str(caught.value), False)
 
 
 async def test_many_entries_that_become_searchable_share_a_line(core: Core, lines: list[Any]) -> None:

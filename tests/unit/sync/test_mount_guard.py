@@ -62,6 +62,49 @@ async def test_protect_look_closes_paths_and_stores_nothing(core: Core) -> None:
     assert core.mirror.meta.get("mounts") == before
 
 
+@pytest.mark.parametrize("there", [True, False])
+async def test_protect_look_asks_for_the_mounts_that_a_pass_accepted(
+    core: Core, monkeypatch: pytest.MonkeyPatch, *, there: bool
+) -> None:
+    await in_step(core, **{"disk/a": "1", "own": "3"})
+    mounted(core.mirror.meta, core.root, "disk")
+
+    def survey(root: Path, paths: Collection[str]) -> MountSurvey:
+        return MountSurvey(
+            str(root), "/", "ext4 / 1", dict.fromkeys(paths if there else (), "tmpfs / 4711"), frozenset()
+        )
+
+    monkeypatch.setattr(guard, "survey", survey)
+    protect_look(core.mirror.tree, core.mirror.db, "docs")
+    assert list(core.mirror.tree.protected.closed) == ([] if there else ["disk/"])
+
+
+async def test_protect_look_names_the_mirror_and_ignores_the_mounts_of_another_root(core: Core) -> None:
+    await in_step(core, **{"disk/a": "1", "own": "3"})
+    mounted(core.mirror.meta, core.root, "disk")
+    tree, db = core.mirror.tree, core.mirror.db
+    protect_look(tree, db, "other")
+    assert tree.protected.closed == {}
+    protect_look(tree, db, "docs")
+    text = (
+        f"{GONE_NOW}; nothing below it is deleted. Mount it again, or accept it as it is: syncd reconcile --force docs"
+    )
+    assert tree.protected.closed == {"disk/": Problem("disk/", "unreadable", text)}
+    tree.protected.closed = {}
+    core.mirror.meta.set("mounts", core.mirror.meta.values("mounts") | {"path": "/elsewhere"})
+    protect_look(tree, db, "docs")
+    assert tree.protected.closed == {}
+
+
+async def test_protect_look_covers_the_known_files_below_a_new_mount(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await in_step(core, **{"over/a": "1", "own": "3"})
+    mount(core, monkeypatch, {"over": "1"})
+    protect_look(core.mirror.tree, core.mirror.db, "docs")
+    assert list(core.mirror.tree.protected.covered) == ["over/"]
+
+
 @pytest.mark.parametrize(("lazy", "opened"), [({"disk", "other"}, ["disk"]), ((), [])])
 def test_only_a_missing_mount_of_autofs_is_mounted_again_by_a_look(
     core: Core, monkeypatch: pytest.MonkeyPatch, lazy: Collection[str], opened: list[str]

@@ -7,13 +7,13 @@ import pytest
 from syncd.core.errors import FileChanged, Retry
 from syncd.core.model import Delete, Entry, Put, Record, Stored
 from syncd.core.names import remote_name
-from syncd.core.plan import UNKNOWN
+from syncd.core.plan import UNKNOWN, is_of_another_writer
 from syncd.core.problems import Limits
 from syncd.state.ownership import Claims
 from syncd.sync.apply import claim_previous
 from syncd.sync.observe import Observed
 from syncd.sync.resolve import _claims_of_short_name as claims_of_short_name
-from syncd.sync.resolve import is_replaced_by_other
+from syncd.sync.resolve import is_replaced_by_other, mark_other_writers
 from syncd.targets.base import ReadContents, ReportOutcomes
 from tests.harness import Core, ScriptedTarget, in_step, is_clean, plan, planned, sha
 from tests.memory_target import MemoryTarget
@@ -258,6 +258,49 @@ async def test_an_entry_that_is_recorded_under_its_short_name_is_claimed(core: C
     assert claims_of_short_name(core.mirror, entry._replace(checksum=None)) == {("r", "")}
     assert claims_of_short_name(core.mirror, entry._replace(ref="other")) == set()
     assert claims_of_short_name(core.mirror, entry._replace(key="short")) == set()
+
+
+@pytest.mark.parametrize("complete", [False, True])
+@pytest.mark.parametrize("takeover", [False, True])
+async def test_the_entries_of_other_writers_are_marked_in_any_mixture(
+    core: Core, *, complete: bool, takeover: bool
+) -> None:
+    await in_step(core, keep="k")
+    core.use(takeover=takeover)
+    if not complete:
+        core.forget_listing()
+    policy, lacking = core.mirror.policy, (None, False, True)
+    records = [None, *(Record("a", "r", "c", 1, 1.0, marked=marked) for marked in lacking)]
+    entries = [
+        Entry("a", ref, checksum, owner=owner, marked=marked)
+        for ref in ("r", "other")
+        for checksum in (None, "c", "d")
+        for owner in (None, "me", "another")
+        for marked in lacking
+    ]
+    theirs = 0
+    for record in records:
+        for entry in entries:
+            block = [Observed("a", None, record, entry, "listing"), Observed("a", None, record, None, "key", [entry])]
+            expected = is_of_another_writer(record, entry, policy, (), complete=complete)
+            first, second = mark_other_writers(core.mirror, block, delete_excluded=False)
+            assert first.entry == entry._replace(of_other_writer=expected)
+            assert second.others == [entry._replace(of_other_writer=expected)]
+            only_known = block[0]._replace(seen="journal")
+            assert mark_other_writers(core.mirror, [only_known], delete_excluded=False) == [only_known]
+            theirs += expected
+    assert theirs > 0
+
+
+async def test_only_the_entries_of_an_earlier_prefix_are_not_marked_if_a_person_wants_them_deleted(core: Core) -> None:
+    await in_step(core, keep="k")
+    block = [
+        Observed("old/a", None, None, Entry("old/a", "r", "c", owner="me", prefix="old/"), "listing"),
+        Observed("b", None, None, Entry("b", "r", "c", owner="me", prefix=""), "listing"),
+    ]
+    for delete_excluded, expected in ((False, [True, True]), (True, [False, True])):
+        judged = mark_other_writers(core.mirror, block, delete_excluded=delete_excluded)
+        assert [each.entry and each.entry.of_other_writer for each in judged] == expected
 
 
 # -- the claims of an earlier entry
