@@ -1,5 +1,6 @@
 import sqlite3
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -77,6 +78,149 @@ def test_new_values_are_learned_and_missing_values_are_not(journal: Journal) -> 
     journal.put(RECORD)
     journal.index.store_reported(RECORD, Entry("a", "r1", version="v2", status="completed"), NOW + 12.34)
     assert journal.get("a") == replace(RECORD, version="v2", status="completed", searchable_s=12.3)
+
+
+@pytest.mark.parametrize(
+    ("known", "shown", "learned"),
+    [
+        ({}, {}, {}),
+        ({}, {"version": "v2"}, {"version": "v2"}),
+        ({}, {"size": 4}, {"remote_size": 4}),
+        ({"marked": None}, {"marked": False}, {"marked": False}),
+        ({"marked": False}, {"marked": False, "version": "v2"}, {"version": "v2"}),
+        ({}, {"marked": False, "version": "v2"}, {}),
+        ({}, {"marked": None, "version": "v2"}, {"version": "v2"}),
+        ({}, {"checksum": "c2", "version": "v2"}, {}),
+        ({}, {"checksum": "c1", "version": "v2"}, {"version": "v2"}),
+        ({}, {"status": "queued"}, {}),
+        ({}, {"status": None, "error": "e"}, {}),
+        ({"status": "error", "error": "e"}, {"status": None, "error": "f"}, {}),
+        ({}, {"status": "running"}, {"status": "running"}),
+        ({}, {"status": "completed"}, {"status": "completed", "searchable_s": 12.3}),
+        ({"requeued_at": NOW + 2}, {"status": "completed"}, {"status": "completed", "searchable_s": 10.3}),
+        ({"written_at": NOW + 99}, {"status": "completed"}, {"status": "completed", "searchable_s": 0.0}),
+        ({"status": "error"}, {"status": "completed"}, {"status": "completed"}),
+        ({"status": None}, {"status": "completed"}, {"status": "completed"}),
+        ({"status": "completed"}, {"status": "outdated"}, {"status": "outdated", "requeued_at": NOW + 12.34}),
+        ({"status": None}, {"status": "queued"}, {"status": "queued", "requeued_at": NOW + 12.34}),
+        ({"requeued_at": NOW}, {"status": "error", "error": "e"}, {"status": "error", "error": "e"}),
+        ({"status": "error", "error": "e", "why": "w"}, {"status": "error", "error": "e"}, {}),
+        (
+            {"status": "error", "error": "e", "why": "w"},
+            {"status": "error", "error": "e", "size": 4},
+            {"remote_size": 4},
+        ),
+        ({"status": "error", "error": "e", "why": "w"}, {"status": "error", "error": "f"}, {"error": "f", "why": None}),
+        (
+            {"status": "error", "error": "e", "why": "w"},
+            {"status": "skipped"},
+            {"status": "skipped", "error": None, "why": None},
+        ),
+    ],
+)
+def test_the_reported_values_of_an_entry_are_learned_unless_another_writer_replaced_it(
+    journal: Journal, known: dict[str, Any], shown: dict[str, Any], learned: dict[str, Any]
+) -> None:
+    record = replace(RECORD, **known)
+    journal.put(record)
+    journal.put(replace(record, key="b"))
+    journal.index.store_reported(record, Entry("a", "r1")._replace(**shown), NOW + 12.34)
+    assert journal.get("a") == replace(record, **learned)
+    assert journal.get("b") == replace(record, key="b")
+
+
+def test_entries_on_their_way_are_ordered_by_key_after_a_key(db: sqlite3.Connection, journal: Journal) -> None:
+    for place, name in enumerate("dcba"):
+        journal.put(replace(RECORD, key=name, written_at=NOW + place))
+    journal.put(replace(RECORD, key="e", status="completed"))
+    Journal(db, "other").put(replace(RECORD, key="e"))
+    assert [record.key for record in journal.index.on_the_way(9, after="a")] == ["b", "c", "d"]
+    assert [record.key for record in journal.index.on_the_way(2, after="")] == ["a", "b"]
+
+
+def test_stuck_entries_are_named_once_the_oldest_first(journal: Journal) -> None:
+    for name, since in (("a", 3), ("b", 1), ("c", 2)):
+        journal.put(replace(RECORD, key=name, written_at=NOW - 100, requeued_at=NOW + since))
+    journal.put(replace(RECORD, key="d", written_at=NOW, status="error"))
+    journal.put(replace(RECORD, key="e", written_at=NOW))
+
+    def stuck(before: float, *limit: int, unreported: bool = False) -> str:
+        return "".join(record.key for record in journal.index.stuck(before, *limit, unreported=unreported))
+
+    assert [stuck(NOW - 1), stuck(NOW), stuck(NOW + 2), stuck(NOW + 9), stuck(NOW + 9, 2)] == [
+        "",
+        "e",
+        "ebc",
+        "ebca",
+        "eb",
+    ]
+    assert [journal.index.stuck_count(NOW + each) for each in (-1, 0, 2, 9)] == [0, 1, 3, 4]
+    journal.index.mark_reported(["b", "e"])
+    assert (stuck(NOW + 9, unreported=True), stuck(NOW + 9)) == ("ca", "ebca")
+    journal.put(replace(RECORD, key="e", written_at=NOW))
+    journal.reindexing.finish("b", "queued", NOW + 4)
+    assert stuck(NOW + 9, unreported=True) == "ecab"
+
+
+def test_the_reason_of_a_failure_is_stored_for_the_entry_that_failed(journal: Journal) -> None:
+    failed = replace(RECORD, status="error", error="e")
+    for record in (failed, replace(failed, key="b", status="skipped"), replace(failed, key="c", status="completed")):
+        journal.put(record)
+    assert [record.key for record in journal.index.unexplained(9)] == ["a", "b"]
+    assert len(journal.index.unexplained(1)) == 1
+    journal.index.explain(replace(failed, ref="r0"), "of an earlier entry")
+    journal.index.explain(replace(failed, key="c"), "of a searchable entry")
+    journal.index.explain(failed, "why")
+    journal.index.explain(replace(failed, key="b"), "")
+    assert [getattr(journal.get(key), "why", "-") for key in "abc"] == ["why", "", None]
+    assert journal.index.unexplained(9) == []
+
+
+def test_entries_are_marked_as_searchable_except_for_recent_writes(journal: Journal) -> None:
+    for key, written_at in (("a", NOW - 11), ("b", NOW - 10), ("c", NOW + 10), ("d", NOW + 11)):
+        journal.put(replace(RECORD, key=key, written_at=written_at, status="error", error="e", why="w"))
+    journal.put(replace(RECORD, key="e", written_at=NOW - 11, status=None))
+    journal.index.mark_all_completed(NOW, 10)
+    statuses = {record.key: (record.status, record.error, record.why) for record in journal.after("", LAST, 9)}
+    done, failed = ("completed", None, None), ("error", "e", "w")
+    assert statuses == {"a": done, "b": failed, "c": failed, "d": done, "e": (None, None, None)}
+
+
+def test_records_are_counted_by_folder_and_by_time(journal: Journal) -> None:
+    for place, key in enumerate(("a", "a/b", "a/c/d", "a0", "b")):
+        journal.put(replace(RECORD, key=key, written_at=NOW + place, status="error" if key == "a/b" else "queued"))
+    assert journal.count_below("a/") == {"error": 1, "queued": 1}
+    assert journal.count_below("") == {"error": 1, "queued": 4}
+    assert journal.count_written(NOW + 1, NOW + 3) == 3
+    assert sorted(journal.keys()) == ["a", "a/b", "a/c/d", "a0", "b"]
+
+
+def test_a_forgotten_record_leaves_no_request_to_index_it_again(db: sqlite3.Connection, journal: Journal) -> None:
+    journal.put(replace(RECORD, status="error", error="e"))
+    journal.put(replace(RECORD, key="b", status="error", error="e"))
+    journal.reindexing.plan_tries(NOW, 1.0)
+    journal.reindexing.request("a".__eq__)
+    journal.forget("a")
+    assert db.execute("SELECT key FROM reindex UNION ALL SELECT key FROM index_try").fetchall() == [("b",)]
+
+
+def test_an_indexing_that_fails_at_once_keeps_its_error(journal: Journal) -> None:
+    failed = replace(RECORD, status="error", error="e", why="w")
+    journal.put(failed)
+    journal.reindexing.finish("a", "error", NOW + 5)
+    assert journal.get("a") == replace(failed, why=None, requeued_at=NOW + 5)
+
+
+def test_refused_contents_count_while_their_key_has_a_problem(db: sqlite3.Connection, journal: Journal) -> None:
+    for key in "abc":
+        journal.problems.park(Problem(key, "refused", ""), f"sum {key}")
+    journal.problems.add([Problem("a", "refused", ""), Problem("c", "failed", "")], 1)
+    Journal(db, "other").problems.add([Problem("b", "refused", "")], 1)
+    assert journal.problems.refused(["sum a", "sum b", "sum d"]) == {"sum a"}
+    assert journal.problems.refused([]) == set()
+    journal.problems.drop_leftovers()
+    assert list(journal.problems.parked("", LAST)) == ["a", "c"]
+    assert list(journal.problems.parked("b", "c")) == ["c"]
 
 
 def test_records_on_their_way_into_the_index_are_counted_and_the_latest_come_first(journal: Journal) -> None:

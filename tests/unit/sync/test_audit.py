@@ -1,17 +1,21 @@
 """The cheap audit: when the journal can take the place of the listing."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from syncd.core.errors import Park, Retry, Unreachable
-from syncd.core.model import IndexStatus
+from syncd.core.model import Entry, IndexStatus, Problem
 from syncd.core.problems import Limits
 from syncd.sync import audit
 from syncd.sync.mirror import Result
-from tests.harness import Core, open_core, plan, planned
+from syncd.sync.observe import FEW_KEYS
+from syncd.targets.base import Newest, NewestPage
+from tests.harness import Core, ScriptedTarget, open_core, plan, planned
 from tests.memory_target import PAGE, MemoryTarget
 
 DAY_S = 86400.0
@@ -324,3 +328,193 @@ async def test_every_pass_reports_a_known_index_error(core: Core) -> None:
     for _ in range(2):
         await audited(core)
         assert core.problems() == {"3.md": "index_error"}
+
+
+# -- the reasons for a listing
+
+
+def rebase(core: Core, **changes: Any) -> None:
+    core.mirror.meta.set("audit", asdict(replace(base(core), **changes)))
+
+
+async def newest_rows(core: Core) -> list[Newest]:
+    return [row async for page in core.target.newest() for row in page.rows]
+
+
+def show(
+    core: Core, monkeypatch: pytest.MonkeyPatch, *pages: tuple[Sequence[Newest], int | None], counted: int = 100
+) -> list[int | None]:
+    """Let the target show these pages of newest entries. Return the list of pages that were read, by their totals."""
+    read: list[int | None] = []
+
+    async def newest(_: ScriptedTarget) -> AsyncIterator[NewestPage]:
+        for rows, total in pages:
+            read.append(total)
+            yield NewestPage(rows, total)
+
+    monkeypatch.setattr(ScriptedTarget, "newest", newest)
+    core.target.numbers.append({"completed": counted})
+    return read
+
+
+async def why(core: Core) -> str:
+    return await audit.why_list(core.mirror) or ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, ""),
+        ({"listed": 0.0}, ""),
+        ({"listed": 1.0}, "the last full listing is too old"),
+        ({"listed": -DAY_S}, "the last full listing is too old"),
+        ({"listed": 1.0 - DAY_S}, ""),
+        ({"at": 0.0}, ""),
+        ({"at": 1.0}, "the last full listing is too old"),
+    ],
+)
+async def test_a_listing_must_be_younger_than_the_interval_and_not_from_the_future(
+    core: Core, changes: dict[str, float], reason: str
+) -> None:
+    """changes: times of the baseline, relative to now."""
+    rebase(core, **{name: core.clock.now + value for name, value in changes.items()})
+    assert await why(core) == reason
+
+
+@pytest.mark.parametrize("kind", ["foreign", "refused", "failed", "too_large"])
+@pytest.mark.parametrize("more", [0, 1])
+async def test_too_many_unsent_files_lead_to_a_listing(core: Core, kind: Any, more: int) -> None:
+    core.mirror.note([Problem(f"{number}", kind, "why") for number in range(FEW_KEYS + more)], 1)
+    expected = "too many files would be asked for one by one" if more and kind != "too_large" else ""
+    assert await why(core) == expected
+
+
+@pytest.mark.parametrize(("before_s", "pages"), [(audit.SETTLED_S, 1), (audit.SETTLED_S - 1, audit.PAGES)])
+async def test_pages_are_read_down_to_an_entry_that_was_complete_at_the_last_audit(
+    core: Core, monkeypatch: pytest.MonkeyPatch, before_s: float, pages: int
+) -> None:
+    written = core.mirror.journal.get("0.md")
+    assert written
+    rebase(core, at=written.written_at + before_s)
+    rows = await newest_rows(core)
+    read = show(core, monkeypatch, *((rows[start : start + 2], 9) for start in range(0, 10, 2)))
+    assert (await why(core), read) == ("", [9] * pages)
+
+
+@pytest.mark.parametrize(
+    ("pages", "reason"),
+    [
+        ([("012345678", 9)], ""),
+        ([("01234", 9), ("5678", 9)], ""),
+        ([("01234", 9), ("45678", 9)], ""),
+        ([("01234", 9), ("0567", 9)], "the newest entries end too early"),
+        ([], "the newest entries end too early"),
+        ([("01234", 9), ("5678", 10)], "the number of entries changes right now"),
+        ([("01234", None)], "the number of entries changes right now"),
+        ([("0", 9), ("1", 9), ("2", 9), ("3", 10)], ""),
+        ([("012345678", 10)], "the newest entries end too early"),
+        ([("0", 10), ("1", 10), ("2", 10)], "the number of entries differs"),
+        ([("0", 8), ("1", 8), ("2", 8)], "the number of entries differs"),
+    ],
+)
+async def test_the_pages_of_the_newest_entries_must_agree(
+    core: Core, monkeypatch: pytest.MonkeyPatch, pages: list[tuple[str, int | None]], reason: str
+) -> None:
+    rebase(core, at=core.clock.now - 4 * HOUR_S)
+    rows = await newest_rows(core)
+    show(core, monkeypatch, *(([rows[int(place)] for place in places], total) for places, total in pages))
+    assert await why(core) == reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "created", "known", "others"),
+    [
+        ({}, 101.0, 100.0, 1),
+        ({}, 100.0, 100.0, 0),
+        ({}, None, 100.0, None),
+        ({}, 101.0, None, None),
+        ({"ref": "deleted"}, 101.0, 100.0, None),
+        ({"owner": "me"}, 101.0, 100.0, None),
+        ({"owner": "me", "prefix": "old/"}, 101.0, 100.0, 1),
+    ],
+)
+async def test_an_entry_without_a_record_is_of_another_writer_or_a_reason_to_list(
+    core: Core,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    created: float | None,
+    known: float | None,
+    others: int | None,
+) -> None:
+    """known: the creation time of the newest entry until now. others: the number of added entries, None: list."""
+    rebase(core, newest=known, others=1)
+    core.mirror.journal.tombstones.record_delete("x.md", "deleted", core.clock.now - 1000, consented=True)
+    theirs = Newest(Entry("x.md", "ref", "c", owner="you")._replace(**changes), created)
+    rows = await newest_rows(core)
+    # The second page shows the same entry again, because another one came in before it.
+    show(core, monkeypatch, ([theirs], 10 + (others or 0)), ([theirs, *rows], 10 + (others or 0)))
+    reason = "the entry of 'x.md' differs from its record" if others is None else ""
+    assert await why(core) == reason
+    assert base(core).others == 1 + (others or 0)
+    if others is not None:
+        assert base(core).newest == max(created or 0, known or 0)
+        assert base(core).at == core.clock.now
+
+
+async def test_the_time_of_the_newest_entry_is_unknown_if_one_entry_has_none(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *rows = await newest_rows(core)
+    show(core, monkeypatch, ([first._replace(created_at=None), *rows], 9))
+    assert (await why(core), base(core).newest) == ("", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "present", "agrees"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"checksum": None}, True, True),
+        ({"checksum": "other"}, True, False),
+        ({"version": "other"}, True, False),
+        ({"owner": None}, True, True),
+        ({"owner": "you"}, True, False),
+    ],
+)
+async def test_a_recorded_entry_must_be_as_recorded(
+    core: Core, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], *, present: bool, agrees: bool
+) -> None:
+    first, *rows = await newest_rows(core)
+    row = Newest(first.entry._replace(**changes), first.created_at, present)
+    show(core, monkeypatch, ([row, *rows], 9))
+    assert await why(core) == ("" if agrees else f"the entry of {first.entry.key!r} differs from its record")
+
+
+@pytest.mark.parametrize(
+    ("counts", "reason"),
+    [
+        (None, "the numbers by index status are unknown"),
+        ({"completed": 8}, "the numbers by index status are unknown"),
+        ({"completed": 7, "error": 2}, "the numbers by index status differ"),
+        ({"completed": 9, "error": 0}, ""),
+        ({"completed": 10}, ""),
+        ({"completed": 8, "error": 2}, ""),
+    ],
+)
+async def test_the_numbers_by_index_status_must_agree(
+    core: Core, counts: dict[IndexStatus, int] | None, reason: str
+) -> None:
+    core.target.numbers.append(counts)
+    assert await why(core) == reason
+
+
+async def test_numbers_do_not_prove_an_entry_to_be_indexed_that_a_page_shows_on_its_way(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core.mirror.db.execute("UPDATE record SET status = 'error', error = 'bad' WHERE key = '3.md'")
+    first, second, *_ = await newest_rows(core)
+    show(core, monkeypatch, ([first._replace(entry=first.entry._replace(status="queued")), second], 9), counted=9)
+    assert await why(core) == ""
+    third = core.mirror.journal.get("3.md")
+    assert third
+    assert third.status == "error"
