@@ -77,6 +77,7 @@ def backing(deletes: int, *, recent: int = 0, force: bool = False) -> DeleteCont
         (backing(26), "up to 10 always pass"),
         (backing(26, force=True), "forced"),
         (backing(20, recent=6), "within max_delete"),
+        (backing(20, recent=7), "up to 10 always pass"),
     ],
 )
 def test_the_log_entry_names_the_reason_why_the_brake_let_the_plan_pass(behind: DeleteContext, passed: str) -> None:

@@ -205,9 +205,12 @@ def _read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_read_only")
-def test_a_file_without_a_log_is_read_where_nobody_can_write(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", ["", "-wal", "-shm"])
+def test_a_file_without_a_log_is_read_where_nobody_can_write(tmp_path: Path, left: str) -> None:
+    """left: an empty file that a process left beside it."""
     with closing(open_state(tmp_path)) as db:
         Meta(db, "docs").set("x", 1)
+    (tmp_path / f"{FILE_NAME}{left}").touch()
     before = set(tmp_path.iterdir())
     reader = open_state_to_read(tmp_path)
     assert reader is not None
@@ -409,6 +412,9 @@ def test_a_lock_file_with_other_content_names_nobody(tmp_path: Path) -> None:
         for content in (b"", b"\xff\xfe", b"pid 12"):
             (tmp_path / directory.LOCK_NAME).write_bytes(content)
             assert holder(tmp_path) is None
+        for content, daemon in ((b"12", False), (b"12 command\n", False), (b"12 run\n", True), (b"12 run more", False)):
+            (tmp_path / directory.LOCK_NAME).write_bytes(content)
+            assert holder(tmp_path) == (12, daemon)
 
 
 def test_a_lock_is_gone_if_its_file_is_removed_or_replaced(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import Park, Retry
-from syncd.core.model import Delete, Problem, Put
+from syncd.core.model import Adopt, Delete, Problem, Put
 from syncd.state import history as history_module
 from syncd.state.db import Meta, open_state
 from syncd.state.history import (
@@ -65,6 +65,25 @@ async def test_a_pass_keeps_a_bounded_number_of_first_uploads_and_adopts(
     core.mirror.journal.clear()
     await core.full()
     assert [len(told(core, key)) for key in ("a.md", "b.md", "c.md", "d.md")] == [1, 1, 0, 0]
+
+
+def test_only_first_uploads_and_adopts_without_a_failure_are_left_out(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history_module, "LISTED_PER_PASS", 0)
+    adopt, unverified = (Adopt("a", reason, "r", "c", 1) for reason in ("found", "unverified"))
+    new = Put("a", "new", "a", 1)
+    ended = [
+        (new, "done"),
+        (new, "failed"),
+        (put("a"), "done"),
+        (put("a"), "failed"),
+        (adopt, "done"),
+        (unverified, "done"),
+    ]
+    for place, (action, outcome) in enumerate(ended):
+        history.add(action, float(place), outcome, 1)
+    assert [int(action.at) for action in history.of("a")] == [1, 2, 3, 5]
 
 
 async def test_changes_failures_and_deletes_are_kept_in_order(core: Core) -> None:

@@ -1,10 +1,15 @@
 """The guards against deletes: the brake and the root."""
 
+import re
+from dataclasses import replace
+
 import pytest
 
-from syncd.core.errors import Brake, Halt
+from syncd.core.errors import Brake, Halt, PlanChanged
+from syncd.core.model import Delete, Put
 from syncd.local.mounts import MountSurvey
 from syncd.local.walk import Tree
+from syncd.state.pass_tables import PassTables
 from syncd.sync import guard
 from syncd.sync.mirror import Hooks, PassOptions, Scope
 from syncd.sync.reconcile import reconcile
@@ -199,6 +204,57 @@ async def test_zero_deletes_nothing(core: Core) -> None:
     with pytest.raises(Brake):
         await core.full()
     assert len(core.target.store) == 3
+
+
+def test_the_id_of_a_plan_names_all_its_deletes(core: Core) -> None:
+    delete = Delete("a", "stale", "a", "m1", "c", size=1)
+    plans = [
+        [],
+        [Put("a", "new", "a", 1)],
+        [delete],
+        [replace(delete, checksum="d", size=2), Put("b", "new", "b", 1)],
+        [replace(delete, key="b")],
+        [replace(delete, ref="m2")],
+        [replace(delete, reason="orphan")],
+        [delete, replace(delete, key="b")],
+    ]
+    ids = []
+    for number, actions in enumerate(plans):
+        tables = PassTables(core.mirror.db, number)
+        tables.plan.add(actions)
+        ids.append(guard.plan_id("docs", tables))
+        assert re.fullmatch("docs-[0-9a-f]{12}", ids[-1])
+        assert guard.plan_id("other", tables) == ids[-1].replace("docs", "other")
+    assert (ids[0], ids[2]) == (ids[1], ids[3]), "uploads do not count"
+    assert len(set(ids)) == len(plans) - 2
+
+
+@pytest.mark.parametrize("change", ["more", "none"])
+async def test_an_approval_of_another_plan_changes_nothing(core: Core, change: str) -> None:
+    await braked(core, 3, 0)
+    drop(core, 0, 1)
+    approved = (await core.full(dry_run=True)).plan_id
+    if change == "more":
+        drop(core, 1, 2)
+        now = f"its id is {(await core.full(dry_run=True)).plan_id} now"
+    else:
+        core.write("000", "x")
+        now = "it deletes nothing now"
+    core.write("new", "1")
+    with pytest.raises(PlanChanged) as caught:
+        await core.full(approved=approved)
+    assert str(caught.value) == (
+        f"the plan has changed since {approved}: {now}. Nothing was changed; see it: syncd plan docs"
+    )
+    assert len(core.target.store) == 3
+    assert "new" not in core.target.store
+
+
+async def test_the_approved_plan_is_made(core: Core) -> None:
+    await braked(core, 3, 0)
+    drop(core, 0, 1)
+    approved = (await core.full(dry_run=True)).plan_id
+    assert (await core.full(approved=approved)).done == {"delete": 1}
 
 
 # -- the root

@@ -394,7 +394,10 @@ async def test_an_error_that_the_request_itself_tells_is_an_event_and_a_problem(
     busy.mirror.journal.reindexing.request(["a.md"].__contains__)
     busy.mirror.journal.problems.clear("a.md", subtree=False)
     busy.mirror.on_action = events.append
-    await index.reindex_due(busy.mirror)
+    with capture_logs() as lines:
+        await index.reindex_due(busy.mirror)
+    (line,) = [line for line in lines if line["event"] == "index.failed"]
+    assert (line["key"], line["error"]) == ("a.md", BUSY.error)
     assert events == [ActionEvent("index", "a.md", "error", "failed")]
     assert busy.problems() == {"a.md": "index_error"}
 

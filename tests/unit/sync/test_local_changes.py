@@ -37,6 +37,7 @@ async def test_an_unreadable_file_keeps_its_entry_and_stops_no_other(
         await core.full()
         assert core.target.texts() == {"a": "1", "b": "2"}
         assert core.problems() == {"a": "unreadable", "new": "unreadable"}
+        assert core.problem("a").message == core.problem("new").message == "let syncd read it"
         await core.hint("a")
         assert core.target.texts() == {"a": "1", "b": "2"}
     await core.full()
