@@ -1,6 +1,7 @@
 """Deletes that arrive in bursts are judged as one plan after `settle`."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from syncd.core.errors import Brake
 from syncd.sync.mirror import Hooks, PassOptions, Result, Scope
@@ -107,3 +108,41 @@ async def test_force_holds_nothing_back(core: Core) -> None:
     core.mark("000")
     await reconcile(core.mirror, Scope(), PassOptions(force=True))
     assert len(core.target.store) == 40
+
+
+@pytest.mark.parametrize(
+    ("deletes", "recent", "busy", "held"),
+    [(10, 0, True, False), (11, 0, True, True), (11, 0, False, False), (4, 6, True, False), (4, 7, True, True)],
+)
+async def test_deletes_are_held_back_if_more_than_ten_of_an_hour_may_be_followed_by_others(
+    core: Core, deletes: int, recent: int, *, busy: bool, held: bool
+) -> None:
+    await filled(core, 40, "100%")
+    for number in range(recent):
+        core.mirror.journal.tombstones.record_delete(
+            f"gone {number}", f"ref {number}", core.clock.now, consented=False, age=core.clock.age
+        )
+    names = [f"{number:03}" for number in range(deletes)]
+    core.remove(*names)
+    if busy:
+        core.mark("busy.log")
+    with capture_logs() as lines:
+        result = await reconcile(core.mirror, Scope())
+    assert result.held_back is held
+    assert planned(result) == ({} if held else {"delete": deletes})
+    assert core.waiting() == ([(name, False) for name in names] if held else [])
+    line = {"event": "delete.held_back", "log_level": "info", "mirror": "docs", "deletes": deletes}
+    assert [line for line in lines if line["event"] == "delete.held_back"] == ([line] if held else [])
+
+
+@pytest.mark.parametrize(("waited_s", "held"), [(29.5, True), (30.0, False)])
+async def test_deletes_are_held_back_for_settle_max_after_the_first_mark(
+    core: Core, waited_s: float, *, held: bool
+) -> None:
+    await filled(core, 40, "100%")
+    names = [f"{number:03}" for number in range(20)]
+    core.remove(*names)
+    core.mark(names[-1])
+    core.clock.forward(waited_s)
+    core.mark("busy.log")
+    assert (await reconcile(core.mirror, Scope())).held_back is held

@@ -4,15 +4,17 @@ import asyncio
 import tempfile
 from contextlib import closing
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.core.errors import FileChanged
-from syncd.core.model import Entry, Item, Problem, Record
+from syncd.core.model import Entry, Excluded, Item, Problem, Record
+from syncd.core.names import Forms, Shard
 from syncd.core.plan import Policy
+from syncd.core.problems import Limits
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
 from syncd.service.build import build_mirror
@@ -21,7 +23,7 @@ from syncd.state.db import open_state
 from syncd.state.pass_tables import PassTables
 from syncd.state.queue import Dirty
 from syncd.sync.mirror import Mirror, Settings
-from syncd.sync.observe import ROOT, Observed, fill_from_journal, observe, places
+from syncd.sync.observe import ROOT, Observed, Places, fill_from_journal, observe, places, too_many
 from tests.harness import IN_MEMORY, Core, ScriptedTarget, in_step, open_core, planned, sha
 
 KEYS = ["a-b", "a.b", "a/b", "a/c/d", "a0", "b", "b.c", "c/a", "c/b", "\u00fc", "\U0001f600"]
@@ -192,3 +194,80 @@ async def test_a_file_that_changes_while_its_entry_is_confirmed_is_marked_again(
     result = await core.hint("a")
     assert (result.changed_during_read, result.unchanged, planned(result)) == (1, 0, {})
     assert core.waiting() == [("a", False)]
+
+
+# -- keys that are not confirmed one by one
+
+
+@pytest.mark.parametrize(
+    ("page", "records", "shards", "most"),
+    [(None, 0, 1, None), (10, 0, 1, 20), (10, 9, 1, 20), (10, 10, 1, 21), (10, 10, 3, 23), (1, 3, 1, 23)],
+)
+async def test_a_listing_is_made_if_it_costs_less_than_the_questions(
+    core: Core, page: int | None, records: int, shards: int, most: int | None
+) -> None:
+    """most: the number of keys up to which each key is asked for."""
+    core.use(shard=Shard(0, shards))
+    core.target.limits = Limits(page=page)
+    for number in range(records):
+        core.mirror.journal.put(record(f"{number}"))
+    if most is None:
+        assert not too_many(core.mirror, 10_000)
+    else:
+        assert (too_many(core.mirror, most), too_many(core.mirror, most + 1)) == (False, True)
+
+
+async def test_a_part_includes_the_files_whose_entries_would_have_the_same_name(core: Core) -> None:
+    core.target.limits = Limits(forms=Forms(as_text=("*.ts",)))
+    rows = [Dirty(key, subtree, 0, 1, 0.0, 0.0) for key, subtree in (("a.ts", False), ("d", True), ("d/b.ts", False))]
+    assert places(core.mirror, rows) == Places(["d/"], ["a.ts", "d", "a.ts.txt"])
+    core.use(prefix="p/")
+    rows = [Dirty(f"p/{key}", subtree, 0, 1, 0.0, 0.0) for key, subtree in (("", True), ("a", False))]
+    assert places(core.mirror, rows) == Places([""], [])
+    rows = [Dirty(f"p/{key}", subtree, 0, 1, 0.0, 0.0) for key, subtree in (("", False), ("a", False))]
+    assert places(core.mirror, rows) == Places([], ["p/a"])
+
+
+# -- a second look
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "complete", "reported"),
+    [
+        ("gone", "unreadable", True, True),
+        ("gone", "unreadable", False, False),
+        ("gone", "too_large", False, True),
+        ("dir/", "unreadable", True, False),
+        ("dir/", "too_large", True, False),
+    ],
+)
+async def test_the_problem_of_a_second_look_is_reported_unless_a_directory_has_it(
+    core: Core, monkeypatch: pytest.MonkeyPatch, key: str, kind: Any, *, complete: bool, reported: bool
+) -> None:
+    await in_step(core, gone="1", other="2")
+    core.remove("gone")
+
+    def look(tree: Tree, _key: str) -> Problem:
+        tree.complete = complete
+        return Problem(key, kind, "why")
+
+    monkeypatch.setattr(Tree, "look", look)
+    result = await core.full()
+    assert planned(result) == {}
+    assert core.problems() == ({"gone": kind} if reported else {})
+    assert result.problems == ({kind: 1} if reported else {})
+
+
+@pytest.mark.parametrize("local", ["item", "excluded"])
+@pytest.mark.parametrize("delete_excluded", [False, True])
+async def test_a_file_that_comes_before_the_second_look_keeps_its_entry(
+    core: Core, monkeypatch: pytest.MonkeyPatch, local: str, *, delete_excluded: bool
+) -> None:
+    await in_step(core, gone="1", other="2")
+    core.remove("gone")
+    found = Item("gone", "gone", 1, 1, 1, 1) if local == "item" else Excluded("gone", "exclude: gone")
+    monkeypatch.setattr(Tree, "look", lambda *_: found)
+    result = await core.full(delete_excluded=delete_excluded)
+    assert planned(result) == ({"delete": 1} if local == "excluded" and delete_excluded else {})
+    assert core.waiting() == ([("gone", False)] if local == "item" else [])
+    assert (result.changed_during_read, result.unchanged) == (int(local == "item"), 1)

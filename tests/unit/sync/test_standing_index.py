@@ -173,6 +173,23 @@ async def test_a_slow_index_costs_one_look_every_few_minutes(core: Core, pause: 
     assert pause.looks == looks, "nothing waits"
 
 
+@pytest.mark.parametrize(
+    ("looked_s", "looks"),
+    [(None, 1), (index.DOUBT_EVERY_S, 1), (index.DOUBT_EVERY_S - 1, 0), (1 - index.DOUBT_EVERY_S, 0), (-1e6, 1)],
+)
+async def test_the_time_of_the_last_look_counts_unless_the_clock_was_set(
+    core: Core, pause: Pause, looked_s: float | None, looks: int
+) -> None:
+    pause.on = False
+    core.target.index["a.md"] = Indexed("queued")
+    await in_step(core, **{"a.md": "x"})
+    core.clock.forward(index.DOUBT_S)
+    before = None if looked_s is None else core.clock.now - looked_s
+    core.mirror.meta.set(index.LOOKED, before)
+    await index.halt_if_standing(core.mirror)
+    assert (pause.looks, core.mirror.meta.get(index.LOOKED)) == (looks, core.clock.now if looks else before)
+
+
 async def test_a_pass_over_a_paused_instance_is_one_request_until_it_is_resumed(core: Core, pause: Pause) -> None:
     core.write("a.md", "x")
     core.target.raises.append(PausedHalt("paused (HTTP 400, code 7032)"))
