@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import Park, Retry
-from syncd.core.model import Adopt, Delete, Problem, Put
+from syncd.core.model import Action, Adopt, Delete, Problem, Put
 from syncd.state import history as history_module
 from syncd.state.db import Meta, open_state
 from syncd.state.history import (
@@ -73,7 +73,7 @@ def test_only_first_uploads_and_adopts_without_a_failure_are_left_out(
     monkeypatch.setattr(history_module, "LISTED_PER_PASS", 0)
     adopt, unverified = (Adopt("a", reason, "r", "c", 1) for reason in ("found", "unverified"))
     new = Put("a", "new", "a", 1)
-    ended = [
+    ended: list[tuple[Action, str]] = [
         (new, "done"),
         (new, "failed"),
         (put("a"), "done"),

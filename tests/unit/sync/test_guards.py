@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from syncd.core.errors import Brake, Halt, PlanChanged
-from syncd.core.model import Delete, Put
+from syncd.core.model import Action, Delete, Put
 from syncd.local.mounts import MountSurvey
 from syncd.local.walk import Tree
 from syncd.state.pass_tables import PassTables
@@ -208,7 +208,7 @@ async def test_zero_deletes_nothing(core: Core) -> None:
 
 def test_the_id_of_a_plan_names_all_its_deletes(core: Core) -> None:
     delete = Delete("a", "stale", "a", "m1", "c", size=1)
-    plans = [
+    plans: list[list[Action]] = [
         [],
         [Put("a", "new", "a", 1)],
         [delete],
