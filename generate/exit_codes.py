@@ -25,5 +25,6 @@ EXIT_MEANINGS = {
     " target answers fewer questions than the first.",
     EXIT_LOCKED: "Another syncd holds the state directory and cannot be asked to do the work.",
     EXIT_BUG: "A bug. Please report it with the traceback.",
-    EXIT_INTERRUPTED: "Interrupted by SIGINT. SIGTERM ends `syncd run` with 0, and any other command with 143.",
+    EXIT_INTERRUPTED: "Interrupted by SIGINT. SIGTERM ends `syncd run`, `mcp` and `emulate` with 0, and any other"
+    " command with 143.",
 }

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _SERVICES = frozenset({"run", "emulate", "mcp"})
 """Commands that run until they are stopped. SIGTERM ends them with exit code 0."""
-_OPTIONS_WITH_VALUE = frozenset({"-c", "--config", "--log-format"})
-"""Global options that take the next argument as their value."""
+_OPTIONS_WITH_VALUE = frozenset({"--config", "--log-format"})
+"""Global options that take the next argument as their value. `-c` takes it, too, alone or after flags, as in `-vc`."""
 _COMPLETE = "_SYNCD_COMPLETE"
 """The variable by which a shell asks for completion; see README.md."""
 _EXIT_PIPE = 141
@@ -58,7 +58,8 @@ def _command_name(arguments: Sequence[str]) -> str | None:
     """Return the command of a command line before the parser is imported, since a signal may come before that."""
     remaining = iter(arguments)
     for argument in remaining:
-        if argument in _OPTIONS_WITH_VALUE:
+        flags, option, value = argument.partition("c")
+        if argument in _OPTIONS_WITH_VALUE or (flags.strip("vqh") == "-" and option and not value):
             next(remaining, None)
         elif not argument.startswith("-"):
             return argument

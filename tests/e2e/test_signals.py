@@ -52,6 +52,14 @@ def test_sigterm_right_after_the_start_is_a_clean_stop(tmp_path: Path) -> None:
         assert daemon.stop()[0] == 0
 
 
+@pytest.mark.parametrize("flags", ["-vc", "-qc", "-vvc"])
+def test_sigterm_is_a_clean_stop_after_flags_that_stand_together(tmp_path: Path, flags: str) -> None:
+    with open_workspace(tmp_path) as workspace, workspace.daemon(flags, str(workspace.config)) as daemon:
+        until(lambda: workspace.syncd("status", "--alive").code == 0)
+        daemon.send(signal.SIGTERM)
+        assert daemon.ends()[0] == 0
+
+
 def test_sighup_adds_a_mirror_and_an_invalid_config_changes_nothing(tmp_path: Path) -> None:
     with open_workspace(tmp_path) as workspace:
         token = workspace.path / "token"
