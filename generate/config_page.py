@@ -25,8 +25,8 @@ create = true"""
 _GENERAL = """\
 Every key can come from the environment, which has priority over the file. The name of the variable is `SYNCD_` and the
 path of the key with `__` between its parts, such as `SYNCD_CLOUDFLARE__TPSLIMIT=0` or
-`SYNCD_MIRRORS__DOCS__PATH=/srv/docs`. A list is written as JSON. If such variables define a mirror, no file is needed.
-The order is: option of the command, environment,
+`SYNCD_MIRRORS__DOCS__PATH=/srv/docs`. A list or a table is written as JSON. If such variables define a mirror,
+no file is needed. The order is: option of the command, environment,
 credential of systemd, file, default.
 
 A duration is a number of seconds, or a text such as `500ms`, `30s`, `5m`, `1h` or `1d`. A size is a number of bytes, or

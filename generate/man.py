@@ -24,7 +24,7 @@ ENVIRONMENT = {
     "SYNCD_CONFIG": "The path of the config file. The option -c wins over it.",
     "SYNCD_SECTION__KEY": (
         "The value of a key of the config, such as `SYNCD_CLOUDFLARE__TPSLIMIT=0` or"
-        " `SYNCD_MIRRORS__DOCS__PATH=/srv/docs`. It wins over the config file. A list is written as JSON."
+        " `SYNCD_MIRRORS__DOCS__PATH=/srv/docs`. It wins over the config file. A list or table is written as JSON."
     ),
     "CLOUDFLARE_API_TOKEN": "The API token.",
     "CLOUDFLARE_ACCOUNT_ID": "The account.",

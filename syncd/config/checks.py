@@ -319,7 +319,7 @@ _REMEDIES = (
     ("string_pattern_mismatch", "", "should be 1-64 of a-z 0-9 - _"),
     ("path", "", "should be a path, in quotes"),
     ("dict_type", "mirrors", "should be sections with the headings [mirrors.NAME]"),
-    ("dict_type", "", 'should be a table, such as { a = "b" }'),
+    ("dict_type", "", 'should be a table, such as { a = "b" }, which in a variable is {"a": "b"}'),
     ("bool_", "", "should be true or false"),
     ("int_", "", "should be a whole number"),
     ("float_", "", "should be a number"),

@@ -3,9 +3,11 @@
 Limits: "AI Search: create an instance" and the SDK, cloudflare 5.9.0. Makes no I/O.
 """
 
-from typing import Annotated, Literal
+from types import UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.fields import FieldInfo
 
 from syncd.config.values import seconds
 
@@ -39,6 +41,32 @@ class ConfigSection(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_truth_as_number(cls, values: object) -> object:
+        """Give a number that is `true` or `false` to the schema as text, because pydantic takes 1 or 0 for it."""
+        if not isinstance(values, dict) or not any(isinstance(value, bool) for value in values.values()):
+            return values
+        return {
+            key: str(value).lower() if isinstance(value, bool) and _is_number(cls.model_fields.get(key)) else value
+            for key, value in values.items()
+        }
+
+
+def _is_number(field: FieldInfo | None) -> bool:
+    """Return whether a key takes a number and no truth value."""
+    kinds = _kinds(field.annotation) if field else set()
+    return bool(kinds & {int, float}) and bool not in kinds
+
+
+def _kinds(annotation: object) -> set[object]:
+    """Return the types that an annotation such as `Annotated[int, …] | None` allows."""
+    if get_origin(annotation) is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return set().union(*map(_kinds, get_args(annotation)))
+    return {annotation}
 
 
 def check_cache_ttl(value: int) -> int:

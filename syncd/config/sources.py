@@ -113,9 +113,9 @@ class _EnvironmentSource(EnvSettingsSource):
         }
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        """Decode a JSON list. Any other text is left to the schema."""
+        """Decode a JSON list or object. Any other text is left to the schema."""
         del field_name, field
-        if value.startswith("["):
+        if value.startswith(("[", "{")):
             with contextlib.suppress(ValueError, RecursionError):
                 return json.loads(value)
         return value

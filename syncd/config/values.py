@@ -69,6 +69,13 @@ _METRICS_LISTEN = 'should be an IP address and a port, such as "0.0.0.0:9385", "
 _WEBHOOK = "should be an https:// address; plain http is allowed for loopback only"
 
 
+def given(value: object) -> object:
+    """Return a path as it is given. Raises ValueError for an empty text, which would be the directory of the config."""
+    if value == "":
+        raise ValueError("should be a path, not an empty text")
+    return value
+
+
 def local_path(value: Path) -> Path:
     """Return a path of this machine, with "~" as the home directory. Raises ValueError."""
     if "\0" in str(value):
@@ -165,7 +172,7 @@ def check_apprise_url(value: SecretStr) -> SecretStr:
     return value
 
 
-LocalPath = Annotated[Path, AfterValidator(local_path)]
+LocalPath = Annotated[Path, BeforeValidator(given), AfterValidator(local_path)]
 Patterns = Annotated[list[str], AfterValidator(patterns)]
 MaxDelete = Annotated[int | str, BeforeValidator(max_delete)]
 QuotaText = Annotated[str, text_for(parse_quota)]

@@ -277,6 +277,26 @@ def test_an_unknown_key_of_a_variable_is_named_like_one_of_the_file(place: Place
     assert "unknown key cloudflare.tpslimt; did you mean tpslimit?" in message
 
 
+@pytest.mark.parametrize(
+    ("value", "metadata"),
+    [("{}", {}), ('{"topic": "front:topic"}', {"topic": "front:topic"}), (' {"a": "title"}', None)],
+)
+def test_a_table_in_a_variable_is_json(place: Place, value: str, metadata: dict[str, str] | None) -> None:
+    environ = {"SYNCD_MIRRORS__DOCS__TARGET__METADATA": value}
+    if metadata is None:
+        why = 'should be a table, such as { a = "b" }, which in a variable is {"a": "b"}'
+        assert why in place.fault(MINIMAL, environ)
+    else:
+        assert place.load(MINIMAL, environ).mirrors["docs"].target.metadata == metadata
+
+
+def test_a_fault_inside_a_table_of_a_variable_names_the_variable(place: Place) -> None:
+    variable = "SYNCD_MIRRORS__DOCS__TARGET__SETTINGS__INDEX_METHOD"
+    message = place.fault(MINIMAL, {variable: '{"vector": "maybe", "keyword": true}'})
+    assert f"environment variable {variable}: " in message
+    assert "index_method.vector: should be true or false" in message
+
+
 @pytest.mark.parametrize("value", ["[", "[1", '["a", ]', "[" * 100_000])
 def test_a_list_in_a_variable_that_is_no_json_is_named(place: Place, value: str) -> None:
     message = place.fault(MINIMAL, {"SYNCD_MIRRORS__DOCS__EXCLUDE": value})

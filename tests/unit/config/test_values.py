@@ -1,11 +1,14 @@
 """Every key, its default, and the order of its sources."""
 
 import errno
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from syncd.config.instance_settings import ConfigSection
 from syncd.config.schema import Config, mirror_config
 from syncd.config.sources import load, login, secrets
 from syncd.config.target_sections import AISearchSection
@@ -432,3 +435,57 @@ def test_durations_and_sizes_have_units_in_the_file_and_in_the_environment(
         place.load(MINIMAL, {variable: number}),
     ]
     assert [value_of(config, key) for config in configs] == [found] * 4
+
+
+NUMBERS = {
+    "cloudflare.transfers": "should be a whole number",
+    "cloudflare.tpslimit": "should be a number",
+    "cloudflare.timeout": "should be a number of seconds",
+    "notify.problems": "should be a whole number",
+    "mirrors.docs.settle": "should be a number of seconds",
+    "mirrors.docs.max_delete": "should be a number of entries",
+    "mirrors.docs.target.max_file_size": "should be a number of bytes",
+    "mirrors.docs.target.max_key_length": "should be a whole number",
+    "mirrors.docs.target.settings.max_num_results": "should be a whole number",
+    "mirrors.docs.target.settings.score_threshold": "should be a number",
+}
+
+
+@pytest.mark.parametrize("value", ["true", "false"])
+@pytest.mark.parametrize("key", NUMBERS)
+def test_a_truth_value_is_no_number(place: Place, key: str, value: str) -> None:
+    assert f"{key}: {NUMBERS[key]}" in place.fault(place.with_key(key, value))
+
+
+def test_every_number_of_the_config_refuses_a_truth_value() -> None:
+    """The keys are found in the schema of the config, so that a new one cannot be forgotten."""
+
+    def numbers(part: Any, at: str = "") -> Iterator[str]:
+        kinds = [part, *part.get("anyOf", [])]
+        if any(kind.get("type") in ("integer", "number") for kind in kinds):
+            yield at
+        for key, inner in part.get("properties", {}).items():
+            yield from numbers(inner, key)
+
+    models = Config.model_json_schema()["$defs"]
+    sections = {model.__name__: model for model in descendants(ConfigSection)}
+    found = {(name, key) for name, model in models.items() for key in numbers(model)}
+    assert {"transfers", "tpslimit", "settle", "chunk_size", "stale_ttl"} <= {key for _, key in found}
+    for name, key in found:
+        with pytest.raises(ValidationError) as caught:
+            sections[name].model_validate({key: True})
+        kinds = {each["type"] for each in caught.value.errors() if each["loc"][0] == key}
+        assert kinds & {"int_parsing", "float_parsing", "value_error"}, (name, key)
+
+
+def descendants(model: type[ConfigSection]) -> Iterator[type[ConfigSection]]:
+    for inner in model.__subclasses__():
+        yield inner
+        yield from descendants(inner)
+
+
+@pytest.mark.parametrize("key", ["state_dir", "mirrors.docs.path", "cloudflare.api_token_file"])
+def test_an_empty_path_is_not_the_directory_of_the_config(place: Place, key: str) -> None:
+    assert f"{key}: should be a path, not an empty text" in place.fault(place.with_key(key, '""'))
+    variable = f"SYNCD_{key.upper().replace('.', '__')}"
+    assert f"{variable}: {key}: should be a path, not an empty text" in place.fault(MINIMAL, {variable: ""})
