@@ -21,6 +21,8 @@ LEAST_SECRET = 8
 
 The tokens of Cloudflare have 40 characters or more, its global keys 37.
 """
+_CONTROLS = bytes(set(range(1, 32)) - set(b"\t\n\f\r\x1b"))
+"""Control characters that no text has, without NUL."""
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     # Before UTF-16, because its mark is the start of this one.
@@ -122,9 +124,20 @@ def decode(data: bytes, *, errors: str = "strict") -> str:
 def _unmarked(data: bytes) -> str:
     """Guess the encoding without a mark. ASCII text in UTF-16 has a NUL after (LE) or before (BE) each character."""
     low, high = data[0::2].count(0), data[1::2].count(0)
-    if low == high or len(data) % 2:
+    if low == high or len(data) % 2 or (max(low, high) < len(data) // 8 and _is_utf8(data)):
         return "utf-8"
     return "utf-16-le" if high > low else "utf-16-be"
+
+
+def _is_utf8(data: bytes) -> bool:
+    """Return whether data is UTF-8, apart from its NULs. A letter of UTF-16 without a NUL has a control character."""
+    if len(data.translate(None, _CONTROLS)) < len(data):
+        return False
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def truncated(text: str, length: int, max_bytes: int | None = None) -> str:

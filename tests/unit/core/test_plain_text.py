@@ -44,6 +44,18 @@ def test_one_ascii_letter_is_enough_to_recognise_utf_16(text: str, encoding: str
     assert decode(text.encode(encoding)) == text
 
 
+@pytest.mark.parametrize("text", ["кот и пёс.", "γάτα και", "חתול בית", "قط و كلب"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_few_spaces_are_enough_to_recognise_utf_16(text: str, encoding: str) -> None:
+    assert decode(text.encode(encoding)) == text
+
+
+@pytest.mark.parametrize("data", [b"key = 'v'\n" + b"#" * 19 + b"\0", b"key = 'v'\n" + b"#" * 19 + b"\0\xc3\xa9"])
+def test_a_nul_in_utf_8_is_not_taken_for_utf_16(data: bytes) -> None:
+    with pytest.raises(ValueError, match="holds NUL characters"):
+        decode(data)
+
+
 @pytest.mark.parametrize(
     ("data", "name"),
     [(b"a\xff", "UTF-8"), (b"\xff\xfea", "UTF-16"), (b"\xfe\xffa", "UTF-16"), (b"\0\0\xfe\xffa", "UTF-32")],
