@@ -325,14 +325,20 @@ _SHARED: dict[str, Any] = {"expose_value": False, "callback": _add_mirrors, "she
 mirror_option = click.option(
     "-m", "--mirror", metavar="NAME", multiple=True, help="Choose this mirror. May be repeated.", **_SHARED
 )
-_argument = click.argument(
-    "mirror_names", metavar="[MIRROR]...", nargs=-1, help="Names of mirrors. Default: all.", **_SHARED
-)
 
 
 def mirrors_argument(function: Callable[..., int]) -> Callable[..., int]:
     """Give a command the parameter `mirrors`: names as arguments, as values of -m, or both."""
-    return _argument(mirror_option(function))
+    return _argument("[MIRROR]...", "Names of mirrors. Default: all.")(mirror_option(function))
+
+
+def one_mirror_argument(function: Callable[..., int]) -> Callable[..., int]:
+    """Give a command that works on one mirror the parameter `mirrors`, which `one_mirror` reads."""
+    return _argument("[MIRROR]", "The name of the mirror. Default: the only one.")(mirror_option(function))
+
+
+def _argument(metavar: str, text: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    return click.argument("mirror_names", metavar=metavar, nargs=-1, help=text, **_SHARED)
 
 
 def chosen_mirrors(config: "Config", names: Sequence[str]) -> list[str]:

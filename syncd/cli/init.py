@@ -13,7 +13,7 @@ from syncd.cli.completion import directory_path
 from syncd.cli.context import GlobalOptions, command
 from syncd.cli.output import print_line
 from syncd.core.errors import EXIT_OK, ConfigError
-from syncd.core.keys import NOT_UTF8, from_os, name_fault, shown_path
+from syncd.core.keys import from_os, name_fault, shown_path
 
 SCHEMA = Path(__file__).parents[1] / "config" / "syncd.schema.json"
 """The JSON Schema, which is generated with the release."""
@@ -131,10 +131,9 @@ def _root(path: Path, target: str) -> Path:
         raise ConfigError(
             f"{shown_path(root)} is no directory; name the folder to mirror: syncd init PATH --target {target}"
         )
-    if name_fault(from_os(str(root))):
-        raise ConfigError(
-            f"{shown_path(root)}: its {NOT_UTF8.removesuffix('file')}folder, because a config contains text only"
-        )
+    if fault := name_fault(from_os(str(root))):
+        why = fault.removeprefix("its ").removesuffix("file")
+        raise ConfigError(f"{shown_path(root)}: its {why}folder, because a config contains text only")
     return root
 
 

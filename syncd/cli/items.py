@@ -16,8 +16,8 @@ from syncd.cli.context import (
     chosen_mirrors,
     command,
     mirror_option,
-    mirrors_argument,
     one_mirror,
+    one_mirror_argument,
     run_async,
     shard_field,
 )
@@ -64,7 +64,7 @@ def _keys_begin(config: "Config", name: str, folder: str) -> str:
 
 
 @command("ls")
-@mirrors_argument
+@one_mirror_argument
 @click.option("--remote", is_flag=True, help="List the entries in the target, of all owners.")
 @folder_option
 @as_json_option
@@ -137,7 +137,11 @@ def search(
     name = one_mirror(config, mirrors)
     hits = run_async(_search(config, name, query, limit, _keys_begin(config, name, folder)))
     if as_json:
-        print_json({"mirror": name, "query": query, "hits": hits})
+        known = [
+            {key: None if value == "" and key in ("title", "heading") else value for key, value in hit.items()}
+            for hit in hits
+        ]
+        print_json({"mirror": name, "query": query, "hits": known})
     else:
         print_hits(hits, query)
     return EXIT_OK

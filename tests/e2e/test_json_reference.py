@@ -25,8 +25,10 @@ FREE = frozenset({"metadata"})
 MORE_THAN_THE_FLOOR = 14
 """Files whose deletes the delete guard refuses."""
 
+VALUES = re.compile(r"`[a-z]+`(?: \([^)]*\))?(,| or) (or )?`[a-z]+(: KIND)?`")
+"""A list of values, such as "`put`, `delete` or `pass`"."""
 Fields = dict[str, set[tuple[str, str]]]
-"""Heading of the page -> paths of fields with their types."""
+"""Heading of the page -> paths of fields, each with its type or with its text."""
 
 
 def fields_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
@@ -42,6 +44,19 @@ def fields_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
             yield from fields_of(inner, f"{path}.{NAMED.get(last, key)}" if path else key)
 
 
+def texts_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the path and the value of each text of a JSON value."""
+    last = path.rpartition(".")[2]
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, list):
+        for inner in value:
+            yield from texts_of(inner, f"{path}[]")
+    elif isinstance(value, dict) and last not in FREE:
+        for key, inner in value.items():
+            yield from texts_of(inner, f"{path}.{NAMED.get(last, key)}" if path else key)
+
+
 def documented() -> dict[str, dict[str, tuple[str, str]]]:
     """Return heading -> path -> (type, meaning), as the page has them. A time is a text."""
     parts = re.split(r"^## (.+)$", PAGE, flags=re.MULTILINE)
@@ -53,11 +68,12 @@ def documented() -> dict[str, dict[str, tuple[str, str]]]:
 
 
 class Collector:
-    """Runs commands, and collects the fields that they print. place: the heading of the page."""
+    """Runs commands, and collects the fields and texts that they print. place: the heading of the page."""
 
-    def __init__(self, workspace: Workspace, found: Fields) -> None:
+    def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._found = found
+        self.found: Fields = defaultdict(set)
+        self.texts: Fields = defaultdict(set)
 
     def run(self, place: str, *arguments: str) -> Any:
         ended = self._workspace.syncd(*arguments, "--json")
@@ -65,7 +81,8 @@ class Collector:
             value = json.loads(ended.out)
         except ValueError:
             raise AssertionError(f"{arguments}: {ended.out!r} {ended.err}") from None
-        self._found[place] |= set(fields_of(value))
+        self.found[place] |= set(fields_of(value))
+        self.texts[place] |= set(texts_of(value))
         return value
 
 
@@ -148,14 +165,19 @@ def values_of_kv(workspace: Workspace, collector: Collector) -> None:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Fields:
-    """Return the fields that the commands print."""
-    fields: Fields = defaultdict(set)
+def collected(tmp_path_factory: pytest.TempPathFactory) -> Collector:
+    """Return the fields and texts that the commands print."""
     with open_workspace(tmp_path_factory.mktemp("json"), fail_index="broken") as workspace:
-        collector = Collector(workspace, fields)
+        collector = Collector(workspace)
         files_of_ai_search(workspace, collector)
         values_of_kv(workspace, collector)
-    return fields
+    return collector
+
+
+@pytest.fixture
+def found(collected: Collector) -> Fields:
+    """Return the fields that the commands print."""
+    return collected.found
 
 
 def test_the_page_has_every_field_that_a_command_prints_with_its_type(found: Fields) -> None:
@@ -178,6 +200,35 @@ def test_the_commands_print_every_field_of_the_page(found: Fields) -> None:
         if path not in printed[place] and not meaning.startswith("Only ")
     ]
     assert absent == []
+
+
+def test_the_page_names_every_value_of_a_field_whose_values_it_lists(collected: Collector) -> None:
+    lists = {
+        (place, path): (set(re.findall(r"`([a-z]+)(?:: KIND)?`", meaning)), meaning)
+        for place, fields in documented().items()
+        for path, (kind, meaning) in fields.items()
+        if kind == "text" and VALUES.search(meaning)
+    }
+    assert {path.rpartition(".")[2] for _, path in lists} >= {"action", "reason", "outcome", "state", "level", "kind"}
+    unknown = [
+        f"{place}: {path} {text!r} is none of: {meaning}"
+        for place, texts in collected.texts.items()
+        for path, text in sorted(texts)
+        for values, meaning in [lists.get((place, path), (set(), ""))]
+        if values and text.partition(":")[0] not in values
+    ]
+    assert unknown == []
+
+
+def test_a_text_without_a_value_is_null_where_the_page_says_so(collected: Collector) -> None:
+    pages = documented()
+    empty = [
+        f"{place}: {path}"
+        for place, texts in collected.texts.items()
+        for path, text in sorted(texts)
+        if not text and "null" in pages[place].get(path, ("", ""))[1]
+    ]
+    assert empty == []
 
 
 def test_fields_are_named_by_their_path() -> None:

@@ -287,6 +287,24 @@ def test_init_writes_a_private_config_that_check_accepts_and_never_overwrites_on
         assert (again.code, "--force" in again.err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("name", "why"), [("a\nb", "name has a control character"), ("a\udcff", "name is not valid UTF-8")]
+)
+def test_init_says_why_a_config_cannot_name_a_folder(tmp_path: Path, name: str, why: str) -> None:
+    (tmp_path / name).mkdir()
+    with open_workspace(tmp_path) as workspace:
+        refused = workspace.syncd("init", str(tmp_path / name), "--target", "kv:x")
+        assert (refused.code, f"its {why}; rename the folder, because" in refused.err) == (2, True), refused.err
+
+
+def test_ls_takes_one_mirror_and_its_help_says_so(tmp_path: Path) -> None:
+    with open_workspace(tmp_path) as workspace:
+        assert "Usage: syncd ls [OPTIONS] [MIRROR]\n" in workspace.syncd("ls", "--help").out
+        assert workspace.syncd("ls", "docs").code == 0
+        refused = workspace.syncd("ls", "docs", "other")
+        assert (refused.code, "other" in refused.err) == (2, True)
+
+
 def test_explain_shows_what_the_next_pass_does_with_a_file(tmp_path: Path) -> None:
     def ahead(workspace: Workspace, path: str) -> str | None:
         told = dict(line.split(maxsplit=1) for line in workspace.syncd("explain", path).out.splitlines())

@@ -174,6 +174,8 @@ def test_search_finds_the_file_and_its_heading(synced: VectorIndex) -> None:
     hits = workspace.syncd("search", "drop an anchor in shallow water", "--json").json()["hits"]
     assert (hits[0]["key"], hits[0]["heading"]) == ("sea/anchors.md", "Mooring > Anchors")
     assert hits[0]["path"] == str(workspace.docs / "sea/anchors.md")
+    plain = workspace.syncd("search", "diesel engine", "--json").json()["hits"][0]
+    assert (plain["key"], plain["heading"]) == ("sea/engines.txt", None)
     said(workspace.syncd("search", "diesel engine", "--limit", "1"), "sea/engines.txt")
 
 
