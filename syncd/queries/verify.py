@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from syncd.core.errors import EXIT_DIFFERENT, EXIT_OK, FileChanged, Halt, Park, SyncdError, Unreachable, most_serious
@@ -100,20 +100,36 @@ def _of_action(action: Action) -> Difference | None:
 async def _deep(mirror: Mirror, result: Result, known: set[str]) -> AsyncIterator[Difference]:
     """Yield the entries of this mirror whose content differs from their file. known: keys to skip."""
     async for block in changed(mirror, result.tables, "listing", full=True):
-        pairs: dict[str, tuple[Item, Entry]] = {}
+        pairs: dict[str, tuple[Item, list[Entry]]] = {}
         for observed in block:
-            # If the listing lags, the entry of our own record is downloaded instead.
-            entry = observed.entry or (observed.record.entry(mirror.policy.owner) if observed.record else None)
-            if isinstance(observed.local, Item) and entry and observed.key not in known:
-                pairs[observed.key] = observed.local, entry
-        async for entry, checksum in _checksums(mirror, [entry for _, entry in pairs.values()]):
-            item, compared = pairs[entry.key]
+            own = observed.record.entry(mirror.policy.owner) if observed.record else None
+            # If the listing lags, it lacks the entry of our own record, or has the entry that this one replaced.
+            entries = [entry for entry in (observed.entry, own) if entry]
+            if isinstance(observed.local, Item) and entries and observed.key not in known:
+                pairs[observed.key] = observed.local, entries if entries[0].ref != entries[-1].ref else entries[:1]
+        async for item, entry, checksum in _held(mirror, pairs):
             if checksum is None:
-                yield Difference(entry.key, "missing", "the target listed it, but does not have it")
+                yield Difference(item.key, "missing", "the target listed it, but does not have it")
             elif isinstance(checksum, SyncdError):
-                yield Difference(entry.key, "failed", f"it cannot be downloaded: {checksum}")
-            elif difference := await _compare(mirror, item, compared, checksum):
+                yield Difference(item.key, "failed", f"it cannot be downloaded: {checksum}")
+            elif difference := await _compare(mirror, item, entry, checksum):
                 yield difference
+
+
+async def _held(
+    mirror: Mirror, pairs: Mapping[str, tuple[Item, list[Entry]]]
+) -> AsyncIterator[tuple[Item, Entry, str | SyncdError | None]]:
+    """Yield the first entry of each key that the target has, with its checksum, or the last one if it has none."""
+    wanted = {key: entries[0] for key, (_, entries) in pairs.items()}
+    while wanted:
+        following: dict[str, Entry] = {}
+        async for found, checksum in _checksums(mirror, list(wanted.values())):
+            item, entries = pairs[found.key]
+            if checksum is None and wanted[found.key] is not entries[-1]:
+                following[found.key] = entries[-1]
+            else:
+                yield item, wanted[found.key], checksum
+        wanted = following
 
 
 async def _checksums(mirror: Mirror, entries: list[Entry]) -> AsyncIterator[tuple[Entry, str | SyncdError | None]]:

@@ -162,3 +162,15 @@ def test_a_missing_target_is_3(tmp_path: Path) -> None:
         workspace.configure(target="")
         for arguments in (("verify",), ("pull", "out")):
             assert workspace.syncd(*arguments).code == 3
+
+
+def test_a_replaced_entry_that_is_still_listed_is_not_missing(tmp_path: Path) -> None:
+    with open_workspace(tmp_path, on_existing="conflict", list_lag=2) as workspace:
+        workspace.write("a.md", "first")
+        workspace.write("b.md", "other")
+        assert workspace.syncd("reconcile").code == 0
+        workspace.write("a.md", "second")
+        assert workspace.syncd("reconcile").code == 0
+        assert differences(workspace, "--deep", code=0) == {}
+        workspace.remote.delete(next(item["id"] for item in workspace.remote.items() if item["key"] == "b.md"))
+        assert differences(workspace, "--deep") == {"b.md": "missing"}
