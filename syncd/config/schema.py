@@ -194,8 +194,9 @@ class MirrorConfig(ConfigSection):
     """
     key_prefix: str = ""
     """Prefix of every key: with "handbook/" the file guide.md has the key handbook/guide.md. Two mirrors with different
-    prefixes can share one instance. A change uploads all files again. Entries under the old prefix stay until their
-    file is gone or `syncd reconcile --delete-excluded`.
+    prefixes can share one instance. A change uploads all files again. Entries under the old prefix stay. If the old
+    prefix begins with the new one, as with "", they go when their file is gone, or with `syncd reconcile
+    --delete-excluded`. Otherwise syncd does not look at them any more.
 
     Example: "handbook/"
     """

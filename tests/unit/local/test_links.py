@@ -60,6 +60,14 @@ def test_the_files_of_a_config_map_are_mirrored(root: Path) -> None:
     assert found.look("p.md") != before, "it is read again, also with the same content"
 
 
+def test_a_link_to_a_directory_is_named_as_such(root: Path) -> None:
+    (root / "sub").mkdir()
+    (root / "x.md").symlink_to("sub")
+    found = [each for each in tree(root).walk() if isinstance(each, Problem)]
+    assert [each.message for each in found] == ["a directory behind a link is not mirrored; only regular files are"]
+    assert tree(root).look("x.md") == found[0]
+
+
 def test_links_are_skipped_by_default(root: Path) -> None:
     mount(root, "2026_1", p="one")
     found = Tree(root, Rules(), Limits())
