@@ -109,12 +109,18 @@ class RetryPolicy:
     def _wait_s(self, state: RetryCallState) -> float:
         ceiling = min(BACKOFF_MAX_S, 2.0 * BACKOFF_MIN_S * 2.0 ** min(state.attempt_number - 1, 16))
         pause = BACKOFF_MIN_S + self.rng() * (ceiling - BACKOFF_MIN_S)
-        return max(pause, _error_of(state).after_s or 0.0)
+        # The last try is made when the time is over, and not a long pause later.
+        left = max(BACKOFF_MIN_S, self.retry_for - self._own_s())
+        return max(min(pause, left), _error_of(state).after_s or 0.0)
 
     def _is_over(self, _state: RetryCallState) -> bool:
-        own = self.gate.own_time() - self.began_own - self.asked_s
+        own = self._own_s()
         asked = self.gate.clock() - self.began - own
         return own >= self.retry_for or asked >= ASKED_LIMIT_S
+
+    def _own_s(self) -> float:
+        """Return the seconds since the first try, without the time for which the remote asked."""
+        return self.gate.own_time() - self.began_own - self.asked_s
 
     def _give_up(self, state: RetryCallState) -> None:
         error = _error_of(state)
