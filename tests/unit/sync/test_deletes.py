@@ -177,6 +177,23 @@ async def test_an_entry_is_deleted_after_delete_after_also_over_a_restart(core: 
     assert core.mirror.absences.count() == 0
 
 
+@pytest.mark.parametrize(
+    ("gone_s", "delete_after", "due_in_s"),
+    [(0.0, 30.0, 30.0), (10.0, 30.0, 20.0), (29.0, 30.0, 1.0), (30.0, 30.0, None), (10.0, 100.0, LATER_S)],
+)
+async def test_a_young_delete_is_looked_at_again_when_it_is_due(
+    core: Core, gone_s: float, delete_after: float, due_in_s: float | None
+) -> None:
+    await in_step(core, a="1", other="o")
+    core.remove("a")
+    await reconcile(core.mirror, Scope(), PassOptions(delete_after=delete_after))
+    core.clock.forward(gone_s)
+    result = await reconcile(core.mirror, Scope(), PassOptions(delete_after=delete_after))
+    due = [row.due - core.clock.now for row in core.mirror.queue.every()]
+    assert (due, result.held_back) == ([] if due_in_s is None else [due_in_s], False)
+    assert ("a" in core.target.store) is (due_in_s is not None)
+
+
 async def test_a_manual_pass_deletes_at_once(core: Core) -> None:
     await forty(core)
     gone(core, "guides/00")
