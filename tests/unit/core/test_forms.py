@@ -63,6 +63,8 @@ def test_checksums_name_the_source_and_the_converter() -> None:
         ("00", "00", True),
         ("00+k-1", "00+k-2", True),
         ("00+k-1", "00+other-1", True),
+        ("00+k-1+cpu", "00+k-2+cpu", True),
+        ("00+k-1+cpu", "01+k-1+cpu", False),
         ("00+k-1", "01+k-1", False),
         ("00", "00+k-1", False),
         ("00", "00+text", False),

@@ -119,6 +119,32 @@ def test_a_line_that_is_no_pattern_says_which_and_why(line: str, why: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("bracket", "characters"),
+    [
+        ("[abc]", "abc"),
+        ("[a-c]", "abc"),
+        ("[a-c-e-g]", "abc-efg"),
+        ("[a-c-]", "abc-"),
+        ("[-a]", "-a"),
+        ("[a\\-c]", "a-c"),
+        ("[+-\\-]", "+,-"),
+        ("[\\]a]", "]a"),
+        ("[]a]", "]a"),
+        ("[]-a]", "]^_`a"),
+        ("[\\\\a]", "\\a"),
+        ("[[:digit:]-a]", "0123456789-a"),
+        ("[[]", "["),
+        ("[^a-z]", "^"),
+        ("[!a-z^]", ""),
+    ],
+)
+def test_a_bracket_matches_these_characters(bracket: str, characters: str) -> None:
+    rules = Rules(exclude=(f"{bracket}x",))
+    candidates = "0123456789abcdefg+,-]^_`[\\" if bracket[1] not in "^!" else "abcz^"
+    assert {each for each in candidates if rules.excluded(f"{each}x")} == set(characters)
+
+
+@pytest.mark.parametrize(
     ("path", "matches"),
     [("a/b/c/d", True), ("a/x/b/c/x/d", True), ("a/x/b/x/c/d", False), ("a/b/d", False), ("b/c/d", False)],
 )

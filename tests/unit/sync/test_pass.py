@@ -121,6 +121,7 @@ async def test_the_end_of_a_full_pass_is_remembered(core: Core) -> None:
     assert core.mirror.meta.get("last_reconcile") is None
     await core.full()
     assert core.mirror.meta.get("last_reconcile") == core.clock.now
+    assert core.mirror.meta.get("files") == 1, "the status shows it"
     before = core.clock.now
     await core.full(dry_run=True)
     assert core.mirror.meta.get("last_reconcile") == before

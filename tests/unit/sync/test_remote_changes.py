@@ -1,10 +1,14 @@
 """Remotes that differ from the journal, and entries of other owners."""
 
 from dataclasses import replace
+from threading import Barrier
 
 import pytest
 
 from syncd.core.model import Content, Entry, Record
+from syncd.core.problems import Limits
+from syncd.local.walk import Tree
+from syncd.sync.mirror import CONVERSIONS
 from syncd.sync.observe import FAULTS_NAMED
 from tests.harness import Core, ScriptedTarget, in_step, is_clean, plan, planned
 
@@ -28,6 +32,27 @@ async def test_a_lost_journal_is_rebuilt_without_marks_by_asking_for_each_conten
     assert plan(result) == [("adopt", "a", "unverified"), ("adopt", "b", "unverified")]
     assert sorted(core.target.verified) == ["a", "b"]
     assert core.target.changes == 0
+
+
+async def test_contents_that_are_not_converted_are_verified_at_the_same_time(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core.target.marks = False
+    names = [f"{number}" for number in range(CONVERSIONS + 1)]
+    await in_step(core, **{name: name for name in names})
+    core.mirror.journal.clear()
+    together, read, calls = Barrier(len(names), timeout=5), Tree.read, dict.fromkeys(names, 0)
+
+    def waiting(tree: Tree, path: str, *, allow_changing: bool = False) -> object:
+        calls[path] += 1
+        if calls[path] == 2:
+            # The first read yields the checksum of the file, the second one the content to compare.
+            together.wait()
+        return read(tree, path, allow_changing=allow_changing)
+
+    monkeypatch.setattr(Tree, "read", waiting)
+    assert planned(await core.full()) == {"adopt": len(names)}
+    assert (set(calls.values()), core.problems()) == ({2}, {})
 
 
 @pytest.mark.parametrize(("keeps_files", "form"), [(True, b"1 as sent"), (False, b"1")])
@@ -111,6 +136,23 @@ async def test_a_listing_that_still_shows_what_we_deleted_is_not_believed_within
     del core.target.store["a"]
     await core.full()
     assert core.problems() == {}
+
+
+@pytest.mark.parametrize(("deleted_s", "hidden"), [(0, True), (60, True), (61, False), (-60, True), (-61, False)])
+async def test_an_entry_that_we_deleted_is_hidden_for_the_lag_before_and_after_the_listing(
+    core: Core, deleted_s: float, *, hidden: bool
+) -> None:
+    core.target.limits = Limits(max_file_size=1000, lag_s=60)
+    await in_step(core, a="1", b="2")
+    core.target.put_by("me", "old", "deleted")
+    core.forget_listing()
+    old = core.target.store["old"]
+    core.mirror.journal.tombstones.record_delete(
+        "old", old.ref, core.clock.now + 1 - deleted_s, consented=True, age=core.clock.age
+    )
+    result = await core.full()
+    assert plan(result) == ([] if hidden else [("delete", "old", "orphan")])
+    assert result.tables.remote.hidden == int(hidden)
 
 
 # -- others

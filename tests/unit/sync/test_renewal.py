@@ -2,7 +2,10 @@
 
 import pytest
 
+from syncd.core.errors import FileChanged
 from syncd.core.problems import Limits
+from syncd.core.rules import Rules
+from syncd.local.walk import Tree
 from tests.harness import Core, in_step, plan, planned
 
 RENEW_S = 30.0
@@ -54,6 +57,35 @@ async def test_an_unreadable_file_is_a_problem_and_nothing_is_deleted(core: Core
     await core.full()
     assert core.problems() == {"a": "unsupported_type"}
     assert core.target.texts() == {"a": "1", "b": "2"}
+
+
+@pytest.mark.parametrize("state", ["excluded", "gone", "changing"])
+async def test_no_entry_is_renewed_whose_file_is_not_there(
+    core: Core, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    core.target.limits = Limits(max_file_size=1000, renew_s=RENEW_S)
+    await in_step(core, a="1", b="2")
+    core.clock.forward(RENEW_S)
+    if state == "excluded":
+        core.use(rules=Rules(exclude=("a",)))
+    elif state == "gone":
+        core.remove("a")
+        core.use(prune="never")
+    else:
+        core.write("a", "new")
+        core.mark("a")
+        read = Tree.read
+
+        def changing(tree: Tree, path: str, *, allow_changing: bool = False) -> object:
+            if path == "a":
+                raise FileChanged(path)
+            return read(tree, path, allow_changing=allow_changing)
+
+        monkeypatch.setattr(Tree, "read", changing)
+    core.target.limits = Limits(max_file_size=1000, renew_s=RENEW_S)
+    assert plan(await core.full()) == [("put", "b", "missing")]
+    assert core.target.texts()["a"] == "1"
+    assert core.problems() == {}
 
 
 async def test_none_is_renewed_where_none_expires(core: Core) -> None:
