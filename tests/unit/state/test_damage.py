@@ -32,6 +32,7 @@ from syncd.state.directory import (
     companions,
     holder,
     lock,
+    make_private,
     no_database,
     refusal,
     set_aside,
@@ -303,6 +304,69 @@ def test_an_error_of_the_file_has_a_remedy(error: Exception, kind: type[StateHal
     with pytest.raises(kind) as caught:
         check(error, Path("/s"))
     assert (type(caught.value), str(caught.value), caught.value.__cause__) == (kind, message, error)
+
+
+@pytest.mark.parametrize("step", ["make_private", "make_installation", "prepare_file"])
+def test_an_error_while_the_state_file_is_made_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(_: Path) -> NoReturn:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(state_db, step, fail)
+    with pytest.raises(StateHalt) as caught:
+        open_state(tmp_path)
+    assert str(caught.value) == (
+        f"the state file {tmp_path / FILE_NAME} cannot be written ([Errno {errno.ENOSPC}] full);"
+        " make room on the disk of state_dir"
+    )
+
+
+@pytest.mark.parametrize("step", ["open", "ftruncate", "pwrite"])
+def test_an_error_while_the_lock_is_taken_names_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "full")
+
+    make_private(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, fail)
+        with pytest.raises(StateHalt) as caught, lock(tmp_path):
+            pass
+    assert str(caught.value) == (
+        f"the state file {tmp_path / directory.LOCK_NAME} cannot be written ([Errno {errno.ENOSPC}] full);"
+        " make room on the disk of state_dir"
+    )
+    with lock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(("opener", "need"), [(open_state, os.R_OK | os.W_OK), (open_state_to_read, os.R_OK)])
+def test_a_file_that_sqlite_cannot_open_is_named_by_the_right_that_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opener: object, need: int
+) -> None:
+    open_state(tmp_path).close()
+    path, me, asked = tmp_path / FILE_NAME, user_name(os.geteuid()), set[int]()
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise sqlite_error(sqlite3.SQLITE_CANTOPEN)
+
+    def access(file: Path, mode: int) -> bool:
+        if file == path:
+            asked.add(mode)
+        return file != path
+
+    monkeypatch.setattr(sqlite3, "connect", refuse)
+    monkeypatch.setattr(os, "access", access)
+    assert callable(opener)
+    with pytest.raises(StateHalt) as caught:
+        opener(tmp_path)
+    assert str(caught.value) == (
+        f"{path} belongs to {me}, and syncd runs as {me} (why); run it as {me},"
+        f" or, if no service uses it: chown {me} {path}"
+    )
+    assert asked == {need}
 
 
 @pytest.mark.parametrize("free_at", [0.0, 0.5, 1.0, None])
