@@ -1,4 +1,4 @@
-"""The MCP server: lists and calls the tools. An error is an answer with a message, on which the agent can act."""
+"""The MCP server: lists and calls the tools. An error of a tool is a result with a message that names the remedy."""
 
 import sqlite3
 from typing import Any
@@ -33,10 +33,10 @@ syncd keeps folders of documents on this machine in step with a search index. Us
 
 
 def make_server(agent: Agent) -> Server[Any]:
-    """Return the server for one agent."""
+    """Return an MCP server that runs the tools with the resources of `agent`."""
 
     async def list_tools(_context: object, _parameters: object) -> ListToolsResult:
-        return ListToolsResult(tools=[_described(tool) for tool in TOOLS.values()])
+        return ListToolsResult(tools=[_tool_entry(tool) for tool in TOOLS.values()])
 
     async def call_tool(_context: object, called: CallToolRequestParams) -> CallToolResult:
         if called.name not in TOOLS:
@@ -59,7 +59,7 @@ def _instructions(agent: Agent) -> str:
     return "\n".join([_INSTRUCTIONS, "", "The mirrors:", *mirrors])
 
 
-def _described(tool: AgentTool) -> Tool:
+def _tool_entry(tool: AgentTool) -> Tool:
     return Tool(
         name=tool.name,
         title=tool.title,
@@ -78,13 +78,13 @@ def _described(tool: AgentTool) -> Tool:
 
 
 async def call(agent: Agent, tool: AgentTool, arguments: dict[str, Any]) -> CallToolResult:
-    """Run a tool. Return its result, or its error as a message."""
+    """Run a tool. Return its result, or a result with the message of its error. Raises no error of the tool."""
     try:
         parameters = tool.parameters.model_validate(arguments)
     except ValidationError as error:
         return _refused("; ".join(_fault(fault) for fault in error.errors()))
     try:
-        return _answered(await tool.run(agent, parameters))
+        return _result(await tool.run(agent, parameters))
     except SyncdError as error:
         return _refused("; ".join(error.lines))
     except OSError as error:
@@ -93,7 +93,7 @@ async def call(agent: Agent, tool: AgentTool, arguments: dict[str, Any]) -> Call
         return _refused(_unexpected(error, tool.name))
 
 
-def _answered(result: BaseModel) -> CallToolResult:
+def _result(result: BaseModel) -> CallToolResult:
     values = result.model_dump(mode="json")
     return CallToolResult(content=[TextContent(type="text", text=result.model_dump_json())], structured_content=values)
 
@@ -112,7 +112,7 @@ def _fault(fault: Any) -> str:
 
 
 def _unexpected(error: Exception, tool: str) -> str:
-    """Return the text for an exception that no other handler knows: an error of the state file, or a bug."""
+    """Return the message for an error of the state file, or for a bug. The log has the traceback of a bug."""
     try:
         if isinstance(error, sqlite3.Error):
             check(error)

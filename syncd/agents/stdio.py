@@ -17,14 +17,14 @@ from syncd.agents.tools import Agent
 _log = structlog.get_logger()
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
-"""Maximum bytes of a message (our own limit, and the limit of the library for HTTP)."""
+"""Maximum bytes of a message (our own limit; the library has the same limit for HTTP)."""
 _CHUNK_BYTES = 64 * 1024
 _MAX_WAITING = 64
 """Maximum number of lines that wait for the event loop."""
 
 
 class InputLines:
-    """The lines of a descriptor, read in a thread.
+    """Reads the lines of a file descriptor in a thread, and yields them as text.
 
     The library also reads in a thread, but the program waits for that thread at its end. A signal could then not end
     the program before the client closes stdin.
@@ -34,7 +34,7 @@ class InputLines:
         self._descriptor = descriptor
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._room = threading.Semaphore(_MAX_WAITING)
+        self._free_places = threading.Semaphore(_MAX_WAITING)
         threading.Thread(target=self._read, name="syncd-stdin", daemon=True).start()
 
     def __aiter__(self) -> "InputLines":
@@ -42,7 +42,7 @@ class InputLines:
 
     async def __anext__(self) -> str:
         line = await self._queue.get()
-        self._room.release()
+        self._free_places.release()
         if line is None:
             raise StopAsyncIteration
         return line.decode("utf-8", "replace")
@@ -55,11 +55,11 @@ class InputLines:
             self._put(None)
 
     def _put(self, line: bytes | None) -> None:
-        self._room.acquire()
+        self._free_places.acquire()
         self._loop.call_soon_threadsafe(self._queue.put_nowait, line)
 
     def _lines(self) -> Iterator[bytes]:
-        """Yield the lines. A line that is too long is cut to its first character, which is no message."""
+        """Yield the lines. A line that is too long is cut to one character, so that the server refuses it."""
         rest, is_cut = b"", False
         while chunk := self._chunk():
             *lines, rest = (rest + chunk).split(b"\n")
@@ -80,7 +80,7 @@ class InputLines:
 
 
 class Output:
-    """Writes to a descriptor in a thread. A client that does not read can block neither the event loop nor the exit."""
+    """Writes to a descriptor in a thread. A client that does not read blocks neither the event loop nor the exit."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -89,7 +89,7 @@ class Output:
         threading.Thread(target=self._write_all, name="syncd-stdout", daemon=True).start()
 
     async def write(self, text: str) -> None:
-        """Write a text whole. Raises OSError, such as BrokenPipeError if the client is gone."""
+        """Wait until a text is written whole. Raises OSError, such as BrokenPipeError if the client is gone."""
         written = self._loop.create_future()
         self._queue.put((text.encode(), written))
         await written
@@ -127,7 +127,7 @@ async def serve(agent: Agent) -> None:
     """Serve one client until it closes stdin or no longer reads stdout."""
     server = make_server(agent)
     output = os.dup(1)
-    # Text that a library prints must not reach the client.
+    # From here on, text that a library prints goes to stderr and does not reach the client.
     os.dup2(2, 1)
     stdin: Any = InputLines(0)
     stdout: Any = Output(output)

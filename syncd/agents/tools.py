@@ -1,4 +1,4 @@
-"""The tools: search, read, list, explain, status. Each asks the queries that the commands ask, and changes nothing."""
+"""The tools: search, read, list, explain, status. They use the same queries as the commands, and change nothing."""
 
 import asyncio
 from collections import OrderedDict
@@ -41,17 +41,17 @@ from syncd.queries.search import freshness, search
 from syncd.queries.status import page, snapshot
 from syncd.service.build import build_tree, end_conversions, open_target, open_transport
 
-KEPT = 4
-"""Converted documents that are kept, because an agent reads one in several parts (our own limit)."""
+KEPT_DOCUMENTS = 4
+"""Maximum converted documents in memory, because an agent reads one in several parts (our own limit)."""
 CONVERSIONS = 2
-"""Conversions at a time. They have threads of their own, so that no other tool waits for a thread."""
+"""Conversions at a time (our own limit). They have their own threads, so that no other tool waits for a thread."""
 
 
 class Agent:
     """The resources of the tools: the config, the connections to the API, and the last converted documents.
 
-    load: returns the config, a new one if its file has changed. names: the mirrors that agents may see, all if it is
-    empty.
+    load: returns the config, and reads its file again if the file has changed. names: the mirrors that agents may see;
+    empty: all mirrors.
     """
 
     def __init__(self, load: Callable[[], Config], names: Sequence[str] = ()) -> None:
@@ -66,13 +66,13 @@ class Agent:
         self._stack.callback(self._threads.shutdown, wait=False, cancel_futures=True)
 
     async def aclose(self) -> None:
-        """Close the connections, and end conversions under way."""
+        """Close the connections, and cancel unfinished conversions."""
         await self._stack.aclose()
 
     def config(self, wanted: str | None = None) -> Config:
-        """Return the config with the wanted mirror, or with all that agents may see if none is wanted.
+        """Return the config with the wanted mirror only. None: with all mirrors that agents may see.
 
-        Raises ConfigError if the file has changed and is wrong now, or if there is no such mirror.
+        Raises ConfigError if the changed file has a fault, or if there is no such mirror.
         """
         config = self._load()
         for name in self._names:
@@ -98,27 +98,27 @@ class Agent:
         # Imported late, because few folders contain documents.
         from syncd.text.converter import converted
 
-        mark = key, source.checksum
-        content = self._kept.get(mark)
+        version = key, source.checksum
+        content = self._kept.get(version)
         if content is None:
             loop = asyncio.get_running_loop()
             content = await loop.run_in_executor(self._threads, converted, key, source, limits)
-        self._kept[mark] = content
-        self._kept.move_to_end(mark)
-        while len(self._kept) > KEPT:
+        self._kept[version] = content
+        self._kept.move_to_end(version)
+        while len(self._kept) > KEPT_DOCUMENTS:
             self._kept.popitem(last=False)
         return content
 
 
 def _only(config: Config) -> str:
-    """Return the only mirror of a config. Raises ConfigError if it has several."""
+    """Return the name of the only mirror of a config. Raises ConfigError if the config has several mirrors."""
     if len(config.mirrors) != 1:
         raise ConfigError(f"which mirror? Name one of: {', '.join(config.mirrors)}")
     return next(iter(config.mirrors))
 
 
-def _begin(config: Config, name: str, folder: str) -> str:
-    """Return the start of the keys in a folder.
+def _key_beginning(config: Config, name: str, folder: str) -> str:
+    """Return the beginning of the keys in a folder. Raises ConfigError if there is no such folder.
 
     A relative path starts at the folder of the mirror, not at the current directory.
     """
@@ -135,7 +135,7 @@ async def _search(agent: Agent, parameters: SearchParameters) -> SearchResult:
     # Another mirror may write to the same target under another prefix, so a search without a folder has a prefix too.
     folder, begin = parameters.folder, section.key_prefix
     if folder:
-        begin = await asyncio.to_thread(_begin, config, name, folder)
+        begin = await asyncio.to_thread(_key_beginning, config, name, folder)
     async with open_target(await agent.transport(config), config, name) as target:
         hits = await search(target, section, parameters.query, parameters.limit, begin, parameters.filters)
     keys = [hit["key"] for hit in hits]
@@ -182,7 +182,7 @@ def _file(config: Config, parameters: ReadParameters) -> Found:
 def _list(agent: Agent, parameters: ListParameters) -> ListResult:
     config = agent.config(parameters.mirror)
     name = _only(config)
-    begin = _begin(config, name, parameters.folder) if parameters.folder else ""
+    begin = _key_beginning(config, name, parameters.folder) if parameters.folder else ""
     rows = page(config, name, begin, parameters.cursor or "", parameters.limit)
     note = "nothing is known yet; run: syncd reconcile" if rows is None else ""
     shown_rows = (rows or [])[: parameters.limit]
@@ -226,7 +226,7 @@ def _status(agent: Agent, parameters: StatusParameters) -> StatusResult:
 
 
 def _in_thread(answer: Callable[[Agent, Any], BaseModel]) -> Callable[[Agent, Any], Awaitable[BaseModel]]:
-    """Let a function that reads the state file, or the folder, answer in a thread."""
+    """Return an async function that runs `answer` in a thread, because `answer` reads the disk."""
 
     async def run(agent: Agent, parameters: Parameters) -> BaseModel:
         return await asyncio.to_thread(answer, agent, parameters)

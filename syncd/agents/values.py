@@ -113,8 +113,8 @@ class SearchResult(BaseModel):
     mirror: str
     hits: list[SearchHit] = Field(description="The best hit comes first.")
     left_out: int = Field(
-        description="The number of hits that are not shown, because the target has them of files that are no part of"
-        " the mirror, or that its rules leave out by now."
+        description="The number of hits that are not shown. Their files do not belong to the mirror, or its rules leave"
+        " them out now."
     )
 
 

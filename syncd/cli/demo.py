@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 _SAMPLE_QUERY = "rotate the API token"
 _ACCOUNT = "0123456789abcdef0123456789abcdef"
-_INDEXED_S = 60.0
-"""Seconds to wait until the files are indexed."""
+_INDEX_TIMEOUT_S = 60.0
+"""Maximum seconds to wait until the files are indexed."""
 _HEADING_LINES = 50
-"""Lines of a file that are searched for a heading."""
+"""Lines at the beginning of a file that are searched for a heading."""
 
 
 def _require_emulator(command: str) -> None:
@@ -48,24 +48,25 @@ _KINDS: dict[Any, click.ParamType[Any]] = {
 
 def _behaviour(function: Callable[..., int]) -> Callable[..., int]:
     """Add an option to the command for each option of the stand-in that has a help text."""
-    for each in reversed(fields(EmulatorOptions)):
-        if "help" in each.metadata:
-            function = _option(each)(function)
+    for field in reversed(fields(EmulatorOptions)):
+        if "help" in field.metadata:
+            function = _option(field)(function)
     return function
 
 
-def _option(each: Field[Any]) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    name = f"--{each.name.replace('_', '-')}"
-    default: Any = each.default
-    if each.type is bool:
+def _option(field: Field[Any]) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Return the decorator that adds the option of a field to a command."""
+    name = f"--{field.name.replace('_', '-')}"
+    default: Any = field.default
+    if field.type is bool:
         name = f"{name}/--no{name[1:]}" if default else name
-        return click.option(name, is_flag=True, default=default, help=each.metadata["help"])
-    kind: Any = _KINDS.get(each.type)
-    if get_origin(each.type) is Literal:
-        kind = click.Choice(get_args(each.type))
+        return click.option(name, is_flag=True, default=default, help=field.metadata["help"])
+    kind: Any = _KINDS.get(field.type)
+    if get_origin(field.type) is Literal:
+        kind = click.Choice(get_args(field.type))
     if isinstance(kind, Duration):
         default = f"{default * 1000:g}ms" if 0 < default < 1 else f"{default:g}s"
-    return click.option(name, type=kind, default=default, multiple=default == (), **each.metadata)
+    return click.option(name, type=kind, default=default, multiple=default == (), **field.metadata)
 
 
 @command()
@@ -144,7 +145,7 @@ def demo(options: GlobalOptions, path: Path | None, *, watch: bool) -> int:
 
 
 def _demo_config(root: Path, state: Path, base_url: str) -> "Config":
-    """Return a config that is loaded like any other, from a file and an environment of its own."""
+    """Write a config file, and load it with an environment that does not depend on the variables of the process."""
     import secrets
 
     from syncd.config.sources import load
@@ -167,7 +168,7 @@ def _demo_config(root: Path, state: Path, base_url: str) -> "Config":
 
 
 async def _show(config: "Config", query: str | None) -> int:
-    """Make two passes, then search. query: None takes a heading of a file. Return the exit code."""
+    """Make two passes, then search. Return the exit code. query: None searches for a heading of a file."""
     from syncd.cli.items import print_hits
     from syncd.cli.reconcile import ReconcileRequest, make_report
     from syncd.cli.reports import print_reports
@@ -176,7 +177,7 @@ async def _show(config: "Config", query: str | None) -> int:
     from syncd.sync.once import Report
     from syncd.targets.base import searchable
 
-    request = ReconcileRequest(PassOptions(), NO_GRANTS, _INDEXED_S, as_json=False)
+    request = ReconcileRequest(PassOptions(), NO_GRANTS, _INDEX_TIMEOUT_S, as_json=False)
     async with open_session(config) as session:
         mirror = session.mirrors["demo"]
         codes = set()
@@ -192,7 +193,7 @@ async def _show(config: "Config", query: str | None) -> int:
 
 
 def _query_from(tree: "Tree") -> str:
-    """Return the first heading of a Markdown file: a question that this folder can answer."""
+    """Return the first heading of a Markdown file as a query, because a search of this folder finds the file."""
     from syncd.core.model import Item
 
     for item in tree.walk():

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _BULK_DELETE_KEYS = 1000
-"""Keys of one bulk delete (our own limit)."""
+"""Maximum keys of one bulk delete (our own limit)."""
 
 _namespace_argument = click.argument(
     "namespace",
@@ -47,7 +47,7 @@ _namespace_option = click.option(
 
 
 def _pass_config(function: Callable[..., int]) -> Callable[..., int]:
-    """Pass the config, which may have no mirror, to a command as its first argument."""
+    """Pass the config to a command as its first argument. The config may have no mirror."""
 
     @wraps(function)
     def command(**arguments: Any) -> int:
@@ -330,7 +330,7 @@ def _only_namespace(config: "Config") -> str:
 
 
 async def _existing(key: str, read: Awaitable[_T]) -> _T:
-    """Await the read of a key. Raises NotFound naming the key if it does not exist."""
+    """Return the result of `read`. Raises NotFound with the name of the key if the key does not exist."""
     from syncd.cloudflare.kv import KEY_NOT_FOUND
 
     try:
@@ -354,7 +354,7 @@ def _parse_metadata(given: str | None) -> dict[str, Any] | None:
 
 
 def _read_value(file: Path) -> bytes:
-    """Return the content of a file, up to one byte more than KV takes."""
+    """Return the content of a file, at most one byte over the limit of KV. Raises ConfigError if it is unreadable."""
     from syncd.cloudflare.kv_bodies import VALUE_LIMIT
 
     try:
@@ -366,7 +366,7 @@ def _read_value(file: Path) -> bytes:
         raise ConfigError(f"{file}: {error.strerror}; name a file that can be read") from None
 
 
-# -- both
+# -- deletes and output
 
 
 @contextmanager
@@ -403,7 +403,6 @@ def _print_result(*, as_json: bool, text: str, data: dict[str, Any]) -> None:
 
 
 def _format_time(expiration: int | None) -> str:
-
     return utc_time(expiration).replace("T", " ") if expiration else ""
 
 

@@ -34,14 +34,14 @@ def notify(options: GlobalOptions) -> int:
 
 async def _send(section: "Notify", notice: "Notice") -> int:
     code = EXIT_OK
-    async for where, fault in _results(section, notice):
-        print_line(f"{where:10} {f'FAILED: {fault}' if fault else 'sent'}")
+    async for receiver, fault in _results(section, notice):
+        print_line(f"{receiver:10} {f'FAILED: {fault}' if fault else 'sent'}")
         code = EXIT_PROBLEMS if fault else code
     return code
 
 
 async def _results(section: "Notify", notice: "Notice") -> AsyncIterator[tuple[str, str]]:
-    """Yield each receiver, and the fault of its notice, "" for none."""
+    """Send a notice to each receiver. Yield the name of the receiver, and the error, "" if the notice was sent."""
     from syncd.service.outbox import apprise, webhook
 
     async with webhook(section.webhook.get_secret_value()) as post:

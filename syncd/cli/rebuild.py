@@ -311,7 +311,7 @@ class _Stopped(SyncdError):
 
 async def _switch(options: GlobalOptions, rebuild: "Rebuild", *, as_json: bool) -> SyncdError | None:
     """Let the config name the second target, and let the daemon read it. Return the error that prevented it."""
-    from syncd.config.edit import change_config, described
+    from syncd.config.edit import change_config, changed_lines
     from syncd.config.file import config_path
     from syncd.config.sources import load
     from syncd.service.rebuild import check_edit
@@ -319,7 +319,7 @@ async def _switch(options: GlobalOptions, rebuild: "Rebuild", *, as_json: bool) 
     try:
         path = config_path(options.config)
         change_config(path, rebuild.name, rebuild.changes, lambda new: check_edit(rebuild, load(new)))
-        for line in described(rebuild.name, rebuild.changes):
+        for line in changed_lines(rebuild.name, rebuild.changes):
             _print(f"{path}: {line}", as_json=as_json)
         await _take_effect(options, options.load(warn=False), rebuild, as_json=as_json)
     except SyncdError as error:

@@ -39,14 +39,17 @@ def run(options: GlobalOptions) -> int:
 
 
 def make_page() -> "StatusPage":
-    """Return the status page. Only a daemon that shows it imports it."""
+    """Return the status page. The import is late, because a daemon without a status page does not need the module."""
     from syncd.web.app import WebServer
 
     return WebServer()
 
 
 async def reconcile_in_daemon(runtime: "Runtime", message: Mapping[str, Any], channel: "Channel") -> int:
-    """Let the loops of the daemon make the passes of a `reconcile`, and send its output."""
+    """Make the passes of a `reconcile` command in the workers of the daemon, and send the output of the command.
+
+    message: the request of the command. Returns the exit code of the command.
+    """
     from syncd.config.schema import settings_digest
     from syncd.service.build import NO_GRANTS, Grants, add_mirror
     from syncd.service.control import reading_request
@@ -84,7 +87,10 @@ async def reconcile_in_daemon(runtime: "Runtime", message: Mapping[str, Any], ch
 
 
 async def retry_in_daemon(runtime: "Runtime", message: Mapping[str, Any], channel: "Channel") -> int:
-    """Let the loops of the daemon serve the keys that `retry` made due, and send the problems that are left."""
+    """Serve the keys that a `retry` command made due in the workers of the daemon, and send the remaining problems.
+
+    message: the request of the command. Returns the exit code of the command.
+    """
     from syncd.cli.items import print_retried
     from syncd.service.control import reading_request
     from syncd.sync.once import serve_due
@@ -104,7 +110,7 @@ async def retry_in_daemon(runtime: "Runtime", message: Mapping[str, Any], channe
 
 
 async def look_in_daemon(runtime: "Runtime", _message: Mapping[str, Any], _channel: "Channel") -> int:
-    """Find out whether idle mirrors can reach their remote. `status` shows the result."""
+    """Check whether idle mirrors can reach their remote. `status` shows the result."""
     runtime.idle_look.note_reader()
     await runtime.idle_look.look()
     return EXIT_OK
@@ -112,7 +118,7 @@ async def look_in_daemon(runtime: "Runtime", _message: Mapping[str, Any], _chann
 
 @contextmanager
 def _sent_to(channel: "Channel") -> Iterator[None]:
-    """Send everything that the block prints. It must not await, so that no other task prints in the meantime."""
+    """Send everything that the `with` block prints. The block must not await, because another task might print then."""
     output, errors = io.StringIO(), io.StringIO()
     with redirect_stdout(output), redirect_stderr(errors):
         yield
@@ -132,4 +138,4 @@ def _check_mirrors(config: "Config", names: Sequence[str]) -> None:
 
 
 COMMANDS = {"reconcile": reconcile_in_daemon, "retry": retry_in_daemon, "look": look_in_daemon}
-"""The requests that the daemon carries out."""
+"""Name of a request -> the function that carries it out in the daemon."""
