@@ -1,4 +1,4 @@
-"""Credentials for Cloudflare, whose secrets are never printed, and the judgement of a refusal of them."""
+"""Credentials for Cloudflare, whose secrets are never printed, and the retries of a request that refuses them."""
 
 import asyncio
 import hashlib
@@ -18,8 +18,8 @@ RENEWALS = 2
 """Maximum number of times that one request is sent again because the credentials were read again."""
 PAUSES_S = (5.0, 15.0, 40.0, 120.0)
 """Seconds before each further try of a refused request, three minutes in all, if its credentials have worked before."""
-PASSING = frozenset({401, 403})
-"""HTTP statuses of a refusal that may be temporary."""
+TEMPORARY_STATUSES = frozenset({401, 403})
+"""HTTP statuses of a refusal of credentials that may be temporary."""
 
 _QUOTES = "\"'"
 _T = TypeVar("_T")
@@ -27,11 +27,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Credentials:
-    """An API token, or an e-mail address with the global API key. No text that `core.plain_text` prints has the secret.
+    """An API token, or an e-mail address with the global API key. `core.plain_text` removes the secret from all output.
 
     Made by `bearer` or `global_key`, which raise ValueError for a value that cannot stand in an HTTP header. headers:
-    the headers that carry the secret. forms: the secret in plain and encoded form; empty for a secret that is too short
-    to be removed from texts.
+    the headers that carry the secret. forms: the secret in plain and encoded form; empty if the secret has fewer
+    than LEAST_SECRET characters.
     """
 
     __slots__ = ("forms", "headers", "kind")
@@ -55,7 +55,7 @@ class Credentials:
         return cls("key", secret, {"X-Auth-Email": _printable(email, "the e-mail address"), "X-Auth-Key": secret})
 
     def fingerprint(self) -> str:
-        """Return eight digits that differ for other credentials and do not reveal the secret."""
+        """Return eight hex digits of a hash of the credentials. They do not reveal the secret."""
         return hashlib.sha256(repr(sorted(self.headers.items())).encode()).hexdigest()[:8]
 
     def __reduce__(self) -> NoReturn:
@@ -66,9 +66,9 @@ class Credentials:
 
 
 class Login:
-    """The credentials in use, and the former ones, which answers must not contain either.
+    """The credentials in use. `hide_bytes` also removes the secrets of the credentials that were in use before.
 
-    read: reads the credentials again; raises SyncdError if it finds none. None: the credentials never change.
+    read: reads the credentials again, and raises SyncdError if there are none. None: the credentials never change.
     """
 
     def __init__(self, credentials: Credentials, read: Callable[[], Credentials] | None = None) -> None:
@@ -86,7 +86,7 @@ class Login:
         return True
 
     def hide_bytes(self, data: bytes) -> bytes:
-        """Return undecoded data without the secrets of all credentials."""
+        """Return undecoded data without the secrets of present and earlier credentials."""
         for form in self._forms:
             data = data.replace(form, HIDDEN.encode())
         return data
@@ -95,7 +95,7 @@ class Login:
 def _printable(value: str, noun: str) -> str:
     """Return a credential without the spaces around it. Raises ValueError, which names the remedy and not the value.
 
-    The HTTP library would quote a token with a line break in its error.
+    Without this check, the HTTP library would print a token with a line break in its own error.
     """
     value = value.strip()
     if not value:
@@ -109,8 +109,8 @@ def _printable(value: str, noun: str) -> str:
     return value
 
 
-class Trust:
-    """Sends requests, and tries refused ones again if the credentials have worked for the same kind of request.
+class RefusalRetry:
+    """Sends requests. Repeats a refused request if the credentials have worked for the same kind of request.
 
     A kind of request is its permission, and whether it changes something: a token that may read need not write. While
     requests of one kind are refused, one of them tries again and the others wait for it. Valid tokens were refused with
@@ -128,11 +128,11 @@ class Trust:
         return sorted(kind for kind, (used, _) in self._worked.items() if used is self._login.credentials)
 
     def add_known(self, kinds: Iterable[str]) -> None:
-        """Note that the present credentials have worked for these kinds of request, in an earlier process."""
+        """Note kinds of request for which the present credentials worked in an earlier process."""
         self._worked |= {kind: (self._login.credentials, self._gate.clock()) for kind in kinds}
 
     async def send(self, request: Request, send: Callable[[], Awaitable[_T]]) -> _T:
-        """Return the answer of `send`. Raises AuthHalt if the credentials are refused for good."""
+        """Return the answer of `send`. Raises AuthHalt if the credentials are still refused after the last retry."""
         kind = f"{request.permission} {'write' if request.changing else 'read'}"
         try:
             return await self._send(kind, send)
@@ -140,7 +140,7 @@ class Trust:
             return await self._send_again(kind, send, error)
 
     async def _send(self, kind: str, send: Callable[[], Awaitable[_T]]) -> _T:
-        """Send once, and again each time that new credentials were read."""
+        """Send a request. Repeat a refused request while new credentials can be read, at most RENEWALS times."""
         renewals = 0
         while True:
             used = self._login.credentials
@@ -158,16 +158,16 @@ class Trust:
         try:
             return self._login.renew()
         except SyncdError as reading:
-            # A file that is being written holds no token for a moment.
+            # A token file is empty for a moment while another program writes it.
             raise Retry(f"{error}; the credentials cannot be read again now: {reading}") from error
 
     async def _send_again(self, kind: str, send: Callable[[], Awaitable[_T]], error: AuthHalt) -> _T:
         refused_at = self._gate.clock()
         async with self._trying[kind]:
-            # A request that waited here while another one succeeded is sent at once.
+            # If another request succeeded while this one waited for the lock, this one is sent at once.
             pauses = (0.0, *PAUSES_S) if self._worked_after(kind, refused_at) else PAUSES_S
             for pause_s in pauses:
-                if not self._may_pass(kind, error):
+                if not self._may_be_temporary(kind, error):
                     raise error
                 _log.warning("login.refused", wait_s=pause_s, why=str(error), consequence="tried again: it has worked")
                 await self._gate.sleep(pause_s)
@@ -175,7 +175,7 @@ class Trust:
                     return await self._send(kind, send)
                 except AuthHalt as refusal:
                     error = refusal
-            # The others that wait, and the next requests, are refused at once until the credentials work again.
+            # Waiting and later requests of this kind are not repeated until the credentials have worked again.
             self._worked.pop(kind, None)
         message = f"{error}; it worked before, and was then refused for {sum(pauses):.0f} s"
         raise AuthHalt(message, status=error.status) from error
@@ -183,6 +183,6 @@ class Trust:
     def _worked_after(self, kind: str, moment: float) -> bool:
         return kind in self._worked and self._worked[kind][1] > moment
 
-    def _may_pass(self, kind: str, error: AuthHalt) -> bool:
+    def _may_be_temporary(self, kind: str, error: AuthHalt) -> bool:
         used, _ = self._worked.get(kind, (None, 0.0))
-        return used is self._login.credentials and error.status in PASSING
+        return used is self._login.credentials and error.status in TEMPORARY_STATUSES

@@ -18,13 +18,13 @@ from syncd.cloudflare.response import Answer
 from syncd.core.errors import Park, Retry
 
 CURSOR_LIMIT = 8000
-"""Longest cursor, characters. Most servers refuse an address of more than 8 kB."""
+"""Maximum characters of a cursor. Most servers refuse a URL of more than 8 kB."""
 DEPTH_LIMIT = 16
-"""Deepest nesting of lists and objects in metadata."""
+"""Maximum nesting of lists and objects in metadata (our own limit)."""
 SHOWN = 80
-"""Characters of an invalid text that an error shows."""
+"""Maximum characters of an invalid text that an error shows."""
 NUMBER_LIMIT = 2**53
-"""Largest number of an optional field. A float does not keep larger whole numbers."""
+"""Largest number of a decoded field. A float cannot represent every larger whole number."""
 
 T = TypeVar("T")
 
@@ -94,7 +94,7 @@ def listed_total(answer: Answer) -> int | None:
 
 
 def as_object(value: object, name: str) -> dict[str, Any]:
-    """Return the object. Raises Retry for another type."""
+    """Return the value, which must be a JSON object. Raises Retry for another type. name: names the value in errors."""
     if not isinstance(value, dict):
         raise unexpected(f"{name} is no object")
     return value
@@ -113,7 +113,7 @@ def encodable(text: str) -> str:
 
 
 def bounded_json(value: Any, depth: int = DEPTH_LIMIT) -> Any:
-    """Return the JSON value with None in place of each part that is nested too deep or is too large a number."""
+    """Return a JSON value. None replaces each part below `depth` levels and each number over 64 bits."""
     match value:
         case str():
             return encodable(value)
@@ -136,7 +136,7 @@ class _ShapeError(Exception):
 def _decode_object(kind: type[T], value: object, name: str) -> T:
     if not isinstance(value, dict):
         raise _ShapeError(f"{name} is no object")
-    # Names of fields are ASCII. pydantic refuses an object if one of its names holds a lone surrogate.
+    # All fields of the API have ASCII names. pydantic refuses an object with a lone surrogate in a name.
     known = {field: inner for field, inner in value.items() if field.isascii()}
     try:
         [decoded] = _validate(kind, [known])
@@ -207,7 +207,7 @@ def parse_time(value: object) -> datetime | None:
 
 
 def parse_cursor(value: object) -> str | None:
-    """Return the cursor of the next page, None at the end. Raises Retry for a cursor that fits in no address."""
+    """Return the cursor of the next page, None at the end. Raises Retry for one over CURSOR_LIMIT."""
     cursor = parse_text(value) or None
     if cursor and len(cursor) > CURSOR_LIMIT:
         raise unexpected(f"a cursor of {len(cursor)} characters")
@@ -234,7 +234,7 @@ OptionalRemoteMetadata = Annotated[Mapping[str, Any] | None, PlainValidator(_met
 
 
 HEAD_START = 5
-"""Turns of the event loop for sending the next request, before the caller processes the current page."""
+"""Turns of the event loop that `pages` waits, so that the next request is sent before the caller uses the page."""
 PAGES_LIMIT = 100_000
 """Maximum pages of one listing. A namespace holds 100,000,000 keys, an index 20,000,000 vectors, an instance 1,000,000
 files, and a server may return fewer rows a page than it is asked for."""

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 MIB = 1024 * 1024
 MAX_FILE_SIZE = 4 * MIB
-"""Bytes of a file of any type that has no higher limit."""
+"""Maximum bytes of a file, unless its type has a higher limit."""
 MAX_LARGE_FILE_SIZE = 10 * MIB
-"""Bytes of a file of plain text or code, and of a PDF in an instance with use_ocr."""
+"""Maximum bytes of a file of plain text or code, and of a PDF in an instance with use_ocr."""
 
 _TEXT = "text/plain"
 
@@ -72,7 +72,10 @@ _OCR = (".pdf",)
 
 
 class TypeGroup(NamedTuple):
-    """File types with the same limits. max_size, max_size_ocr: bytes of a file, in an instance without and with OCR."""
+    """File types with the same limits.
+
+    max_size: maximum bytes of a file in an instance without use_ocr. max_size_ocr: the same for one with use_ocr.
+    """
 
     name: str
     max_size: int
@@ -86,10 +89,10 @@ GROUPS = (
         *(MAX_LARGE_FILE_SIZE, MAX_LARGE_FILE_SIZE),
         tuple(extension for extension in PLAIN if extension not in _PACKED),
     ),
-    # Whether the packed or the unpacked bytes count is unknown.
+    # It is unknown whether the service counts the packed or the unpacked bytes.
     TypeGroup("packed logs", MAX_FILE_SIZE, MAX_FILE_SIZE, _PACKED),
     TypeGroup("PDF", MAX_FILE_SIZE, MAX_LARGE_FILE_SIZE, _OCR),
-    # The documentation counts these among the formats that are converted to Markdown, although they are text.
+    # The documentation lists these text formats as formats that the service converts to Markdown.
     TypeGroup("web pages and data", MAX_FILE_SIZE, MAX_FILE_SIZE, _WEB),
     TypeGroup("images", MAX_FILE_SIZE, MAX_FILE_SIZE, _IMAGES),
     TypeGroup(
@@ -108,7 +111,7 @@ SUPPORTED: frozenset[str] = frozenset(PLAIN) | frozenset(RICH)
 
 
 def extension(key: str) -> str:
-    """Return the extension that decides, in lower case: ".md", ".log.gz", ".gitignore"; "" when the name has no dot."""
+    """Return the extension that decides the type, in lower case: ".md", ".log.gz", ".gitignore"; "" without a dot."""
     name = key.rpartition("/")[2].lower()
     if name.endswith(".log.gz"):
         return ".log.gz"

@@ -15,7 +15,7 @@ from syncd.core.probe_answers import Quoting
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 BLOCK = 256 * 1024
-"""Bytes of small pieces that are joined before they are sent, because each block of a body costs a write."""
+"""Maximum bytes of a block of joined pieces. Pieces are joined, because each block of a body costs a write."""
 
 _HEADERS = {
     "User-Agent": f"syncd/{__version__}",
@@ -26,7 +26,7 @@ _HEADERS = {
 
 
 class Body:
-    """The pieces of a body. They are sent in blocks, so that memory holds them once. size: bytes of all pieces."""
+    """A body in pieces. Joining all of them would double the memory. size: bytes of the body."""
 
     def __init__(self, pieces: Sequence[bytes]) -> None:
         self.pieces = pieces
@@ -54,8 +54,8 @@ class Request:
     the request may be sent again if it is unknown whether it was carried out; None means all but a POST that changes
     something. form and file make a multipart body: the plain parts first, then the file, whose part is named `part` and
     whose name is escaped by `quoting`. slow_s: seconds that the remote may take beyond the timeout. is_partial: returns
-    whether the result of a failed request lists its done and its undone parts; such a result is an answer. probe: a
-    path whose GET changes nothing, for a request that carries content in its address.
+    whether the result of a failed request lists its done and its undone parts; such a result is an answer. probe: for
+    a request with content in its URL, a path whose GET shows whether the API can be reached.
     """
 
     method: Method
@@ -86,18 +86,18 @@ class Request:
         return self.safe if self.safe is not None else self.method != "POST" or self.reads
 
     @property
-    def carries(self) -> bool:
-        """Whether the request carries content. Something before the API may refuse it for its content."""
+    def has_content(self) -> bool:
+        """Whether the request has a body. A firewall between syncd and the API may refuse a request for its body."""
         return bool(self.json is not None or self.content is not None or self.file)
 
     def without_content(self) -> "Request | None":
-        """Return a request that shows whether the API can be reached; None if this request carries no content.
+        """Return a request that shows whether the API can be reached; None if this request has no content.
 
-        The API refuses a request without its body, and changes nothing.
+        The API refuses the returned request for its missing body, and changes nothing.
         """
         if self.probe is not None:
             return Request("GET", self.probe, permission=self.permission)
-        if not self.carries:
+        if not self.has_content:
             return None
         return Request(self.method, self.path, permission=self.permission, reads=self.reads)
 
@@ -108,9 +108,9 @@ def compact_json(value: object) -> bytes:
 
 
 def path(*segments: str) -> str:
-    """Return `/a/b%2Fc` for ("a", "b/c"): all characters but letters, digits and `_.-~` are percent-encoded.
+    """Return `/a/b%2Fc` for ("a", "b/c"). Percent-encode all characters except ASCII letters, digits and `_.-~`.
 
-    Raises ValueError for a segment that a server would not see ("", ".", "..") and for one that is no Unicode text.
+    Raises ValueError for a segment that a server would remove ("", ".", "..") or that has a lone surrogate.
     """
     for segment in segments:
         if segment in {"", ".", ".."}:
@@ -119,7 +119,7 @@ def path(*segments: str) -> str:
 
 
 def _multipart(request: Request, name: str, content: bytes, kind: str) -> tuple[Body, str]:
-    """Return a body of the plain parts of a request and a file, and its content type."""
+    """Return the multipart body of the form of a request and its file, and the content type of the body."""
     boundary = token_hex(16)
     begin = f"--{boundary}\r\nContent-Disposition: form-data; name="
     head = "".join(f'{begin}"{field}"\r\n\r\n{value}\r\n' for field, value in request.form.items())
@@ -131,7 +131,7 @@ def _multipart(request: Request, name: str, content: bytes, kind: str) -> tuple[
 def _quoted(name: str, quoting: Quoting) -> str:
     """Escape a file name in a multipart header with backslashes: the service's runtime does not decode percent signs.
 
-    "percent" is the way of browsers, which escape quotes only. `syncd check --probe` learns which of them is read.
+    quoting: "percent" escapes only quotes, as browsers do. `syncd check --probe` tests which form the service decodes.
     """
     if quoting == "percent":
         return name.replace('"', "%22")

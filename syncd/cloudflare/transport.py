@@ -17,7 +17,7 @@ import httpx
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
-from syncd.cloudflare.auth import Credentials, Login, Trust
+from syncd.cloudflare.auth import Credentials, Login, RefusalRetry
 from syncd.cloudflare.connection import connection_fault, make_transport, other_side
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.request import Request, build
@@ -147,9 +147,11 @@ class Refusals:
     send_probe: sends a request without its content, once.
     """
 
-    def __init__(self, send_probe: Callable[[Request], Awaitable[Answer]], trust: Trust, gate: Gate) -> None:
+    def __init__(
+        self, send_probe: Callable[[Request], Awaitable[Answer]], refusal_retry: RefusalRetry, gate: Gate
+    ) -> None:
         self._send_probe = send_probe
-        self._trust = trust
+        self._refusal_retry = refusal_retry
         self._gate = gate
         self._refused = 0
         self._shut_until = -math.inf
@@ -160,16 +162,16 @@ class Refusals:
         The content is refused if `send` is refused twice and a probe between these two tries reaches the API.
         """
         try:
-            answer = await self._trust.send(request, send)
+            answer = await self._refusal_retry.send(request, send)
         except Blocked:
             if not await self._reaches_api(request):
                 raise
             await self._gate.sleep(REFUSED_PAUSE_S)
             try:
-                answer = await self._trust.send(request, send)
+                answer = await self._refusal_retry.send(request, send)
             except Blocked as error:
                 raise self._content_refused(error) from error
-        if request.carries:
+        if request.has_content:
             self._refused = 0
         return answer
 
@@ -227,13 +229,13 @@ class Transport:
         self.login = Login(credentials, login)
         self.gate = gate
         self.counters = Counters()
-        self.trust = Trust(self.login, gate)
+        self.refusal_retry = RefusalRetry(self.login, gate)
         self._timeout = timeout
         self._retry_for = retry_for
         self._rng = rng
         self._http = http or make_transport(self.base_url)
         self._other_side = other_side(self.base_url)
-        self._refusals = Refusals(self._once, self.trust, gate)
+        self._refusals = Refusals(self._once, self.refusal_retry, gate)
         self._date = ""
 
     @property

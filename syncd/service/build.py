@@ -84,7 +84,7 @@ class Session:
     def keep_known_credentials(self) -> None:
         """Store for which kinds of request the present credentials have worked."""
         transport = self.transport
-        keep_kinds_that_worked(self.db, transport.login.credentials.fingerprint(), transport.trust.known())
+        keep_kinds_that_worked(self.db, transport.login.credentials.fingerprint(), transport.refusal_retry.known())
 
 
 @asynccontextmanager
@@ -118,7 +118,7 @@ async def open_session(
         session = Session(config, transport, db, mirrors, state_lock)
         if not read_only:
             # Other commands try a refused request once only, so that a person has the answer at once.
-            transport.trust.add_known(kinds_that_worked(db, transport.login.credentials.fingerprint()))
+            transport.refusal_retry.add_known(kinds_that_worked(db, transport.login.credentials.fingerprint()))
             stack.callback(session.keep_known_credentials)
         for name in names or config.mirrors:
             section = config.mirrors[name]

@@ -177,10 +177,10 @@ async def test_a_file_without_a_token_is_an_outage_not_a_refusal(remote: Remote,
 
 
 async def test_kinds_that_worked_in_an_earlier_process_are_known(remote: Remote, time: VirtualTime) -> None:
-    before = (await worked(remote, time)).trust.known()
+    before = (await worked(remote, time)).refusal_retry.known()
     transport = remote.transport()
-    transport.trust.add_known(before)
-    assert transport.trust.known() == before == ["AI Search:Edit read"]
+    transport.refusal_retry.add_known(before)
+    assert transport.refusal_retry.known() == before == ["AI Search:Edit read"]
     remote.says(bad(401, 10000), ok())
     await time.run(transport.request(READ))
     assert time.slept == [PAUSES_S[0]]
@@ -191,7 +191,7 @@ async def test_a_refused_token_is_no_longer_known(remote: Remote, time: VirtualT
     remote.says(bad(401, 10000))
     with pytest.raises(AuthHalt):
         await time.run(transport.request(READ))
-    assert transport.trust.known() == []
+    assert transport.refusal_retry.known() == []
 
 
 def test_a_fingerprint_tells_credentials_apart_and_nothing_more() -> None:

@@ -92,16 +92,16 @@ async def test_credentials_that_worked_are_known_to_the_next_process(place: Plac
         text = MINIMAL.replace("[mirrors.docs]", f"tpslimit = 0\nbase_url = {toml(server.base_url)}\n[mirrors.docs]")
         text += "create = true\n"
         async with open_session(with_token(place, text)) as session:
-            assert session.transport.trust.known() == []
+            assert session.transport.refusal_retry.known() == []
             await once.run(session.mirrors["docs"], PassOptions(), lambda _: None, once.Report())
-            known = session.transport.trust.known()
+            known = session.transport.refusal_retry.known()
         assert {kind.rpartition(" ")[2] for kind in known} == {"read", "write"}
         async with open_session(with_token(place, text)) as session:
-            assert session.transport.trust.known() == known
+            assert session.transport.refusal_retry.known() == known
         for token, read_only in (("0ther-t0ken", False), (TOKEN, True), (TOKEN, False)):
             async with open_session(with_token(place, text, token=token), read_only=read_only) as session:
                 # The other token has replaced the note.
-                assert session.transport.trust.known() == []
+                assert session.transport.refusal_retry.known() == []
         assert TOKEN.encode() not in b"".join(file.read_bytes() for file in place.base.rglob("*") if file.is_file())
 
 
