@@ -25,7 +25,7 @@ MIRROR_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _SERVICE_VARIABLE = re.compile(
     r"(^|_)(service_host|service_port(_[a-z0-9_]+)?|port(_[0-9]+_(tcp|udp|sctp)(_(proto|port|addr))?)?)$"
 )
-"""The end of the names that Kubernetes derives from a service."""
+"""Matches the end of the names of the variables that Kubernetes sets for a service."""
 
 
 # -- mirrors
@@ -34,7 +34,7 @@ _SERVICE_VARIABLE = re.compile(
 def check_mirrors(config: Config, secret_file: Path | None = None) -> Iterator[tuple[str, str]]:
     """Yield (mirror, fault) for invalid names, roots that must not be mirrored, and mirrors that conflict.
 
-    secret_file: the config file if it contains a token.
+    secret_file: the config file if it contains a token, which no mirror may upload.
     """
     secrets = [path for path in (config.cloudflare.api_token_file, secret_file) if path]
     for name, mirror in config.mirrors.items():
@@ -120,7 +120,7 @@ def _root_fault(mirror: MirrorConfig, state_dir: Path, secrets: Sequence[Path]) 
     if _contains(mirror.path, state_dir):
         return f"holds the state directory {state_dir}; move one of them"
     if any(_uploads(mirror, secret) for secret in secrets):
-        # The message does not name the file, because its configured path may be a token by mistake.
+        # The message does not name the file, because a person may have written the token as its path.
         return "holds a file with the API token, which would be uploaded; move it out"
     return None
 
@@ -129,10 +129,10 @@ def _contains(root: Path, path: Path) -> bool:
     """Return whether `path` is `root` or lies inside it. Resolves symbolic links, bind mounts and case."""
     # `realpath` leaves a loop of links as it is; `Path.resolve` raises.
     real_root, real = Path(os.path.realpath(root)), Path(os.path.realpath(path))
-    return real.is_relative_to(real_root) or any(_same(real_root, above) for above in (real, *real.parents))
+    return real.is_relative_to(real_root) or any(_is_same_file(real_root, above) for above in (real, *real.parents))
 
 
-def _same(one: Path, other: Path) -> bool:
+def _is_same_file(one: Path, other: Path) -> bool:
     try:
         return one.samefile(other)
     except OSError:
@@ -143,7 +143,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 class Exposed(NamedTuple):
-    """A file or directory with permissions that are too wide. remedy: a command."""
+    """A file or directory that too many users may read or change. remedy: a shell command."""
 
     message: str
     remedy: str
@@ -181,7 +181,8 @@ def _mode(path: Path | None) -> int:
 def refuse_writable(path: Path, name: str) -> None:
     """Raise ConfigError if every user may write to a file that contains a secret. name: the key that the message names.
 
-    A user who changes the file chooses the account that receives the folder. `exposed_files` reports a readable file.
+    Such a user could replace the token, and receive the folder in another account. `exposed_files` reports a file that
+    others may only read.
     """
     try:
         mode = path.stat().st_mode
@@ -204,9 +205,9 @@ def _uploads(mirror: MirrorConfig, secret: Path) -> bool:
 
 
 def variable_faults(environ: Mapping[str, str]) -> list[str]:
-    """Return a line for each SYNCD_* variable that names no key and may be a misspelt one.
+    """Return a line for each SYNCD_* variable that names no key and may be a misspelt key.
 
-    Raises ConfigFaults if a variable lies under a key that has a value, since such variables cannot be merged.
+    Raises ConfigFaults if one variable sets a key and another one sets a key below it, because they cannot be merged.
     """
     names = _variables(environ)
     faults, under = [], []
@@ -284,21 +285,21 @@ def _nearest(name: str) -> str | None:
 def describe(error: ValidationError, places: KeyPlaces) -> list[str]:
     """Return a line for each error: its place, the key and the remedy. Unknown keys come first."""
     found: dict[str, tuple[bool, int]] = {}
-    for each in error.errors(include_input=False, include_url=False, include_context=False):
-        loc, unknown = each["loc"], each["type"] == "extra_forbidden"
+    for fault in error.errors(include_input=False, include_url=False, include_context=False):
+        loc, unknown = fault["loc"], fault["type"] == "extra_forbidden"
         # pydantic adds the type of a target to the path of its keys.
         key = tuple(
             str(part) for at, part in enumerate(loc) if part not in TARGET_SECTIONS or loc[at - 1 : at] != ("target",)
         )
         place = places.of(key)
-        text = _text(place.key, each["type"], each["msg"], known=_keys_at([str(part) for part in loc[:-1]]))
-        # A value of [defaults] is wrong once, and not once for each mirror.
+        text = _text(place.key, fault["type"], fault["msg"], known=_keys_at([str(part) for part in loc[:-1]]))
+        # A wrong value of [defaults] is an error of every mirror, and is reported once.
         found.setdefault(f"{place.where}: {text}", (not unknown, place.line))
     return sorted(found, key=found.__getitem__)
 
 
 def _text(key: Sequence[str], kind: str, message: str, *, known: Sequence[str]) -> str:
-    """Return the key of an error and its remedy. kind, message: as pydantic has them. known: the keys of the table."""
+    """Return the key of an error and its remedy. kind, message: of the pydantic error. known: the keys of the table."""
     *section, name = key or [""]
     where = ".".join(key)
     if kind == "extra_forbidden":
@@ -325,7 +326,7 @@ _REMEDIES = (
     ("float_", "", "should be a number"),
     ("string_type", "", "should be a text, in quotes"),
 )
-"""The beginning of a kind of error, the end of a key, and a clearer remedy than the message of pydantic."""
+"""(the beginning of a pydantic error type, the end of a key, the remedy), where the pydantic message is unclear."""
 
 
 def _remedy(where: str, kind: str) -> str | None:

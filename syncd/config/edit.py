@@ -1,7 +1,7 @@
 """Changes keys of a mirror in the config file, one line each, and leaves every other byte as it is.
 
-The edit is conservative. The result must parse to the old values with the wanted changes, else nothing is written and
-the person changes the lines. So a construct that the line editor does not know cannot damage a config.
+The changed text must parse to the old values with the wanted changes. Otherwise nothing is written, and an error names
+the lines that the person must change. So a TOML construct that the line editor does not know cannot damage a config.
 """
 
 import json
@@ -16,13 +16,13 @@ from syncd.config.file import KeyPath, key_lines, replace_file
 from syncd.core.errors import ConfigError
 
 _VALUE = re.compile(r'"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|[^\s#,{}\[\]"\']+')
-"""A value of one line that is no array and no table."""
+"""A value on one line, except an array or a table."""
 Changes = Mapping[KeyPath, Any]
 """Key below the mirror -> new value: a text, a number or a truth value."""
 
 
 def as_toml(value: object) -> str:
-    """Return a text, a number or a truth value as TOML writes it."""
+    """Return the TOML notation of a text, a number or a truth value."""
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -33,7 +33,7 @@ def edited(text: str, mirror: str, changes: Changes) -> str | None:
         for key, value in changes.items():
             whole = ("mirrors", mirror, *key)
             _set(wanted, whole, value)
-            found = next((each for each in _candidates(text, whole, value) if _means(each, wanted)), None)
+            found = next((new for new in _candidates(text, whole, value) if _has_values(new, wanted)), None)
             if found is None:
                 return None
             text = found
@@ -42,7 +42,7 @@ def edited(text: str, mirror: str, changes: Changes) -> str | None:
     return text
 
 
-def _means(text: str, wanted: Mapping[str, Any]) -> bool:
+def _has_values(text: str, wanted: Mapping[str, Any]) -> bool:
     try:
         return tomllib.loads(text) == wanted
     except ValueError:
@@ -56,7 +56,7 @@ def _set(values: dict[str, Any], key: KeyPath, value: object) -> None:
 
 
 def _candidates(text: str, key: KeyPath, value: object) -> Iterator[str]:
-    """Yield texts that may have the key changed. A key that is not there is added below another one of its table."""
+    """Yield candidates for the changed text. A missing key is added below another key of its table, or of one above."""
     lines = text.split("\n")
     places = key_lines(text)
     if key in places:
@@ -74,20 +74,20 @@ def _candidates(text: str, key: KeyPath, value: object) -> Iterator[str]:
             yield "\n".join([*lines[:at], f"{indent}{written}", *lines[at:]])
 
 
-def described(mirror: str, changes: Changes) -> Sequence[str]:
-    """Return the lines that a person changes."""
+def changed_lines(mirror: str, changes: Changes) -> Sequence[str]:
+    """Return the lines with which a person makes the changes by hand."""
     return [f"mirrors.{mirror}.{'.'.join(key)} = {as_toml(value)}" for key, value in changes.items()]
 
 
 def change_config(path: Path, mirror: str, changes: Changes, check: Callable[[Path], None]) -> None:
-    """Change keys of a mirror in the config file, in one step, and keep its mode and owner.
+    """Change keys of a mirror in the config file atomically, and keep the mode and the owner of the file.
 
-    check: reads the changed file before it takes the place of the old one, and raises ConfigError if it cannot be used.
+    check: reads the changed file before it replaces the old one, and raises ConfigError if the config has a fault.
     Raises ConfigError that names the lines to change if the file cannot be changed.
     """
-    lines = "; ".join(described(mirror, changes))
+    lines = "; ".join(changed_lines(mirror, changes))
     by_hand = f"change the config yourself: {lines}; then: syncd reload"
-    # A link stays a link: the file that it leads to is changed.
+    # A symbolic link is kept, and its target is changed.
     real = Path(os.path.realpath(path))
     try:
         old = real.read_bytes()

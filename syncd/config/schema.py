@@ -1,6 +1,6 @@
-"""The schema of the config: every section and key, with its type, default, limits and description. Makes no I/O.
+"""The schema of the config: every section and key, with its type, default, limits and description. Performs no I/O.
 
-target_sections.py says how the text below a setting is used.
+The docstring of target_sections.py describes how the text below a setting is used.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ PERMISSIONS = {
 }
 """The permissions that a token needs for each type of target."""
 MOST_URLS = 20
-"""Our own limit: each notice is sent to all of them at a time."""
+"""Maximum addresses of notify.urls (our own limit), because each notice goes to all of them at the same time."""
 
 
 # -- sections
@@ -344,26 +344,27 @@ class Config(BaseSettings):
 
 
 def _merged(defaults: dict[str, Any], mirror: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of [defaults] and of a mirror. Only the target and its settings are merged key by key."""
     merged = {**defaults, **mirror}
     if isinstance(defaults.get("target"), dict) and isinstance(mirror.get("target"), dict):
         merged["target"] = {**defaults["target"], **mirror["target"]}
         settings = [values["target"].get("settings") for values in (defaults, mirror)]
         if all(isinstance(table, dict) for table in settings):
-            merged["target"]["settings"] = _deep(*settings)
+            merged["target"]["settings"] = _merged_deep(*settings)
     return merged
 
 
-def _deep(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Merge nested tables. A value of the second one wins."""
+def _merged_deep(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Return nested tables merged. A value of `values` replaces the value of `defaults`."""
     merged = {**defaults, **values}
     for name, value in values.items():
         if isinstance(value, dict) and isinstance(defaults.get(name), dict):
-            merged[name] = _deep(defaults[name], value)
+            merged[name] = _merged_deep(defaults[name], value)
     return merged
 
 
 def unknown_key(section: str, key: str, known: Sequence[str]) -> str:
-    """Return the message for an unknown key, with its right table or the nearest known key."""
+    """Return the message for an unknown key, with the table where the key belongs, or with the nearest known key."""
     import difflib
 
     close = difflib.get_close_matches(key, known, n=1)
@@ -373,7 +374,7 @@ def unknown_key(section: str, key: str, known: Sequence[str]) -> str:
 
 
 def _moved(section: str, key: str, known: Sequence[str]) -> str | None:
-    """Return the remedy for a key of AI Search that stands in the wrong table, None for any other key."""
+    """Return the remedy for a key of AI Search that is in the wrong table, None for any other key."""
     if "settings" in known and key in InstanceSettingsSection.model_fields:
         return f"it is a setting of the instance; write it below [{section}.settings]"
     if not section.endswith(".target.settings"):
@@ -386,7 +387,7 @@ def _moved(section: str, key: str, known: Sequence[str]) -> str | None:
 def settings_digest(config: Config, names: Collection[str]) -> str:
     """Return a digest of the settings of some mirrors, or of all if names is empty.
 
-    It ignores unknown names, and owners, because a daemon fills in the default ones.
+    The digest ignores unknown names. It ignores owners, because a daemon replaces a missing owner by the default.
     """
     # This uses the model of the whole config. pydantic has built this model to read the config, but not the models of
     # its parts.
@@ -396,7 +397,7 @@ def settings_digest(config: Config, names: Collection[str]) -> str:
 
 
 def mirror_config(config: Config, name: str) -> MirrorConfig:
-    """Return the section of one mirror. Raises ConfigError with the nearest name, or with all names."""
+    """Return the section of one mirror. Raises ConfigError, which names the nearest mirror, or all mirrors."""
     try:
         return config.mirrors[name]
     except KeyError:

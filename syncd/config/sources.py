@@ -57,7 +57,7 @@ def load(flag: Path | None = None, environ: Mapping[str, str] | None = None, *, 
     no_mirror = not (account_only or any(source.get("mirrors") for source in found))
     missing = [no_mirror_fault(_places(path, environ))] if no_mirror else []
     try:
-        config = Config(sources=[InitSettingsSource(Config, each) for each in _with_one_login(found)])  # type: ignore[call-arg]
+        config = Config(sources=[InitSettingsSource(Config, values) for values in _with_one_login(found)])  # type: ignore[call-arg]
     except ValidationError as error:
         raise ConfigFaults([*faults, *describe(error, _places(path, environ)), *missing]) from None
     faults += missing
@@ -71,7 +71,7 @@ def load(flag: Path | None = None, environ: Mapping[str, str] | None = None, *, 
 
 
 def _places(path: Path, environ: Mapping[str, str]) -> KeyPlaces:
-    """Return the places of the keys. The file is read once more, because only an error needs them."""
+    """Return the places of the keys in the sources. Reads the file again, because only an error needs the places."""
     try:
         return KeyPlaces(path, key_lines(text_of(path)), environ)
     except ConfigError:
@@ -124,7 +124,8 @@ class _EnvironmentSource(EnvSettingsSource):
 def _with_one_login(sources: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield the values of each source, the strongest first, with one login in all of them.
 
-    A login is left out if a stronger source has a complete one, so that two logins never mix.
+    A login is a token, or an e-mail address with a key. If a stronger source has a complete login, the login of a
+    weaker source is left out, so that two logins never mix.
     """
     stronger: dict[str, Any] = {}
     for values in sources:
@@ -160,7 +161,7 @@ def _credential_values(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _default_values(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the default state directory, which depends on the environment, and the default mirrors: none."""
+    """Return the defaults that depend on the environment: the state directory. The default of mirrors is none."""
     at_home = home()
     if environ.get("STATE_DIRECTORY"):
         # systemd separates several directories with colons. The first one is the state directory.
@@ -207,7 +208,7 @@ def secrets(config: Config) -> list[str]:
 
 
 def read_secret(path: Path, name: str) -> str:
-    """Read a secret of one line. Raises ConfigError that names the key, and not the file: its path may be a token."""
+    """Read a secret of one line. Raises ConfigError, which names the key and not the path: the path may be a token."""
     try:
         secret = decode(path.read_bytes()).strip()
     except ValueError:
