@@ -40,7 +40,7 @@ NumberedLine = tuple[int, str]
 
 
 class BadPattern(ValueError):
-    """A line that is no pattern for git, or an obvious mistake. number: the line number, from 1. why: the fault."""
+    """A line that git does not accept as a pattern, or an obvious mistake. number: of it, from 1. why: the fault."""
 
     def __init__(self, number: int, text: str, why: str) -> None:
         super().__init__(f"line {number} ({ascii(text)[1:-1]}): {why}")
@@ -48,9 +48,9 @@ class BadPattern(ValueError):
 
 
 class LastMatch(NamedTuple):
-    """The last pattern that matches a path. out: whether it excludes the path."""
+    """The last pattern that matches a path. positive: whether the pattern does not begin with "!"."""
 
-    out: bool
+    positive: bool
     pattern: str
     number: int
 
@@ -90,15 +90,15 @@ class PatternList:
 
     @classmethod
     def of(cls, lines: Iterable[NumberedLine], *, ignore_case: bool = False) -> "PatternList":
-        """Parse lines, and convert them to NFC. Raises BadPattern."""
+        """Parse lines after a conversion to NFC. Raises BadPattern."""
         patterns = (parse(number, normal(text.lower() if ignore_case else text)) for number, text in lines)
         return cls(tuple(pattern for pattern in patterns if pattern), ignore_case)
 
     @cached_property
     def may_match(self) -> Callable[[str, str, int], bool]:
-        """A quick test of (path, its last name, start): False only if no pattern matches `path[start:]`.
+        """A function of (path, its last name, start). False: no pattern matches `path[start:]`. True: one may match.
 
-        It takes two set lookups and two searches.
+        A call needs two set lookups and two searches, for any number of patterns.
         """
         names = frozenset(pattern.last for pattern in self.patterns if pattern.last and not pattern.starred)
         endings = frozenset(pattern.last for pattern in self.patterns if pattern.last and pattern.starred)
@@ -118,7 +118,10 @@ class PatternList:
         return test
 
     def verdict(self, path: str, start: int = 0) -> LastMatch | None:
-        """Return the verdict on a path (a directory ends with "/"), or None. Does not check its parents."""
+        """Return the last pattern that matches a path (a directory ends with "/"), or None. Does not check its parents.
+
+        start: index in `path` at which the path for the patterns begins.
+        """
         if not self.may_match(path, path[path.rfind("/", start, -1) + 1 or start :], start):
             return None
         path = path.lower() if self.ignore_case else path
@@ -129,7 +132,7 @@ class PatternList:
         return None
 
     def nearest(self, path: str) -> LastMatch | None:
-        """Return the verdict on a file, else the verdict on its nearest parent directory with one, else None."""
+        """Return the verdict on a file, else on the nearest parent directory that a pattern matches, else None."""
         while path:
             if verdict := self.verdict(path):
                 return verdict
@@ -139,7 +142,7 @@ class PatternList:
     def takes(self, path: str) -> bool:
         """Return whether the last pattern that matches a file, else its nearest parent directory, is not negated."""
         verdict = self.nearest(path)
-        return verdict is not None and verdict.out
+        return verdict is not None and verdict.positive
 
 
 def lines_of(text: str) -> list[NumberedLine]:
@@ -173,6 +176,7 @@ def parse(number: int, line: str) -> Pattern | None:
 
 
 def _last(tokens: Sequence[object]) -> tuple[str, bool]:
+    """Return `last` and `starred` of a pattern."""
     name = _split(tokens, _SEPARATOR)[-1]
     starred = name[0] is _STAR
     name = name[starred:]
@@ -199,6 +203,7 @@ def _without_trailing_spaces(line: str) -> str:
 
 
 def _fault(text: str) -> str | None:
+    """Return the reason why no key can match a pattern, None if there is none."""
     if text.isprintable():
         return None
     if any(unicodedata.category(char) == "Cc" for char in text):
@@ -231,7 +236,7 @@ def _tokens(body: str) -> list[object]:
 
 
 def _bracket(body: str, start: int) -> tuple[str, int]:
-    """Parse a bracket expression. Returns its regular expression and the index after it."""
+    """Parse a bracket expression. Return its regular expression and the index after it. Raises ValueError."""
     at = start + 1
     negated = body[at : at + 1] in ("!", "^")
     at += negated
@@ -264,6 +269,7 @@ def _bracket(body: str, start: int) -> tuple[str, int]:
 
 
 def _member(body: str, at: int) -> tuple[str, int]:
+    """Return the character at an index, after a backslash if there is one, and the index after it."""
     at += body[at : at + 1] == "\\"
     if at >= len(body):
         raise ValueError("its bracket is not closed")
@@ -271,7 +277,7 @@ def _member(body: str, at: int) -> tuple[str, int]:
 
 
 def _expression(tokens: Sequence[object]) -> str:
-    """Join tokens. Each piece between two `**` matches at its leftmost place."""
+    """Return the expression of a whole pattern. Each piece between two `**` matches at its leftmost place."""
     pieces: list[list[str]] = [[]]
     for segment in _split(tokens, _SEPARATOR):
         if not segment:
@@ -289,7 +295,7 @@ def _expression(tokens: Sequence[object]) -> str:
 
 
 def _segment(tokens: Sequence[object]) -> str:
-    """Return the expression of one name. Each piece between two stars matches leftmost, the last one at the end."""
+    """Return the expression of one name. Each piece between two stars matches leftmost, the last piece at the end."""
     first, *others = ["".join(map(str, piece)) for piece in _split(tokens, _STAR)]
     if not others:
         return first
@@ -301,6 +307,7 @@ def _segment(tokens: Sequence[object]) -> str:
 
 
 def _split(tokens: Sequence[object], at: object) -> list[list[object]]:
+    """Split tokens at each token that is `at`."""
     parts: list[list[object]] = [[]]
     for token in tokens:
         if token is at:

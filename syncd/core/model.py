@@ -23,7 +23,7 @@ ProblemKind = Literal[
 IndexStatus = Literal["queued", "running", "completed", "error", "skipped", "outdated"]
 
 ON_THE_WAY: frozenset[IndexStatus] = frozenset({"queued", "running", "outdated"})
-"""Statuses of an entry that is not searchable yet. `skipped` is no such status, because it is final."""
+"""Statuses of an entry that is not searchable yet. `skipped` is not among them, because it is final."""
 NOT_INDEXED: frozenset[IndexStatus] = frozenset({"error", "skipped"})
 """Final statuses of an entry that is stored but not searchable. Each is a problem."""
 EvidenceKind = Literal["seen_to_go", "absent", "excluded", "orphan", "duplicate"]
@@ -56,10 +56,10 @@ def int64(number: int) -> int:
 
 
 class Item(NamedTuple):
-    """A local file at the time of observation. checksum: its sha-256, None before the bytes are read.
+    """A local file at the time of observation. checksum: its sha-256 in hex, None before the bytes are read.
 
-    Item and Entry are named tuples, because a pass creates hundreds of thousands, and a frozen dataclass takes three
-    times as long.
+    Item and Entry are named tuples, because a pass creates hundreds of thousands of them, and the creation of a frozen
+    dataclass takes three times as long.
     """
 
     key: str
@@ -75,11 +75,11 @@ class Item(NamedTuple):
 class Record:
     """A journal row: the content that syncd wrote or adopted under a key.
 
-    version, remote_size: the checksum and the size that the remote reported. They are compared with later listings,
-    never with the local file.
+    version, remote_size: the checksum and the size that the remote reported. They are compared only with later
+    listings, never with the local file.
     marked: whether the remote keeps our sha-256 and owner; None if this is unknown.
     written_at, requeued_at: seconds since the epoch. requeued_at: the start of the last indexing without an upload.
-    searchable_s: observed seconds from the write to searchable.
+    searchable_s: seconds from the write until the entry was seen to be searchable.
     why: the remote's reason for its error; "" for none, None if syncd has not requested it yet.
     pass_id: the pass that wrote or adopted the entry. It distinguishes a later copy of a file from an earlier copy.
     """
@@ -168,7 +168,8 @@ class Content:
     """The bytes of a file as they are sent.
 
     checksum: their sha-256 in hex; for a file in another form the checksum of its source, see core/names.py.
-    mtime_ns: the file's, None if unknown. suffix: the ending that the form adds to the name, "" without a form.
+    mtime_ns: the modification time of the file, None if unknown. suffix: the ending that the form adds to the name, ""
+    without a form.
     """
 
     data: bytes
@@ -301,6 +302,7 @@ class ActionEvent:
 
 Action = Put | Delete | Adopt | Forget
 Local = Item | Problem | Excluded | None
+"""The local state of a key. None: there is no file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,15 +17,15 @@ from urllib.parse import quote
 
 HIDDEN = "[hidden]"
 LEAST_SECRET = 8
-"""Minimum characters of a secret that is removed from texts. A shorter one, such as "x", also occurs in other words.
+"""Minimum characters of a secret that is removed from texts. A shorter secret, such as "x", occurs in other words too.
 
 The tokens of Cloudflare have 40 characters or more, its global keys 37.
 """
 _CONTROLS = bytes(set(range(1, 32)) - set(b"\t\n\f\r\x1b"))
-"""Control characters that no text has, without NUL."""
-MARKS = (
+"""The control characters that no text has, except NUL."""
+BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
-    # Before UTF-16, because its mark is the start of this one.
+    # UTF-32-LE stands before UTF-16-LE, because the UTF-16-LE mark is the start of the UTF-32-LE mark.
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
@@ -36,18 +36,18 @@ _secrets: list[str] = []
 
 
 def add_secrets(secrets: Collection[str]) -> None:
-    """Add secrets that `redact` and `redact_text` remove, unless they are too short. Earlier ones stay secret."""
+    """Add secrets that `redact` and `redact_text` remove, unless they are too short. Earlier secrets stay."""
     _secrets.extend(form for secret in secrets for form in encoded_forms(secret) if form not in _secrets)
 
 
 def encoded_forms(secret: str) -> list[str]:
-    """Return a secret in plain form, in URL encoding, and as a part of base64. One that is too short has no forms."""
+    """Return a secret in plain form, in URL encoding, and as a part of base64; [] for a secret that is too short."""
     if len(secret) < LEAST_SECRET:
         return []
     data = secret.encode("utf-8", "surrogatepass")
     inside = []
     for before in range(3):
-        # Without the characters that depend on the neighbouring bytes.
+        # The first and the last character may depend on the neighbouring bytes, so they are left out.
         whole = base64.b64encode(b"\0" * before + data).decode("ascii").rstrip("=")
         end = len(whole) - bool((before + len(data)) % 3)
         inside.append(whole[-(-before * 8 // 6) : end])
@@ -55,7 +55,7 @@ def encoded_forms(secret: str) -> list[str]:
 
 
 def redact(value: Any) -> Any:
-    """Return a value of any type without secrets. A value that contains none is returned itself."""
+    """Return a value of any type without secrets. Tuples become lists."""
     if not _secrets:
         return value
     match value:
@@ -109,7 +109,9 @@ def decode(data: bytes, *, errors: str = "strict") -> str:
 
     errors: the error handler of bytes.decode for UTF-8.
     """
-    mark, encoding = next(((mark, name) for mark, name in MARKS if data.startswith(mark)), (b"", _unmarked(data)))
+    mark, encoding = next(
+        ((mark, name) for mark, name in BYTE_ORDER_MARKS if data.startswith(mark)), (b"", _unmarked(data))
+    )
     try:
         text = data[len(mark) :].decode(encoding, errors if encoding == "utf-8" else "strict")
     except UnicodeDecodeError:
@@ -122,7 +124,7 @@ def decode(data: bytes, *, errors: str = "strict") -> str:
 
 
 def _unmarked(data: bytes) -> str:
-    """Guess the encoding without a mark. ASCII text in UTF-16 has a NUL after (LE) or before (BE) each character."""
+    """Guess the encoding of data without a mark: ASCII in UTF-16 has a NUL after (LE) or before (BE) each character."""
     low, high = data[0::2].count(0), data[1::2].count(0)
     if low == high or len(data) % 2 or (max(low, high) < len(data) // 8 and _is_utf8(data)):
         return "utf-8"

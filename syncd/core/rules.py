@@ -12,7 +12,7 @@ IGNORE_FILE = ".syncdignore"
 INCLUDE_ALL: tuple[str, ...] = ("**/*",)
 GIT_IGNORE_FILE = ".gitignore"
 DOTTED = "names that begin with .. are never taken"
-"""Kubernetes stores each version of a mounted ConfigMap in such a directory."""
+"""The rule that excludes "..data" and its kind: Kubernetes stores the versions of a mounted ConfigMap there."""
 PROBES = f"names that begin with {PROBE_STEM} are kept for syncd check --probe"
 
 
@@ -34,7 +34,11 @@ class IgnoreFile:
         if not path.startswith(self.folder) or len(path) == len(self.folder):
             return None
         verdict = self.patterns.verdict(path, len(self.folder))
-        return (verdict.out, f"{self.folder}{self.name} line {verdict.number}: {verdict.pattern}") if verdict else None
+        return (
+            (verdict.positive, f"{self.folder}{self.name} line {verdict.number}: {verdict.pattern}")
+            if verdict
+            else None
+        )
 
 
 @dataclass(frozen=True)
@@ -69,14 +73,17 @@ class Rules:
         is_excluded, rule = self._verdict(path, ignores) or (False, "")
         return rule if is_excluded else self.not_included(path)
 
-    def doubt(self, ignores: Sequence[IgnoreFile] = ()) -> Callable[[str], bool]:
-        """Return a quick test for paths below all ignore files. No rule excludes a path for which it is False."""
+    def quick_test(self, ignores: Sequence[IgnoreFile] = ()) -> Callable[[str], bool]:
+        """Return a function of a path below the directories of `ignores`. False: no rule excludes the path.
+
+        True: `excluded` must decide.
+        """
         if self.include != INCLUDE_ALL:
             return bool
         lists = [(_builtin().may_match, 0), *([(self._exclude.may_match, 0)] if self.exclude else [])]
         lists += [(file.patterns.may_match, len(file.folder)) for file in ignores if file.patterns.patterns]
 
-        def quick(path: str) -> bool:
+        def may_be_excluded(path: str) -> bool:
             name = path[path.rfind("/", 0, -1) + 1 :]
             if name.startswith(("..", PROBE_STEM)):
                 return True
@@ -85,7 +92,7 @@ class Rules:
                     return True
             return False
 
-        return quick
+        return may_be_excluded
 
     def excluded_deep(self, path: str, ignores: Sequence[IgnoreFile] = ()) -> str | None:
         """Return the rule that excludes a path or one of its parent directories, or None."""
@@ -105,15 +112,18 @@ class Rules:
         return None
 
     def included_by(self, path: str, ignores: Sequence[IgnoreFile] = ()) -> str | None:
-        """Return the pattern that includes a file that is not excluded. None: no pattern matches it."""
+        """Return the pattern that includes a file which no rule excludes. None: no pattern matches the file."""
         if verdict := self._verdict(path, ignores):
             return verdict[1]
         return self._included_by(path) if self.include != INCLUDE_ALL else None
 
-    def taken_as(self, path: str, *, subtree: bool) -> tuple[str, bool]:
-        """Return the path in NFC to observe for a hint, and whether to observe everything below it."""
+    def path_to_observe(self, path: str, *, subtree: bool) -> tuple[str, bool]:
+        """Return the path in NFC to observe for a hint, and whether to observe everything below it.
+
+        path, subtree: of the hint. A change of an ignore file concerns its whole directory.
+        """
         if name_fault(path):
-            # Such a name has no key. A walk of its directory reports it.
+            # Such a name has no key. A walk of its directory reports the problem.
             while path and name_fault(path):
                 path = path.rpartition("/")[0]
             subtree = True
@@ -127,9 +137,9 @@ class Rules:
         if verdict := next(filter(None, ours), None):
             return verdict
         if match := self._exclude.verdict(path):
-            return match.out, f"exclude: {match.pattern}"
+            return match.positive, f"exclude: {match.pattern}"
         # A "!" of the built-in list, such as "!.env*.example", does not override other rule sets.
-        if (match := _builtin().verdict(path)) and match.out:
+        if (match := _builtin().verdict(path)) and match.positive:
             return True, f"built-in exclude: {BUILTIN_EXCLUDES[match.number - 1]}"
         git = (file.verdict(path) for file in reversed(ignores) if file.name != IGNORE_FILE)
         return next(filter(None, git), None)
@@ -141,9 +151,9 @@ class Rules:
         return "include: no pattern takes it"
 
     def _included_by(self, path: str) -> str | None:
-        """Return the include pattern of a file: the last that matches the file, else its nearest parent directory."""
+        """Return the last include pattern that matches a file, else the one of its nearest parent directory."""
         verdict = self._include.nearest(path)
-        return f"include: {verdict.pattern}" if verdict and verdict.out else None
+        return f"include: {verdict.pattern}" if verdict and verdict.positive else None
 
     @cached_property
     def _exclude(self) -> PatternList:

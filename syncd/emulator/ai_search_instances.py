@@ -297,7 +297,7 @@ DEFAULTS: dict[str, Any] = _Settings().model_dump()
 
 
 def _changed(config: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of an instance after a request; ApiError 400 for a value outside the schema."""
+    """Return the settings of an instance after a request. Raises ApiError 400 for a value outside the schema."""
     given = {name: value for name, value in body.items() if name not in _READ_ONLY}
     parsed = validate(_Settings, given)
     names = [field.field_name.lower() for field in parsed.custom_metadata or []]

@@ -114,7 +114,7 @@ def _too_large(message: str) -> ApiError:
 
 
 def _oversize(call: Call, instance: InstanceRow, form: _UploadForm) -> IndexingResult | None:
-    """Return the result for a file over the limit of its type, None for any other file; ApiError 413 if refused."""
+    """Return the result for a file over the limit of its type, None for another. Raises ApiError 413 if refused."""
     options = instance.config.get("indexing_options") or {}
     limit = max_file_size(form.key, use_ocr=bool(options.get("use_ocr")))
     if len(form.data) <= limit:
@@ -163,7 +163,7 @@ def _indexing_result(call: Call, key: str, data: bytes, existing: ItemRow | None
 def _new_item(
     call: Call, instance: InstanceRow, name: tuple[str, str], metadata: str, result: IndexingResult
 ) -> tuple[ItemRow, list[dict[str, str]]]:
-    """Return an item that is not stored yet, and the warnings about its metadata; ApiError 400 if they are not valid.
+    """Return an item that is not stored yet, and the warnings about its metadata. Raises ApiError 400 for wrong ones.
 
     name: (key, source_id). metadata: the custom fields as JSON text, "" without any.
     """

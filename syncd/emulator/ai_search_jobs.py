@@ -10,7 +10,7 @@ from syncd.emulator.ai_search_store import ROOT, as_instance, instance_endpoints
 from syncd.emulator.requests import ApiError, Call, Endpoint, ok, page_rows, timestamp, validate
 
 COOLDOWN_S = 30.0
-"""Seconds from one job of a user to the next. Source: "AI Search: syncing", code 7020."""
+"""Minimum seconds between the starts of two jobs of an instance. Source: "AI Search: syncing", code 7020."""
 
 # Times are seconds since 1970.
 SCHEMA = """
@@ -34,9 +34,9 @@ class _JobChange(BaseModel):
 
 
 async def _create_job(call: Call) -> Response:
-    """Start a job. It ends by itself after index_delay: the stand-in has no source to read.
+    """Start a job. The job ends after index_delay, because the stand-in has no source to read.
 
-    The answer for an instance without an external source is unknown. Here such an instance has jobs, too.
+    The answer of the service for an instance without an external source is unknown. The stand-in accepts such a job.
     """
     instance = instance_of(call)
     job = validate(_NewJob, await call.body() if await call.request.body() else {})
@@ -153,7 +153,7 @@ async def _delete_token(call: Call) -> Response:
 
 
 def _token(call: Call, token_id: str) -> dict[str, Any]:
-    """Return the token as the API shows it, without its key; ApiError 404 if it does not exist."""
+    """Return the token as the API shows it, without its key. Raises ApiError 404 if it does not exist."""
     sql = "SELECT * FROM ai_tokens WHERE account = ? AND id = ?"
     row = call.backend.store.one(sql, (call.path["account_id"], token_id))
     if row is None:

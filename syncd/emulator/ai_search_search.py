@@ -122,7 +122,7 @@ async def _purge_cache(call: Call) -> Response:
 
 
 def _query(request: _Request, missing: int) -> str:
-    """Return the text of the query, or of the last message of the user; ApiError 400/`missing` if there is none."""
+    """Return the text of the query, or of the last user message. Raises ApiError 400/`missing` if there is none."""
     if request.query is not None and request.messages is not None:
         raise invalid("query and messages exclude each other")
     query = request.query if request.messages is None else _last_question(request.messages)

@@ -96,7 +96,7 @@ def instance_endpoints(method: str, below: str, handler: Handler) -> list[Endpoi
 
 
 def namespace_of(call: Call) -> str:
-    """Return the namespace in the path, "default" if the path has none; ApiError 404 if it does not exist."""
+    """Return the namespace in the path, "default" if the path has none. Raises ApiError 404 if it does not exist."""
     account, name = call.path["account_id"], call.path.get("name", DEFAULT_NAMESPACE)
     sql = "SELECT 1 FROM ai_namespaces WHERE account = ? AND name = ?"
     if name != DEFAULT_NAMESPACE and call.backend.store.one(sql, (account, name)) is None:
@@ -105,7 +105,7 @@ def namespace_of(call: Call) -> str:
 
 
 def instance_of(call: Call) -> InstanceRow:
-    """Return the instance in the path; ApiError 404 if it or its namespace does not exist."""
+    """Return the instance in the path. Raises ApiError 404 if it or its namespace does not exist."""
     place = (call.path["account_id"], namespace_of(call), call.path["id"])
     instance = find_instance(call.backend, place)
     if instance is None:

@@ -1,6 +1,8 @@
-"""The tables of KV, the endpoints for namespaces, and the entries with the checks that single and bulk writes share.
+"""The tables of KV, the endpoints for namespaces, and the functions that single and bulk writes of entries share.
 
-An entry whose expiration has passed does not exist for readers. The next write removes its row.
+A reader does not see an entry whose expiration has passed. The next write removes its row.
+
+Source of the limits: "Workers KV: limits" and the API reference.
 """
 
 import re
@@ -16,17 +18,23 @@ from syncd.emulator.requests import ApiError, Call, Endpoint, compact_json, ok, 
 from syncd.emulator.store import VALID_AT, Backend
 
 MAX_KV_NAMESPACES = 1000
-"""Of one account."""
+"""Maximum namespaces of an account."""
 
 MAX_KV_PER_PAGE = 1000
+"""Maximum namespaces on a page of their listing."""
+
 MAX_KV_TITLE_SIZE = 512
 MAX_KV_KEY_SIZE = 512
+"""Maximum bytes of a title and of a key in UTF-8."""
+
 MAX_KV_METADATA_SIZE = 1024
-"""Bytes of metadata as compact JSON."""
+"""Maximum bytes of metadata as compact JSON."""
 
 MAX_KV_VALUE_SIZE = 25 * 1024 * 1024
+"""Maximum bytes of a value."""
+
 MIN_KV_TTL = 60
-"""Seconds from a write to the earliest allowed expiration."""
+"""Minimum seconds from a write to the expiration of the entry."""
 
 KV_WRITE_INTERVAL = 1.0
 """Minimum number of seconds between two writes to one key."""
@@ -37,8 +45,8 @@ CREATE TABLE IF NOT EXISTS kv_namespaces (
     number INTEGER PRIMARY KEY, account TEXT NOT NULL, id TEXT NOT NULL, title TEXT NOT NULL, jurisdiction TEXT,
     UNIQUE (account, id), UNIQUE (account, title)
 );
--- One row for each past state of a key; the present state has no valid_to. Only a lagging listing reads older rows;
--- they have no data. Keys are UTF-8 blobs, so that their order is the API's and a NUL is like any other byte.
+-- One row for each state of a key. The present state has no valid_to. Past states have no data, and only a lagging
+-- listing reads them. Keys are UTF-8 blobs, so that they sort as in the API, and a NUL is like any other byte.
 CREATE TABLE IF NOT EXISTS kv_entries (
     version INTEGER PRIMARY KEY, namespace INTEGER NOT NULL, key BLOB NOT NULL, metadata TEXT, expiration INTEGER,
     valid_from REAL NOT NULL, valid_to REAL, data BLOB
@@ -56,14 +64,14 @@ _JURISDICTIONS = (None, "eu", "fedramp", "us")
 
 
 def refused(message: str, status: int = 400) -> ApiError:
-    """Return the error of a request that is not valid. This API uses 10001 for it, whatever the status."""
+    """Return the error of an invalid request. Its code is 10001 for every status."""
     return ApiError(status, 10001, message)
 
 
 def find_namespace(call: Call) -> dict[str, Any]:
     """Return the row of the namespace in the path.
 
-    ApiError 400/10011 if the id is malformed, 404/10013 if the namespace does not exist.
+    Raises ApiError 400/10011 if the id is malformed, 404/10013 if the namespace does not exist.
     """
     given = call.path["namespace_id"]
     if _ID.fullmatch(given) is None:
@@ -76,15 +84,15 @@ def find_namespace(call: Call) -> dict[str, Any]:
 
 
 def namespace_of(call: Call) -> int:
-    """Return the number of the namespace in the path; the errors of find_namespace()."""
+    """Return the row number of the namespace in the path. Raises the errors of find_namespace()."""
     number: int = find_namespace(call)["number"]
     return number
 
 
 class KVPair(NamedTuple):
-    """A key and its value. metadata: JSON text or None; expiration: seconds since 1970 or None.
+    """A key and its value. metadata: JSON text or None. expiration: seconds since 1970 or None.
 
-    In the database the value is the column `data`. It is empty in a listing.
+    data: the value; empty in a listing.
     """
 
     key: bytes
@@ -104,7 +112,7 @@ def find_pair(backend: Backend, namespace: int, key: bytes) -> KVPair | None:
 
 
 def list_pairs(backend: Backend, namespace: int, bounds: tuple[bytes, bytes], limit: int) -> list[KVPair]:
-    """Return up to `limit` entries with bounds[0] <= key < bounds[1] by key, as they were `list_lag` seconds ago."""
+    """Return the first `limit` entries with bounds[0] <= key < bounds[1], as they were `list_lag` seconds ago."""
     lag = backend.options.list_lag
     valid = VALID_AT if lag else "valid_to IS NULL"
     sql = (
@@ -117,9 +125,9 @@ def list_pairs(backend: Backend, namespace: int, bounds: tuple[bytes, bytes], li
 
 
 def write_pairs(backend: Backend, namespace: int, pairs: Collection[KVPair]) -> None:
-    """Replace the entries of the pairs' keys, within a transaction of the caller.
+    """Replace the entries of the keys of `pairs`. The caller holds the transaction.
 
-    ApiError 429 if kv_write_limit is set and a key was written within the last second.
+    Raises ApiError 429 if kv_write_limit is set and a key was written within the last second.
     """
     now = backend.clock()
     if backend.options.kv_write_limit:
@@ -130,7 +138,7 @@ def write_pairs(backend: Backend, namespace: int, pairs: Collection[KVPair]) -> 
 
 
 def remove_keys(backend: Backend, namespace: int, keys: Iterable[bytes]) -> None:
-    """Remove the entries of the keys, within a transaction of the caller. Unknown keys are ignored.
+    """Remove the entries of the keys. Unknown keys are ignored. The caller holds the transaction.
 
     A lagging listing still shows a removed entry for list_lag seconds.
     """
@@ -151,9 +159,10 @@ def _check_interval(backend: Backend, namespace: int, pairs: Iterable[KVPair], n
 
 
 def key_of(key: Any) -> bytes:
-    """Return the key as it is stored; ApiError 400 or 414 if it is not valid.
+    """Return the key as it is stored. Raises ApiError 400 or 414 if it is not valid.
 
-    Any text except "", "." and ".." is valid: the reference requires printable characters, the service does not.
+    Any text except "", "." and ".." is valid. The API reference requires printable characters, but the service accepts
+    others.
     """
     if not isinstance(key, str):
         raise refused("a key must be a text")
@@ -165,7 +174,7 @@ def key_of(key: Any) -> bytes:
 
 
 def prefix_of(text: str) -> bytes:
-    """Return a key or prefix as UTF-8; ApiError 414 if it is too long, 400 if it has no UTF-8 form."""
+    """Return a key or prefix as UTF-8. Raises ApiError 414 if it is too long, 400 if it has no UTF-8 form."""
     try:
         key = text.encode()
     except UnicodeEncodeError:
@@ -182,7 +191,7 @@ def check_value_size(value: bytes) -> None:
 
 
 def stored_metadata(metadata: Any) -> str | None:
-    """Return metadata as it is stored; null is no metadata. ApiError 413 if too long, 400 if it has no JSON form."""
+    """Return metadata as it is stored. None: the value is null. Raises ApiError 413 for too many bytes, 400 for NaN."""
     if metadata is None:
         return None
     try:
@@ -196,13 +205,13 @@ def stored_metadata(metadata: Any) -> str | None:
 
 
 class Expiration(BaseModel):
-    """The fields of a request that let an entry expire, in seconds. With a TTL, `expiration` is ignored."""
+    """The fields of a request that set the expiration of an entry, in seconds. With a TTL, `expiration` is ignored."""
 
     expiration: int | None = Field(default=None, le=2**53)
     expiration_ttl: int | None = Field(default=None, le=2**53)
 
     def time(self, now: float) -> int | None:
-        """Return the time of expiration; ApiError 400 unless it is at least 60 s after `now`."""
+        """Return the expiration in seconds since 1970. Raises ApiError 400 unless it is at least 60 s after `now`."""
         ttl, end = self.expiration_ttl, self.expiration
         if ttl is not None:
             if ttl < MIN_KV_TTL:

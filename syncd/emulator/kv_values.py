@@ -86,7 +86,7 @@ def _value_of(call: Call) -> KVPair:
 
 
 def _key_of(call: Call) -> bytes:
-    """Return the key at the end of the path, percent-decoded once; ApiError 400 or 414 if it is not valid."""
+    """Return the key at the end of the path, percent-decoded once. Raises ApiError 400 or 414 if it is not valid."""
     try:
         return key_of(unquote_to_bytes(call.request.scope["raw_path"].rpartition(b"/")[2]).decode())
     except UnicodeDecodeError:
@@ -193,7 +193,7 @@ def _change_many(call: Call, namespace: int, count: int, changes: Mapping[bytes,
 
 
 async def _read_items(call: Call) -> list[Any]:
-    """Return the array of a bulk body; ApiError 413 if the body is too large, 400 if it is not an array or too long."""
+    """Return the array of a bulk body. Raises ApiError 413 for too many bytes, 400 if it is no array or too long."""
     allowed = call.backend.options.bulk_max_bytes
     limit = MAX_KV_BULK_SIZE if allowed is None else min(allowed, MAX_KV_BULK_SIZE)
     body = await call.read(limit, refuse=refused)
@@ -246,7 +246,7 @@ def _value(pair: _Pair) -> bytes:
 
 
 def _distinct(given: list[KVPair]) -> dict[bytes, KVPair]:
-    """Return the pairs by key; ApiError 400 for two pairs of one key that differ."""
+    """Return the pairs by key. Raises ApiError 400 for two pairs of one key that differ."""
     pairs: dict[bytes, KVPair] = {}
     for pair in given:
         first = pairs.setdefault(pair.key, pair)

@@ -20,11 +20,11 @@ from syncd.emulator.options import FormNames
 from syncd.emulator.store import Backend
 
 MAX_JSON_SIZE = 16 * 1024 * 1024
-"""Bytes of a JSON body. This limit is the stand-in's own."""
+"""Maximum bytes of a JSON body (a limit of the stand-in)."""
 
 
 class ApiError(Exception):
-    """A refusal in Cloudflare's terms: the HTTP status, the service's own code and a sentence for people.
+    """An error answer of the API: the HTTP status, the error code of the service, and a message.
 
     headers: additional headers of the answer.
     """
@@ -46,7 +46,7 @@ def invalid(message: str) -> ApiError:
 
 
 def ok(result: Any, result_info: dict[str, Any] | None = None, *, status: int = 200) -> Response:
-    """Return the answer that carries `result`. None omits `result_info`."""
+    """Return the answer with a `result`, and with a `result_info` unless it is None."""
     body = {"success": True, "errors": [], "messages": [], "result": result}
     if result_info is not None:
         body["result_info"] = result_info
@@ -72,7 +72,7 @@ def json_response(body: Any, status: int = 200, headers: dict[str, str] | None =
 
 
 def compact_json(value: Any) -> str:
-    """Return JSON without white space and without escapes of characters beyond ASCII; ValueError for NaN."""
+    """Return JSON without white space and without escapes of characters beyond ASCII. Raises ValueError for NaN."""
     return _COMPACT.encode(value)
 
 
@@ -80,7 +80,7 @@ _COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(","
 
 
 def read_json(text: str | bytes) -> Any:
-    """Parse JSON strictly: ValueError also for NaN, for half a surrogate pair and for deep nesting."""
+    """Parse JSON. Raises ValueError for invalid JSON, NaN, a lone surrogate and deep nesting."""
     value = _ANY.validate_json(text)
     compact_json(value)  # raises for NaN
     return value
@@ -95,7 +95,7 @@ def timestamp(seconds: float) -> str:
 
 
 Refusal = Callable[[str], ApiError]
-"""A function from a message to the error of a request that is not valid. Each API has its own code for it."""
+"""A function that returns the error of an invalid request for a message. Each API has its own error code for it."""
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -113,7 +113,7 @@ class Call:
         return self.request.query_params.get(name)
 
     def number(self, name: str, default: int, low: int, high: int = 2**31, *, refuse: Refusal = invalid) -> int:
-        """Return the query parameter as an integer within [low, high]; ApiError otherwise."""
+        """Return the query parameter as an integer. Raises ApiError unless low <= integer <= high."""
         text = self.query(name)
         if text is None:
             return default
@@ -126,7 +126,7 @@ class Call:
         return value
 
     def choice(self, name: str, allowed: Collection[str], *, refuse: Refusal = invalid) -> str:
-        """Return the query parameter, or the first of `allowed` if it is absent; ApiError for any other value."""
+        """Return the query parameter, or the first of `allowed` if it is absent. Raises ApiError for another value."""
         value = self.query(name)
         if value is None:
             return next(iter(allowed))
@@ -135,10 +135,10 @@ class Call:
         return value
 
     async def read(self, limit: int, *, refuse: Refusal = invalid) -> bytes:
-        """Return the whole body; ApiError 413 if it exceeds `limit` bytes.
+        """Return the whole body. Raises ApiError 413 if it exceeds `limit` bytes.
 
-        A body that is too large is read to its end: a client that is still sending would otherwise see a broken
-        connection instead of the answer.
+        A body that is too large is read to its end. Otherwise a client that is still sending would see a broken
+        connection in place of the answer.
         """
         pieces: list[bytes] = []
         size = 0
@@ -154,7 +154,7 @@ class Call:
         return b"".join(pieces)
 
     async def body(self, *, refuse: Refusal = invalid) -> dict[str, Any]:
-        """Return the body as a JSON object; ApiError if it is not one."""
+        """Return the body as a JSON object. Raises ApiError for any other body."""
         try:
             value = read_json(await self.read(MAX_JSON_SIZE, refuse=refuse))
         except ValueError:
@@ -165,7 +165,7 @@ class Call:
 
 
 def page_rows(call: Call, rows: list[dict[str, Any]], most: int = 100, *, refuse: Refusal = invalid) -> Response:
-    """Return the page of these rows that the request asks for. most: the largest allowed `per_page`."""
+    """Return the answer with the requested page of `rows`. most: the largest allowed `per_page`."""
     page, per_page = call.number("page", 1, 1, refuse=refuse), call.number("per_page", 20, 1, most, refuse=refuse)
     return page_of(rows[(page - 1) * per_page : page * per_page], page, per_page, len(rows))
 
@@ -173,7 +173,7 @@ def page_rows(call: Call, rows: list[dict[str, Any]], most: int = 100, *, refuse
 def validate(
     schema: type[Schema], body: Any, *, refuse: Callable[[str], Exception] = invalid, strict: bool = True
 ) -> Schema:
-    """Return the body as an instance of a schema; the error of `refuse` names the first field that does not fit.
+    """Return the body as an instance of a schema. Raises the error of `refuse`, which names the first wrong field.
 
     body: a value, or bytes of JSON. strict: False for the parameters of a query, which are texts.
     """
@@ -205,11 +205,11 @@ class FormPart(NamedTuple):
 
 
 def parse_form(content_type: str, body: bytes, names: FormNames = "backslash") -> dict[str, FormPart]:
-    r"""Return the parts of a multipart form by name; the last of several parts with one name wins.
+    r"""Return the parts of a multipart form by name. The last one of several parts with the same name wins.
 
-    names: how names are read. "backslash" is the way of the service's runtime (workerd): backslashes escape, percent
-    signs do not. "percent" is the way of the HTML standard: %22, %0A and %0D escape, backslashes do not. ValueError if
-    the body is not a multipart form.
+    names: the escapes in names. "backslash": backslashes escape, and percent signs do not, as in the runtime of the
+    service (workerd). "percent": %22, %0A and %0D escape, and backslashes do not, as in the HTML standard. Raises
+    ValueError if the body is not a multipart form.
     """
     boundary = _header_parameters(content_type.encode("latin-1", "replace")).get("boundary")
     if not content_type.lower().startswith("multipart/form-data") or not boundary:
@@ -244,6 +244,7 @@ _PERCENT_ESCAPED = re.compile("%(22|0A|0D)", re.IGNORECASE)
 
 
 def _header_parameters(header: bytes, names: FormNames = "backslash") -> dict[str, str]:
+    """Return the parameters of a header, such as `name` and `filename`. names: see `parse_form`."""
     if names == "percent":
         header = header.replace(b"\\", b"\\\\")
     parameters = {}

@@ -192,7 +192,7 @@ _ROUTES = [
 
 
 def _find(method: str, raw_path: str) -> tuple[Endpoint, dict[str, str]]:
-    """Return the endpoint of a percent-encoded path, and its decoded parameters; ApiError 404 or 405 if none."""
+    """Return the endpoint of a percent-encoded path, and its decoded parameters. Raises ApiError 404 or 405 if none."""
     for route, endpoint in _ROUTES:
         if endpoint.method == method and (match := route.match(raw_path)):
             return endpoint, {name: unquote(value) for name, value in match.groupdict().items()}

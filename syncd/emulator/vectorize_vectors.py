@@ -40,15 +40,15 @@ from syncd.emulator.vectorize_store import (
 MAX_VECTOR_ID_SIZE = 64
 MAX_VECTOR_NAMESPACE_SIZE = 64
 MAX_VECTOR_METADATA_SIZE = 10 * 1024
-"""Bytes of metadata as compact JSON."""
+"""Maximum bytes of metadata as compact JSON."""
 
 MAX_VECTORS = 5000
 MAX_VECTORS_SIZE = 100_000_000
-"""Bytes of a whole upsert or insert: megabytes, like the limits of KV."""
+"""Maximum vectors, and maximum bytes (100 MB of the documentation), of one upsert or insert."""
 
 MAX_DELETED_IDS = 100
 MAX_READ_IDS = 20
-"""Ids of one delete_by_ids and of one get_by_ids. Undocumented; users of the service report both."""
+"""Maximum ids of one delete_by_ids and of one get_by_ids. Both are undocumented. Users of the service report them."""
 
 MAX_VECTOR_LIST = 1000
 _FLOAT = np.dtype("<f4")
@@ -60,14 +60,16 @@ _Values = list[Annotated[float, Field(ge=-_LARGEST, le=_LARGEST, allow_inf_nan=F
 
 MAX_TOP_K = 100
 MAX_TOP_K_WITH_CONTENT = 50
-"""Matches of one query; the second limit applies if the query returns values or all metadata."""
+"""Maximum matches of one query. The second limit applies if the query returns values or all metadata."""
 
-_SHOWN = {None: None, "none": None, False: None, "indexed": "indexed", "all": "metadata", True: "metadata"}
+_METADATA_COLUMNS = {None: None, "none": None, False: None, "indexed": "indexed", "all": "metadata", True: "metadata"}
 """returnMetadata -> the column that the answer shows as metadata."""
 
 _MAX_FILTER_SIZE = 2048
+"""Bytes of a filter as compact JSON. A filter must have fewer."""
 _BLOCK = 4096
-_SQL = f"""
+"""Vectors that a query reads at a time."""
+_NEXT_BLOCK = f"""
 SELECT number, data FROM vz_vectors
 WHERE of_index = :index AND number > :after AND {VALID_AT} AND (:namespace IS NULL OR namespace = :namespace)
     AND accepted(indexed)
@@ -77,7 +79,7 @@ ORDER BY number LIMIT :limit
 _NDJSON = "application/x-ndjson"
 _FORM = "multipart/form-data"
 _PARTS = ("vectors", "body")
-"""The names of the form's part: wrangler uses the first, the example in the API reference the second."""
+"""The names of the form part with the vectors: of wrangler, and of the example in the API reference."""
 
 _DEFAULT_COUNT = 100
 
@@ -114,7 +116,7 @@ def _find_vector(backend: Backend, index: IndexRow, identifier: str) -> dict[str
 
 
 def _render(row: dict[str, Any], *, values: bool = True, metadata: str | None = "metadata") -> dict[str, Any]:
-    """Return a row as the API shows it. metadata: the column that is shown as such, "metadata" or "indexed"."""
+    """Return a row as the API shows it. metadata: the column with the shown metadata, "metadata" or "indexed"."""
     shown = {"id": row["id"]}
     if values:
         shown["values"] = np.frombuffer(row["data"], _FLOAT).tolist()
@@ -186,10 +188,10 @@ def _read_cursor(cursor: str | None, index: IndexRow, now: float) -> tuple[float
 
 
 async def _read_vectors(call: Call) -> list[dict[str, Any]]:
-    """Return the vectors in their order, as rows of vz_vectors.
+    """Return the vectors of the body in their order, as rows of vz_vectors.
 
-    ApiError 413 if the body is too large, else 400 for the first mistake.
-    With ?unparsable-behavior=discard, lines that cannot be parsed are omitted.
+    Raises ApiError 413 if the body is too large, and 400 for the first mistake. With ?unparsable-behavior=discard,
+    lines that cannot be parsed are omitted.
     """
     body = await call.read(MAX_VECTORS_SIZE, refuse=partial(refused, 10413))
     form = _form_type(call)
@@ -212,7 +214,7 @@ async def _read_vectors(call: Call) -> list[dict[str, Any]]:
 
 
 def _form_type(call: Call) -> str | None:
-    """Return the multipart content type of the body, None for plain ndjson; ApiError 400 for any other type."""
+    """Return the multipart content type of the body, None for plain ndjson. Raises ApiError 400 for any other."""
     content_type = call.request.headers.get("content-type", "")
     media_type, _, parameters = content_type.partition(";")
     media_type = media_type.strip().lower()
@@ -242,7 +244,7 @@ def _bad_ndjson(reason: str) -> ApiError:
 
 
 def _row(vector: _Vector) -> dict[str, Any]:
-    """Return the vector as a row of vz_vectors; ApiError 400 for a rule with its own code, ValueError for NaN."""
+    """Return the vector as a row of vz_vectors. Raises ApiError 400 for a broken limit, ValueError for NaN."""
     _check_id(vector.id)
     size = len((vector.namespace or "").encode())
     if size > MAX_VECTOR_NAMESPACE_SIZE:
@@ -277,6 +279,7 @@ def _check_id(identifier: str) -> None:
 
 
 def _check_keys(identifier: str, fields: dict[str, Any]) -> None:
+    """Raise ApiError 400/40023 for an invalid metadata key."""
     for key, value in fields.items():
         if not key or key.startswith("$") or "." in key or '"' in key:
             raise refused(40023, f'invalid metadata key {json.dumps(key)} for vector id="{identifier}"')
@@ -287,7 +290,8 @@ def _check_keys(identifier: str, fields: dict[str, Any]) -> None:
 class _Query(BaseModel):
     """A query. The type of topK in the official SDK is a float, so 5.0 is valid too.
 
-    Clients of version 1 of the API send true and false as returnMetadata. wrangler may name a stored vector.
+    Clients of version 1 of the API send true or false as returnMetadata. wrangler can send `vectorId`, the id of a
+    stored vector, in place of `vector`.
     """
 
     vector: _Values | None = None
@@ -304,12 +308,12 @@ async def _query(call: Call) -> Response:
     index = find_index(call)
     wanted = validate(_Query, body, refuse=unparsable)
     top_k = _top_k(wanted)
-    call.backend.store.filter_by(_accepts(wanted.filter))
+    call.backend.store.filter_by(_compiled_filter(wanted.filter))
     nearest = _nearest(call.backend, index, _query_vector(call, index, wanted), wanted, top_k)
     matches = []
     for score, number in nearest:
         row = dict(call.backend.store.one("SELECT * FROM vz_vectors WHERE number = ?", (number,)) or {})
-        shown = _render(row, values=wanted.returnValues is True, metadata=_SHOWN[wanted.returnMetadata])
+        shown = _render(row, values=wanted.returnValues is True, metadata=_METADATA_COLUMNS[wanted.returnMetadata])
         matches.append(shown | {"score": round(score, 9)})
     return ok({"count": len(matches), "matches": matches})
 
@@ -329,7 +333,9 @@ def _query_vector(call: Call, index: IndexRow, wanted: _Query) -> _Floats:
 
 def _top_k(wanted: _Query) -> int:
     count = int(wanted.topK or 5)
-    if count > MAX_TOP_K_WITH_CONTENT and (wanted.returnValues or _SHOWN[wanted.returnMetadata] == "metadata"):
+    if count > MAX_TOP_K_WITH_CONTENT and (
+        wanted.returnValues or _METADATA_COLUMNS[wanted.returnMetadata] == "metadata"
+    ):
         message = f"with returnValues=true or returnMetadata=all, max top K is {MAX_TOP_K_WITH_CONTENT}"
         advice = f"for a top K up to {MAX_TOP_K}, retry with returnValues=false and returnMetadata=indexed"
         raise refused(40025, f"{message}, but got {count}; {advice}")
@@ -338,7 +344,7 @@ def _top_k(wanted: _Query) -> int:
     return count
 
 
-def _accepts(expression: dict[str, Any] | None) -> MetadataFilter:
+def _compiled_filter(expression: dict[str, Any] | None) -> MetadataFilter:
     """Return the filter of a query. It sees the properties that have a metadata index."""
     if expression is None:
         return lambda _: True
@@ -356,7 +362,7 @@ def _nearest(backend: Backend, index: IndexRow, vector: _Floats, wanted: _Query,
     values = {"index": index.number, "namespace": wanted.namespace, "at": backend.clock(), "limit": _BLOCK}
     after = 0
     best: list[tuple[float, int]] = []
-    while rows := backend.store.all(_SQL, values | {"after": after}):
+    while rows := backend.store.all(_NEXT_BLOCK, values | {"after": after}):
         block = np.frombuffer(b"".join(row["data"] for row in rows), _FLOAT).reshape(len(rows), index.dimensions)
         scores = _scores(index.metric, block, vector)
         places = np.argsort(sign * scores, kind="stable")[:top_k]
@@ -367,7 +373,7 @@ def _nearest(backend: Backend, index: IndexRow, vector: _Floats, wanted: _Query,
 
 
 def _scores(metric: str, block: _Floats, vector: _Floats) -> _Floats:
-    """Return the distance or the similarity of each vector. A cosine is 0 if one of the two vectors has length 0."""
+    """Return the distance or the similarity of each row of `block` to `vector`. A cosine with a zero vector is 0."""
     scores: _Floats = np.linalg.norm(block - vector, axis=1) if metric == "euclidean" else block @ vector
     if metric == "cosine":
         lengths = np.linalg.norm(block, axis=1) * np.linalg.norm(vector)

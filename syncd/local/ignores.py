@@ -1,7 +1,7 @@
 """Reads the ignore files of directories.
 
-An ignore file must be a complete, settled, regular text file. Anything else is an error, so that no file is uploaded or
-deleted by incomplete rules.
+An ignore file must be a complete, settled, regular text file. Anything else is an error, because incomplete rules could
+upload or delete a file.
 """
 
 import errno
@@ -21,15 +21,17 @@ from syncd.local.read import Fingerprint, fingerprint, open_file, read_up_to
 
 IGNORE_FILE_LIMIT = 4 * 1024 * 1024
 """Maximum bytes of an ignore file (our own limit)."""
+_NO_FINGERPRINT: Fingerprint = (0, 0, 0, 0)
+"""The fingerprint of no file."""
 _COARSE_S = 2.0
 """Seconds within which two writes may leave the same timestamps on a file."""
 _PATIENCE = 4.0
-"""Maximum wait for an ignore file that keeps changing: this multiple of `settle`, or of 1 s if `settle` is shorter."""
+"""Factor for the maximum wait for an ignore file that keeps changing, in units of `settle`, at least of 1 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """now: returns seconds since the epoch. ticks: returns monotonic seconds. rest: waits for a number of seconds."""
+    """now: returns seconds since the epoch. ticks: returns monotonic seconds. rest: sleeps for a number of seconds."""
 
     now: Callable[[], float] = time.time
     ticks: Callable[[], float] = time.monotonic
@@ -38,7 +40,10 @@ class Clock:
 
 @dataclass(slots=True)
 class _Known:
-    """An ignore file at its last reading. gone_at: the tick at which it was first missing, None if it is present."""
+    """An ignore file at its last reading. gone_at: the tick at which it was first missing, None if it is present.
+
+    fingerprint: NO_FINGERPRINT for a file that must be read again.
+    """
 
     fingerprint: Fingerprint
     parsed: IgnoreFile
@@ -51,7 +56,7 @@ class IgnoreFiles:
     open_folder: opens a directory ("" or "a/b/").
     settle: seconds without a change before a file is read, or before a file that disappeared counts as gone. `of`
     blocks for this time.
-    empty_settle: the same for a file that had patterns and is empty now. An editor may be about to write it again.
+    empty_settle: the same for a file that had patterns and is empty now, because an editor may write it in two steps.
     """
 
     def __init__(
@@ -104,7 +109,10 @@ class IgnoreFiles:
         return known.parsed if known else None
 
     def _look(self, directory: int, folder: str, name: str) -> float:
-        """Update the known state of an ignore file. Returns the seconds until the file is settled, 0 if it is."""
+        """Update the known state of an ignore file. Return the seconds until the file is settled, 0 if it is settled.
+
+        Raises IgnoreFileError if the file cannot be read.
+        """
         place = folder + name
         try:
             with open_file(name, directory) as descriptor:
@@ -119,6 +127,7 @@ class IgnoreFiles:
             raise _error(place, f"{fault}; put a readable file in its place", number) from error
 
     def _missed(self, place: str) -> float:
+        """Update the known state of a missing ignore file. Return the seconds until it counts as gone."""
         known = self._known.get(place)
         if known is None:
             return 0.0
@@ -130,6 +139,7 @@ class IgnoreFiles:
         return wait
 
     def _read(self, descriptor: int, folder: str, name: str) -> float:
+        """Read an open ignore file if it has changed. Return the seconds until it is settled, 0 if it is settled."""
         place = folder + name
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
@@ -151,7 +161,7 @@ class IgnoreFiles:
             raise _error(
                 place, f"it has just become empty; an empty file counts after {self.empty_settle:g} s", errno.EAGAIN
             )
-        self._known[place] = _Known(current if age >= _COARSE_S else (0, 0, 0, 0), _parse(folder, name, data))
+        self._known[place] = _Known(current if age >= _COARSE_S else _NO_FINGERPRINT, _parse(folder, name, data))
         return 0.0
 
 

@@ -1,6 +1,7 @@
 """Mounts: the kernel's table of mounts, or device numbers on a system without this table (macOS).
 
-A missing mount, or a mount over a directory, hides files. `Protected` keeps such files from counting as deleted.
+A missing mount, or a mount over a directory, hides files. `Protected` names the directories with such files, so that
+they do not count as deleted.
 """
 
 import os
@@ -37,7 +38,11 @@ NETWORK_FILESYSTEMS: Final = frozenset(
 
 
 class Mount(NamedTuple):
-    """One line of the table. point: the mount point. root: the directory of the file system that `point` shows."""
+    """One line of the table.
+
+    point: the mount point. root: the directory of the file system that appears at `point`. kind: the type of the file
+    system. device: its "major:minor". source: the mounted device or address.
+    """
 
     number: str
     parent: str
@@ -48,7 +53,7 @@ class Mount(NamedTuple):
     source: str
 
     def holds(self, path: str) -> bool:
-        """Return whether `path` is the mount point or below it."""
+        """Return whether `path` is the mount point or lies below it."""
         return path == self.point or path.startswith(_below(self.point))
 
     def identity(self) -> str:
@@ -62,8 +67,8 @@ class Mount(NamedTuple):
 class MountSurvey(NamedTuple):
     """The mounts of a root.
 
-    root: the real path of the root. point: the mount point that contains it. mount: the identity of the mount there.
-    inner: path below the root -> identity of the mount there. lazy: paths below the root that autofs serves.
+    root: the real path of the root. point: the mount point that contains the root. mount: the identity of the mount at
+    `point`. inner: mount point below the root -> identity of its mount. lazy: mount points of autofs below the root.
     """
 
     root: str
@@ -74,12 +79,12 @@ class MountSurvey(NamedTuple):
 
     @property
     def is_mount(self) -> bool:
-        """Return whether the root itself is a mount point."""
+        """Whether the root itself is a mount point."""
         return self.point == self.root
 
 
 def mounts_below(root: Path) -> dict[str, str]:
-    """Return path -> identity of the mounts below a root, without mounts of autofs, which come and go."""
+    """Return {mount point: identity} below a root. It omits mounts of autofs, which mounts and unmounts them itself."""
     mounts = survey(root)
     lazy = tuple(_below(path) for path in mounts.lazy)
     return {path: identity for path, identity in mounts.inner.items() if not _below(path).startswith(lazy)}
@@ -88,7 +93,7 @@ def mounts_below(root: Path) -> dict[str, str]:
 def survey(root: Path, crossed: Iterable[str] = ()) -> MountSurvey:
     """Return the mounts of a root.
 
-    crossed: paths below the root that may be mount points. They are used only on a system without a table.
+    crossed: paths below the root that may be mount points. Only a system without a table needs them.
     """
     real, mounts = os.path.realpath(root), _read_mounts()
     if mounts is None:
@@ -119,7 +124,7 @@ class Mounts:
     """The mounts of one mountinfo table. table: its bytes."""
 
     def __init__(self, table: bytes) -> None:
-        self._by_number = {mount.number: mount for line in table.splitlines() if (mount := _mount(line))}
+        self._by_number = {mount.number: mount for line in table.splitlines() if (mount := _parsed_line(line))}
         self._on: dict[str, list[Mount]] = {}
         for mount in self._by_number.values():
             known = mount.parent in self._by_number and mount.parent != mount.number
@@ -174,13 +179,14 @@ class Protected:
         return self.covered[place]
 
     def problems(self) -> list[Problem]:
-        """Return the problems after a walk: outermost closed directories, and covered ones with missing files."""
+        """Return the problems after a walk: of outermost closed directories, and of covered ones with missing files."""
         inner = {path for path in self.closed for other in self.closed if path != other and path.startswith(other)}
         outermost = [problem for folder, problem in self.closed.items() if folder not in inner]
         return [*outermost, *(self.covered[folder] for folder in sorted(self.withheld))]
 
 
 def _place(places: Iterable[str], path: str) -> str | None:
+    """Return the directory that contains a path, None if there is none."""
     return next((place for place in places if path.startswith(place)), None) if places else None
 
 
@@ -198,7 +204,8 @@ def _parsed(table: bytes) -> Mounts:
     return Mounts(table)
 
 
-def _mount(line: bytes) -> Mount | None:
+def _parsed_line(line: bytes) -> Mount | None:
+    """Parse a line of a table, None if it has too few fields. The format is that of proc_pid_mountinfo(5)."""
     left, _, right = line.partition(b" - ")
     fields, kinds = left.split(b" "), right.split(b" ")
     if len(fields) < 5 or not kinds[0]:
@@ -211,7 +218,7 @@ def _mount(line: bytes) -> Mount | None:
 
 
 def _is_no_change(mount: Mount, above: Mount) -> bool:
-    """Return whether a mount shows the files that its path had without it.
+    """Return whether a mount shows the same files as its mount point without the mount.
 
     systemd uses such mounts to protect paths of a service.
     """
@@ -222,6 +229,7 @@ def _is_no_change(mount: Mount, above: Mount) -> bool:
 
 
 def _by_devices(real: str, crossed: Iterable[str]) -> MountSurvey:
+    """Return the mounts of a root by device numbers. A path on another device than its parent is a mount point."""
     point = real
     while point != "/" and not _is_boundary(point):
         point = str(Path(point).parent)
@@ -230,6 +238,7 @@ def _by_devices(real: str, crossed: Iterable[str]) -> MountSurvey:
 
 
 def _is_boundary(path: str) -> bool:
+    """Return whether a path is on another device than its parent directory."""
     return _device(path) not in ("", _device(str(Path(path).parent)))
 
 
@@ -248,4 +257,5 @@ def _file_system_number(point: str) -> int:
 
 
 def _below(path: str) -> str:
+    """Return the beginning of the paths below a directory."""
     return path if path.endswith("/") else path + "/"

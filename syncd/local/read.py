@@ -30,11 +30,11 @@ TEMPORARY = frozenset(
         *(errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
     }
 )
-"""Errors that say nothing about the file itself and may end without an action of a person."""
+"""Errors whose cause is not the file itself. They may end without an action of a person."""
 GONE = (errno.ENOENT, errno.ENOTDIR)
 """Errors of a file that disappeared, or whose directory was replaced by a file."""
 NON_NAMES = frozenset({"", ".", ".."})
-"""Parts of a path that name no entry of their directory."""
+"""Parts of a path that are no name of a directory entry."""
 _OPEN = os.O_RDONLY | os.O_CLOEXEC
 MAX_HOPS = 32
 """Maximum links in one chain (our own limit; the kernel follows 40)."""
@@ -74,7 +74,7 @@ def open_directory(name: str, parent: int) -> int:
 def open_below(
     descriptor: int, names: Sequence[str], open_next: Callable[[str, int], int] = open_directory
 ) -> Iterator[int]:
-    """Open directory after directory below an open one, and yield the last one. Closes all of them, also the first.
+    """Open directory after directory below an open one, and yield the last one. Close all of them, including the first.
 
     open_next: opens the directory of a name in an open directory.
     """
@@ -126,10 +126,10 @@ class Disk:
             raise self._root_error(error) from error
 
     def read(self, path: str, *, allow_changing: bool = False) -> tuple[Content, os.stat_result]:
-        """Read a file once. Returns its content and its stat result. A file to convert is not converted here.
+        """Read a file once. Return its content and its stat result. Do not convert the file.
 
-        allow_changing: return the bytes even if the file changed while it was read. Otherwise the method raises
-        FileChanged for such a file. Raises Park if the file cannot be sent, DiskRetry for a temporary error.
+        allow_changing: return the bytes even if the file changed while it was read. Raises FileChanged for such a file
+        otherwise, and for one that is gone. Raises Park if the file cannot be sent, DiskRetry for a temporary error.
         """
         key = self.prefix + normal(path)
         try:
@@ -161,12 +161,13 @@ class Disk:
         return DiskRetry(f"{why} It is tried again") if error.errno in TEMPORARY else RootHalt(f"{why} {remedy}")
 
     def _is_temporary(self, error: OSError, key: str) -> bool:
-        """Return whether an error is temporary, and remember the key of such an error for a retry."""
+        """Return whether an error is temporary. Add the key of a temporary error to `retry_keys`."""
         if error.errno in TEMPORARY:
             self.retry_keys.add(key)
         return error.errno in TEMPORARY
 
     def _unreadable(self, folder: str, error: OSError) -> Problem:
+        """Return the problem of an unreadable directory, and note that the walk is incomplete."""
         self.complete = False
         self._is_temporary(error, self.prefix)
         why = f"the directory cannot be read ({error.strerror}); nothing is deleted until it can"
@@ -175,6 +176,7 @@ class Disk:
         return Problem(self.prefix + shown(normal(folder)), "unreadable", why)
 
     def _names_in(self, folder: str) -> list[str]:
+        """Return the names in a directory, [] if it is gone. Raises OSError."""
         try:
             return [from_os(name) for name in os.listdir(disk_path(self.root, folder))]  # noqa: PTH208
         except OSError as error:
@@ -234,8 +236,9 @@ class LinkEscapes(OSError):
 def follow_link(root: Path, path: str, places: list[str]) -> str:
     """Return the path below the root of the file that the link at `path` leads to; `path` itself if it is no link.
 
-    The caller opens the result component by component. So a link that replaces a directory in the meantime is not
-    followed. places: receives every path below the root that the link leads through, and its target. Raises LinkEscapes
+    The caller must open the result component by component, so that the open fails if a link has replaced a directory in
+    the meantime. places: a list to which the function appends every path below the root that the link leads through,
+    and the target. Raises LinkEscapes
     if the link does not end inside the folder, and any other OSError.
     """
     folder, _, name = path.rpartition("/")
@@ -268,6 +271,7 @@ def follow_link(root: Path, path: str, places: list[str]) -> str:
 
 
 def _below_root(root: Path, target: bytes) -> bytes:
+    """Return the absolute target of a link as a path below the root. Raises LinkEscapes if it lies elsewhere."""
     for start in (os.fsencode(root), os.fsencode(os.path.realpath(root))):
         if target.startswith(start.rstrip(b"/") + b"/"):
             return target[len(start) :]
@@ -275,7 +279,7 @@ def _below_root(root: Path, target: bytes) -> bytes:
 
 
 def disk_path(root: Path, path: str) -> bytes:
-    """Return a path below the root as the functions of `os` accept it in any locale."""
+    """Return a path below the root as bytes, because the functions of `os` accept bytes in any locale."""
     return os.path.join(os.fsencode(root), to_bytes(path))  # noqa: PTH118 - bytes, which no locale changes
 
 
@@ -288,7 +292,7 @@ class Links:
         self._through: dict[str, set[str]] = {}
 
     def note(self, link: str, places: Sequence[str]) -> None:
-        """Replace the paths that a link leads through. places: as `follow_link` collects them."""
+        """Replace the paths that a link leads through. places: the list of `follow_link`."""
         with self._lock:
             for place in self._places.pop(link, ()):
                 self._through[place].discard(link)

@@ -110,13 +110,13 @@ class Tree(Disk):
         except OSError as error:
             if error.errno != errno.EILSEQ:
                 raise
-            # `look` decides whether the entries below it may be deleted.
+            # `look` decides whether the entries below `under` may be deleted.
             return [], []
 
     def _descend(self, parts: list[str], *, wait: bool = True) -> tuple[list[str], list[IgnoreFile]]:
-        """Return the directories with a path of these names in NFC, none if it is excluded, and the ignore files above.
+        """Return the directories whose path in NFC has these names, and the ignore files above them.
 
-        Raises OSError.
+        The list of directories is empty if a rule excludes the path. Raises OSError.
         """
         folders, ignores = [""], list[IgnoreFile]()
         for part in parts:
@@ -127,6 +127,7 @@ class Tree(Disk):
         return folders, ignores
 
     def _list(self, folder: _Folder) -> Iterator[Item | Problem | _Folder]:
+        """Yield the items, problems and directories of one directory, sorted by name."""
         groups: dict[str, list[_DirEntry]] = {}
         try:
             ignores = self._collect_all(folder, groups)
@@ -146,7 +147,10 @@ class Tree(Disk):
                 yield judged
 
     def _collect_all(self, folder: _Folder, groups: dict[str, list[_DirEntry]]) -> list[IgnoreFile]:
-        """Group the entries of a directory by their name in NFC. Returns the ignore files that apply below it."""
+        """Group the entries of a directory by their name in NFC. Return the ignore files that apply to them.
+
+        Raises OSError, also for an unexpected exception.
+        """
         try:
             ignores = folder.ignores + self._ignore_files(folder.paths)
             for path in folder.paths:
@@ -158,7 +162,8 @@ class Tree(Disk):
         return ignores
 
     def _collect(self, folder: str, ignores: list[IgnoreFile], groups: dict[str, list[_DirEntry]]) -> None:
-        before, excluded, doubt = normal(folder), self.rules.excluded, self.rules.doubt(ignores)
+        """Add the entries of a directory that no rule excludes to `groups`. Raises OSError."""
+        before, excluded, quick_test = normal(folder), self.rules.excluded, self.rules.quick_test(ignores)
         with self._open_folder(folder) as descriptor, directory_entries(descriptor) as listed:
             device = os.fstat(descriptor).st_dev
             for entry in listed:
@@ -167,7 +172,7 @@ class Tree(Disk):
                 if entry.is_dir(follow_symlinks=False):
                     name += "/"
                 name = normal(name)
-                if doubt(key := before + name) and excluded(key, ignores):
+                if quick_test(key := before + name) and excluded(key, ignores):
                     continue
                 try:
                     status = entry.stat(follow_symlinks=False)
@@ -241,7 +246,7 @@ class Tree(Disk):
             self.links.note(path, places)
 
     def _closed(self, key: str, places: list[str]) -> Problem | None:
-        """Return the problem of a link into a directory whose mount is missing: another file may lie there now."""
+        """Return the problem of a link into a directory whose mount is missing: another file may be there now."""
         problems = filter(None, (self.protected.closes(normal(place) + "/") for place in places[1:]))
         closed = next(problems, None)
         return Problem(key, closed.kind, f"the link leads into {closed.key}: {closed.message}") if closed else None
@@ -254,6 +259,10 @@ class Tree(Disk):
         return self.rules.not_included(normal(places[-1]))
 
     def _target(self, path: str) -> str:
+        """Return the path of the file that the link at `path` leads to, `path` itself if it is no link.
+
+        Raises LinkEscapes if a rule excludes the target or a path that the link leads through.
+        """
         if not self.rules.links:
             return path
         places: list[str] = []
@@ -339,7 +348,8 @@ class Tree(Disk):
     def _twins(self, folders: list[str], name: str) -> list[_DirEntry]:
         """Return the entries of `folders` whose name in NFC is `name`. An ASCII name needs one lstat, and no listing.
 
-        Raises OSError (EILSEQ) if no name is equal, but the requested file may have a name that is not UTF-8.
+        Raises OSError (EILSEQ) if there is no such entry, and a folder has a name that is not UTF-8. The requested file
+        may have this name.
         """
         twins, unread = [], list[str]()
         for folder in folders:

@@ -1,7 +1,7 @@
-"""Forecasts: the requests of the next pass, and the use of the ceilings of the plan.
+"""Forecasts: the requests of the next pass, and the use of the ceilings of the Cloudflare plan of the account.
 
-The plan of an account is unknown, and Cloudflare raises the ceilings for single accounts on request. So a
-ceiling that may be exceeded is a remark, not an error.
+The plan of the account is unknown, and Cloudflare raises the ceilings of an account on request. So a ceiling that may
+be exceeded is a remark, not an error.
 """
 
 from collections import Counter
@@ -51,12 +51,13 @@ def describe_forms(survey: FolderSurvey, forms: Forms, *, missing: bool) -> str:
 
 
 def describe(survey: FolderSurvey, target: "Target", seconds_for: Callable[[int], float], limit: str) -> str:
-    """Return how many requests and how long the next pass takes, and the same for a pass that has nothing to do.
+    """Return a line with the requests and the time of the next pass, and of a pass with nothing to do.
 
-    seconds_for: returns how long a number of requests takes. limit: the rate limit, for people.
+    seconds_for: returns the seconds for a number of requests. limit: a text with the rate limit.
     """
 
     def cost(entries: int, more: int = 0) -> str:
+        """Return the requests, and their time, of a listing of `entries` and of `more` other requests."""
         requests = max(1, -(-entries // target.limits.listed)) + more
         return f"{requests:,} request{'' if requests == 1 else 's'}, {span(seconds_for(requests))}"
 
@@ -82,7 +83,7 @@ class Growth(NamedTuple):
 
 
 async def usages(mirror: "Mirror") -> "Sequence[Usage]":
-    """Return how much of the plan's ceilings the target uses, nothing if the remote does not tell."""
+    """Return the use of the ceilings of the plan by the target, () if the remote does not report it."""
     import structlog
 
     try:
@@ -93,7 +94,7 @@ async def usages(mirror: "Mirror") -> "Sequence[Usage]":
 
 
 def describe_usage(usage: "Usage", growth: Growth) -> tuple[str, str | None]:
-    """Return one line about a ceiling, and the remedy if the pass may go over it, else None."""
+    """Return a line about a ceiling, and the remedy if the pass may exceed the ceiling, else None."""
     to_come = _to_come(usage, growth)
     used = "an unknown number" if usage.used is None else f"{usage.used:,}"
     head = f"{usage.what}: {used}{f', {to_come:,} to come' if to_come else ''}"
@@ -117,8 +118,10 @@ def usage_object(usage: "Usage", growth: Growth) -> dict[str, Any]:
 
 
 def _to_come(usage: "Usage", growth: Growth) -> int:
-    more = 0 if usage.per is None else growth.files if usage.per == "file" else growth.puts
-    return max(0, usage.to_come + more)
+    """Return the additions that a ceiling counts: of the target, and of the pass."""
+    if usage.per is None:
+        return max(0, usage.to_come)
+    return max(0, usage.to_come + (growth.files if usage.per == "file" else growth.puts))
 
 
 def _plans(usage: "Usage") -> list[tuple[str, int]]:

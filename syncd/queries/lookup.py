@@ -25,7 +25,7 @@ from syncd.sync.guard import protect_look
 
 @contextmanager
 def state_of(config: Config, name: str, tree: Tree) -> Iterator[sqlite3.Connection | None]:
-    """Yield the state file, None if there is none. Close in `tree` the paths that a pass of the mirror would close."""
+    """Yield the state file, None if there is none. Protect the same directories of `tree` as a pass of the mirror."""
     db = open_state_to_read(config.state_dir)
     with closing(db) if db else nullcontext():
         if db:
@@ -43,7 +43,7 @@ class Found:
 
 
 class Lookup:
-    """Looks names up in one mirror: in its folder, its state file and its delete log. Sends no request.
+    """Searches one mirror for a name: its folder, its state file and its delete log. Sends no request.
 
     tree: the folder of the mirror.
     """
@@ -57,7 +57,7 @@ class Lookup:
     def find(self, text: str) -> Found | None:
         """Return the file or directory of a key or a path relative to the root, None if the mirror does not hold it.
 
-        A name that a command has shown with backslash escapes is found, too.
+        text: the name, or its form with backslash escapes, as commands print it.
         """
         for name in spellings(text):
             path = posixpath.normpath(name)
@@ -65,8 +65,8 @@ class Lookup:
                 continue
             path = "" if path == "." else path
             paths = [path.removeprefix(self._prefix), path] if path.startswith(self._prefix) else [path]
-            for each in dict.fromkeys(paths):
-                if found := self.find_path(each):
+            for candidate in dict.fromkeys(paths):
+                if found := self.find_path(candidate):
                     return found
         return None
 
@@ -74,15 +74,15 @@ class Lookup:
         """Return the file or directory at a path relative to the root, None if the mirror does not hold it."""
         real = self._tree.root / to_os(path)
         key = self._prefix + normal(path)
-        # Only the folder knows a name that cannot be a key.
-        nameless = name_fault(path) is not None
-        db = None if nameless else open_state_to_read(self._config.state_dir)
+        # A name that cannot be a key is only in the folder, and not in the state file or the delete log.
+        has_no_key = name_fault(path) is not None
+        db = None if has_no_key else open_state_to_read(self._config.state_dir)
         with closing(db) if db else nullcontext():
             if self._is_directory(real, path, Journal(db, self._name) if db else None):
                 return Found(self._name, path, "directory")
-            known = os.path.lexists(real) or (not nameless and isinstance(self._tree.look(key), Item | Problem))
+            known = os.path.lexists(real) or (not has_no_key and isinstance(self._tree.look(key), Item | Problem))
             known = known or (db is not None and self._remembers(db, key))
-        if known or (not nameless and last_delete(self._config.state_dir, self._name, key)):
+        if known or (not has_no_key and last_delete(self._config.state_dir, self._name, key)):
             return Found(self._name, path, "file")
         return None
 
@@ -92,7 +92,10 @@ class Lookup:
         return not path or here or bool(journal and journal.count_below(f"{self._prefix}{normal(path)}/"))
 
     def _remembers(self, db: sqlite3.Connection, key: str) -> bool:
-        """Return whether the state file knows a key. The problem of a file without a key has its escaped name."""
+        """Return whether the state file has a record, an action or a problem of a key.
+
+        A problem of a file without a key has the escaped name of the file, which may look like another key.
+        """
         journal = Journal(db, self._name)
         acted = any(action.action != PROBLEM for action in History(db, self._name).of(key))
         return bool(journal.get(key) or acted) or (
@@ -106,8 +109,8 @@ class Lookup:
             return found.path
         above = posixpath.dirname(text.strip("/"))
         with suppress(OSError):
-            places = [each.name for each in (self._tree.root / to_os(above)).iterdir() if each.is_dir()]
-            if near := difflib.get_close_matches(posixpath.basename(text.strip("/")), places, n=1):
+            folders = [path.name for path in (self._tree.root / to_os(above)).iterdir() if path.is_dir()]
+            if near := difflib.get_close_matches(posixpath.basename(text.strip("/")), folders, n=1):
                 nearest = posixpath.join(above, from_os(near[0]))
                 raise ConfigError(f"{self._name} has no folder {shown(text)}; did you mean {shown(nearest)}?")
         raise ConfigError(f"{self._name} has no folder {shown(text)}; name one below {shown_path(self._tree.root)}")
@@ -117,7 +120,7 @@ class Lookup:
 
 
 def mirrors_containing(config: Config, path: str, *, from_here: bool = True) -> Iterator[tuple[str, str]]:
-    """Yield each mirror whose folder contains a path, or is it, and the path relative to that folder ("": the folder).
+    """Yield each mirror whose folder is or contains a path, and the path relative to the folder ("" for the folder).
 
     from_here: whether a relative path starts at the current directory. Otherwise no folder contains it.
     """
@@ -128,7 +131,7 @@ def mirrors_containing(config: Config, path: str, *, from_here: bool = True) -> 
     candidates = absolute, _real(given.parent) / absolute.name
     for name, section in config.mirrors.items():
         roots = section.path, _real(section.path)
-        inside = (each.relative_to(root) for each in candidates for root in roots if each.is_relative_to(root))
+        inside = (place.relative_to(root) for place in candidates for root in roots if place.is_relative_to(root))
         if (found := next(inside, None)) is not None:
             yield name, "" if found == Path() else from_os(found.as_posix())
 
@@ -139,10 +142,10 @@ def _real(path: Path) -> Path:
 
 
 def folder_key(config: Config, name: str, folder: str, tree: Tree, *, from_here: bool = True) -> str:
-    """Return the beginning of the keys in a folder of a mirror: its path in the mirror, or a path of this machine.
+    """Return the beginning of the keys in a folder of a mirror.
 
-    tree: the folder of the mirror. from_here: whether a relative path may start at the current directory. Raises
-    ConfigError if there is no such folder.
+    folder: its path relative to the root, or its path on this machine. tree: the files of the mirror. from_here:
+    whether a relative path may start at the current directory. Raises ConfigError if there is no such folder.
     """
     lookup = Lookup(config, name, tree)
     inside = dict(mirrors_containing(config, folder, from_here=from_here)).get(name)
@@ -159,7 +162,7 @@ def find_all(
     *,
     from_here: bool = True,
 ) -> list[Found]:
-    """Return the meaning of a path or key in each mirror that holds it. Raises ConfigError if no mirror holds it.
+    """Return the file or directory of a path or key in each mirror that holds it. Raises ConfigError if none holds it.
 
     tree_of: returns the folder of a mirror. from_here: whether a relative path may start at the current directory.
     """
@@ -168,11 +171,11 @@ def find_all(
     for name in names:
         lookup = Lookup(config, name, tree_of(config.mirrors[name]))
         by_path = lookup.find_path(paths[name]) if name in paths else None
-        if each := by_path or lookup.find(text):
-            found.append(each)
+        if match := by_path or lookup.find(text):
+            found.append(match)
     if found:
         return found
-    # No mirror knows the path. The rules still decide about such a file.
+    # No mirror knows the path, but `explain` can still name the rule for such a file.
     if places := [Found(name, path, "file") for name, path in paths.items() if name in names]:
         return places
     if len(names) == 1 and not os.path.isabs(text) and ".." not in text.split("/"):  # noqa: PTH117

@@ -1,6 +1,6 @@
-"""The questions to a search: the query, the file or folder that it should find, and optionally a text of the hit.
+"""The questions to a search. A question is a query, the file or folder that it should find, and optionally an answer.
 
-They come from a file, JSON Lines or CSV in UTF-8, or from options. All faults of a file are reported at once.
+The questions come from options, or from a file (JSON Lines or CSV in UTF-8). All faults of a file are reported at once.
 """
 
 import csv
@@ -85,7 +85,7 @@ def _expected(config: Config, names: Sequence[str], text: str) -> tuple[str, str
 
 
 def _place(config: Config, names: Sequence[str], text: str) -> tuple[str, str] | None:
-    """Return the mirror that a text means, and the path in its folder. A path that exists wins."""
+    """Return the mirror that a text means, and the path in its folder. A path of an existing file has precedence."""
     places = mirrors_containing(config, text)
     found = next(((name, inside) for name, inside in places if inside and name in names), None)
     path = Path(to_os(text))
@@ -100,9 +100,9 @@ def _place(config: Config, names: Sequence[str], text: str) -> tuple[str, str] |
 
 
 def _exists(section: MirrorConfig, path: str, test: Callable[[Path], bool] = Path.exists) -> bool:
-    """Return whether a path is in the folder of a mirror, in the given or in the normal form of its characters."""
+    """Return whether a path is in the folder of a mirror, in the given spelling or in NFC."""
     with suppress(OSError):
-        return any(test(section.path / to_os(each)) for each in (path, normal(path)))
+        return any(test(section.path / to_os(spelling)) for spelling in (path, normal(path)))
     return False
 
 
@@ -110,15 +110,16 @@ def _exists(section: MirrorConfig, path: str, test: Callable[[Path], bool] = Pat
 
 MOST_BYTES = 16 * 1024 * 1024
 MOST_QUESTIONS = 10_000
-"""The largest file, and the largest number of questions in it (our own limits)."""
+"""Maximum bytes of a file, and maximum questions in it (our own limits)."""
 FAULTS_SHOWN = 20
+"""Maximum faults of a file that an error lists (our own limit)."""
 FIELDS = ("query", "expect", "answer")
 _REQUIRED = ("query", "expect")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One question of a file. line: where it begins, from 1. expect: the file or folder as it is written there."""
+    """One question of a file. line: its first line, from 1. expect: the file or folder, as written in the file."""
 
     line: int
     query: str
@@ -127,7 +128,7 @@ class Row:
 
 
 class QuestionFile:
-    """The rows of a file, and its faults. Adding a fault does not end the reading."""
+    """The questions of a file, and its faults. The whole file is read, even if a line has a fault."""
 
     def __init__(self, path: Path) -> None:
         self._name = shown_path(path)
@@ -168,7 +169,7 @@ class QuestionFile:
         return rows
 
     def _text(self, path: Path) -> str | None:
-        """Return the text of the file without its byte order mark, None with a fault."""
+        """Return the text of the file without its byte order mark. None: it is not UTF-8, and a fault was added."""
         try:
             with path.open("rb") as file:
                 data = file.read(MOST_BYTES + 1)

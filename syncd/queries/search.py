@@ -1,4 +1,4 @@
-"""search: asks the search of a target, and looks whether the file of a hit has changed since it was indexed."""
+"""search: calls the search of a target, and checks whether the file of a hit has changed since it was indexed."""
 
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -17,9 +17,9 @@ from syncd.state.journal import Journal
 from syncd.targets.base import Store, searchable
 
 Freshness = Literal["current", "indexing", "changed", "missing", "unknown"]
-"""current: the file is as it was indexed. indexing: the present content was sent, but the index does not hold it.
-changed: the file has changed since it was sent. missing: the file was sent, and is gone. unknown: the state file has no
-record of it, or the file cannot be read.
+"""current: the file has not changed since it was indexed. indexing: the present content was sent, but not yet indexed.
+changed: the file has changed since it was sent. missing: the file was sent, and does not exist any more. unknown: the
+state file has no record of the file, or the file cannot be read.
 """
 
 
@@ -33,20 +33,20 @@ async def search(
 ) -> list[dict[str, Any]]:
     """Return the hits of a target's own search, best first.
 
-    begin: the start of their keys, which ends with "/", or "". filters: conditions on metadata, in the syntax of
-    the target. Raises ConfigError if the target has no search.
+    begin: the beginning of their keys: a folder with "/" at its end, a key prefix, or "". filters: conditions on
+    metadata, in the syntax of the target. Raises ConfigError if the target has no search.
     """
     hits = await searchable(target).search(query, limit, begin, filters)
     return [{**asdict(hit), "path": str(section.path / hit.key.removeprefix(section.key_prefix))} for hit in hits]
 
 
 def freshness(config: Config, name: str, keys: Iterable[str], tree: Tree) -> dict[str, Freshness]:
-    """Return whether the files of some keys are as they were indexed. Sends no request.
+    """Return {key: freshness} for the files of some keys. Sends no request.
 
-    A key that is no part of the mirror is left out: its rules leave the file out, or the mirror neither has such a file
-    nor has sent one. Another mirror may have written to the same target.
+    The result has no key that is not part of the mirror. Its rules may exclude the file, or the mirror may neither have
+    such a file nor have sent one, because another mirror has written to the same target.
 
-    tree: the folder of the mirror. A file that looks as it did when it was read last is not read again.
+    tree: the folder of the mirror. A file with an unchanged fingerprint is not read again.
     """
     with state_of(config, name, tree) as db:
         found = {key: _freshness(db, name, key, tree) for key in dict.fromkeys(keys)}
@@ -54,7 +54,7 @@ def freshness(config: Config, name: str, keys: Iterable[str], tree: Tree) -> dic
 
 
 def _freshness(db: sqlite3.Connection | None, name: str, key: str, tree: Tree) -> Freshness | None:
-    """Return whether a file is as it was indexed, None if it is no part of the mirror."""
+    """Return the freshness of a file, None if the key is not part of the mirror."""
     if not key.startswith(tree.prefix):
         return None
     local = tree.look(key)
@@ -79,6 +79,7 @@ def _is_foreign(journal: Journal, key: str) -> bool:
 
 
 def _compared(record: Record, item: Item, cache: StatCache, tree: Tree) -> Freshness:
+    """Return the freshness of a file by the checksum of its content and the index status of its record."""
     known = cache.fill([item]).get(item.key)
     try:
         checksum = known.checksum if known else tree.read(item.path)[0].checksum

@@ -93,7 +93,7 @@ class MirrorWorker:
             if not hint.path:
                 self.request_full(max(self._clock(), self.policy.hints_at))
                 continue
-            path, subtree = self.mirror.settings.rules.taken_as(hint.path, subtree=hint.subtree)
+            path, subtree = self.mirror.settings.rules.path_to_observe(hint.path, subtree=hint.subtree)
             keys.append((prefix + path, subtree))
             # A change of the file or folder that a link leads to or through is a change of the link's file.
             keys += [(prefix + normal(link), False) for link in self.mirror.tree.links.at(hint.path)]

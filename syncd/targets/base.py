@@ -225,7 +225,7 @@ class Searchable(Protocol):
     async def search(
         self, query: str, limit: int, folder: str = "", filters: Mapping[str, Any] | None = None
     ) -> Sequence[Hit]:
-        """Return at most `limit` hits. folder: "" or the start of their keys, which ends with "/".
+        """Return at most `limit` hits. folder: the beginning of their keys: a folder and "/", a prefix, or "".
 
         filters: conditions on metadata, in the syntax of Vectorize, which AI Search shares.
         """
@@ -236,7 +236,7 @@ class Managed(Protocol):
     """A target whose remote store syncd can check and create."""
 
     async def usage(self, *, account: bool) -> Sequence[Usage]:
-        """Return how much of the plan's ceilings is used, also of a store that is still to be made.
+        """Return how much of the plan's ceilings is used, also of a store that does not exist yet.
 
         account: whether to count the stores of the account, too. They are always counted if the store is missing.
         """

@@ -11,7 +11,7 @@ from typing import Any
 
 from syncd.core.errors import Park, Retry
 from syncd.core.model import FRONT_FIELD, Content
-from syncd.core.plain_text import MARKS, truncated, utc_time
+from syncd.core.plain_text import BYTE_ORDER_MARKS, truncated, utc_time
 from syncd.text.chunks import TextKind, is_blank
 from syncd.text.sections import first_heading, front_span
 
@@ -97,7 +97,7 @@ def read_document(key: str, data: bytes) -> Document:
 
 def _decode(data: bytes, size: int) -> str | None:
     """Return the text of the first `size` bytes of a file. None: the file is no text."""
-    mark, encoding = next((mark for mark in MARKS if data.startswith(mark[0])), (b"", "utf-8"))
+    mark, encoding = next((mark for mark in BYTE_ORDER_MARKS if data.startswith(mark[0])), (b"", "utf-8"))
     part = data[len(mark) : len(mark) + size]
     try:
         # The decoder drops an incomplete character at the end of a part.

@@ -193,5 +193,5 @@ def test_no_pattern_matches_a_path_that_the_quick_test_denies(lines: list[str], 
 @pytest.mark.parametrize("ignore_case", [False, True])
 def test_case_matters_unless_it_is_ignored(line: str, *, ignore_case: bool) -> None:
     patterns = PatternList.of([(7, line)], ignore_case=ignore_case)
-    expected = LastMatch(out=True, pattern=line.lower(), number=7) if ignore_case else None
+    expected = LastMatch(positive=True, pattern=line.lower(), number=7) if ignore_case else None
     assert patterns.verdict("DOCS/SECRET.MD") == expected

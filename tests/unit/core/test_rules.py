@@ -45,7 +45,9 @@ def test_secrets_dependencies_and_temporary_files_are_excluded(path: str) -> Non
     rule = Rules().excluded_deep(path)
     assert rule is not None
     assert rule.startswith("built-in exclude: ")
-    assert Rules().doubt()(path) or any(Rules().doubt()(path[: at + 1]) for at, c in enumerate(path) if c == "/")
+    assert Rules().quick_test()(path) or any(
+        Rules().quick_test()(path[: at + 1]) for at, c in enumerate(path) if c == "/"
+    )
 
 
 @pytest.mark.parametrize("path", IN.split())
@@ -168,7 +170,7 @@ def test_no_rule_excludes_a_path_that_the_quick_test_denies(rules: Rules, lines:
     paths = ["a/b.md", "a/c.txt", "a/drafts/", "a/.env", "a/.env.example", "x/a/b.md"]
     left_out = [path for path in paths if rules.excluded(path, ignores)]
     assert "a/.env" in left_out
-    assert set(left_out) <= {path for path in paths if rules.doubt(ignores)(path)}
+    assert set(left_out) <= {path for path in paths if rules.quick_test(ignores)(path)}
 
 
 def test_an_excluded_directory_excludes_its_content() -> None:
@@ -250,4 +252,4 @@ def test_a_line_that_is_no_pattern_is_named() -> None:
 def test_a_hint_for_a_name_without_a_key_or_for_an_ignore_file_observes_its_folder(
     path: str, observed: tuple[str, bool], *, subtree: bool
 ) -> None:
-    assert Rules().taken_as(path, subtree=subtree) == observed
+    assert Rules().path_to_observe(path, subtree=subtree) == observed
