@@ -535,6 +535,53 @@ async def test_another_version_with_our_marks_is_still_our_write(busy: Core) -> 
     assert record(busy).checksum == sha("x")
 
 
+@pytest.mark.parametrize(
+    ("marks", "text", "status"),
+    [
+        (True, None, "completed"),
+        (True, "x", "completed"),
+        (True, "y", "queued"),
+        (False, None, "completed"),
+        (False, "y", "queued"),
+    ],
+)
+async def test_a_poll_learns_the_status_of_the_recorded_entry_only(
+    core: Core, marks: bool, text: str | None, status: str
+) -> None:
+    """text: what another process with the same mark, or a writer without a mark, put in the place of "x"."""
+    core.target.marks = marks
+    core.target.index["a.md"] = Indexed("queued")
+    await in_step(core, **{"a.md": "x"})
+    if text is not None:
+        core.target.put_by("me" if marks else None, "a.md", text)
+    core.target.index["a.md"] = Indexed()
+    assert await index.poll(core.mirror) == int(status == "queued")
+    assert record(core).status == status
+
+
+@pytest.mark.parametrize("later", ["deleted", "another"])
+async def test_a_record_that_changes_during_a_poll_keeps_its_status(
+    core: Core, monkeypatch: pytest.MonkeyPatch, later: str
+) -> None:
+    core.target.index["a.md"] = Indexed("queued")
+    await in_step(core, **{"a.md": "x"})
+    before, statuses = record(core), type(core.target).statuses
+
+    async def changing(self: ScriptedTarget, refs: frozenset[str], fresh: frozenset[str]) -> object:
+        core.target.index["a.md"] = Indexed()
+        shown = await statuses(self, refs, fresh)
+        if later == "deleted":
+            core.mirror.journal.forget("a.md")
+        else:
+            core.mirror.journal.put(replace(before, ref="another"))
+        return shown
+
+    monkeypatch.setattr(ScriptedTarget, "statuses", changing)
+    await index.poll(core.mirror)
+    assert core.mirror.journal.get("a.md") == (None if later == "deleted" else replace(before, ref="another"))
+    assert core.waiting() == []
+
+
 # -- pauses
 
 
