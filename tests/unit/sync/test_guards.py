@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from syncd.core.errors import Brake, Halt, PlanChanged
 from syncd.core.model import Action, Delete, Put
@@ -320,6 +321,45 @@ async def test_another_device_halts_until_it_is_back_or_forced(core: Core, monke
     await core.full(force=True)
     assert core.target.texts() == {"b": "2"}
     assert planned(await core.full()) == {}, "force accepts the new device"
+
+
+@pytest.mark.parametrize(
+    ("device", "mount", "halts"),
+    [(0, "a disk", False), (1, "a disk", False), (0, "another", False), (1, "another", True)],
+)
+async def test_a_root_on_another_device_halts_unless_the_same_file_system_was_mounted_again(
+    core: Core, monkeypatch: pytest.MonkeyPatch, device: int, mount: str, *, halts: bool
+) -> None:
+    mounted, seen = "a disk", core.root.stat()
+    monkeypatch.setattr(guard, "look_at_mounts", lambda *_: MountSurvey(str(core.root), "/", mounted, {}, frozenset()))
+    await in_step(core, a="1", b="2")
+    mounted = mount
+    monkeypatch.setattr(Tree, "identity", lambda _: (seen.st_dev + device, seen.st_ino))
+    core.remove("a")
+    if halts:
+        with pytest.raises(Halt, match="is on another device"):
+            await core.full()
+    else:
+        await core.full()
+    assert core.target.texts() == ({"a": "1", "b": "2"} if halts else {"b": "2"})
+
+
+@pytest.mark.parametrize(("moved", "again"), [(False, 0), (True, 1)])
+async def test_the_files_of_a_root_that_was_replaced_are_read_once(core: Core, moved: bool, again: int) -> None:
+    core.write("a", "1", age_s=10)
+    await core.full()
+    await core.full()
+    if moved:
+        core.root.rename(core.root.parent / "old")
+        core.root.mkdir()
+        (core.root.parent / "old" / "a").rename(core.root / "a")
+    for expected in (again, 0):
+        core.restart()
+        with capture_logs() as lines:
+            assert (await core.full()).files_read == expected
+        changed = [line for line in lines if line["event"] == "root.changed"]
+        about = {"event": "root.changed", "log_level": "warning", "mirror": "docs", "path": str(core.root)}
+        assert changed == ([about] if expected else [])
 
 
 async def test_another_device_at_the_start_of_a_process_is_no_reason_to_halt(
