@@ -125,6 +125,7 @@ def test_a_line_that_is_no_pattern_says_which_and_why(line: str, why: str) -> No
         ("[a-c]", "abc"),
         ("[a-c-e-g]", "abc-efg"),
         ("[a-c-]", "abc-"),
+        ("[a-c--e]", "-0123456789[\\]^_`abcde"),
         ("[-a]", "-a"),
         ("[a\\-c]", "a-c"),
         ("[+-\\-]", "+,-"),

@@ -203,6 +203,18 @@ def test_names_with_the_inodes_of_read_files_are_twins(cache: StatCache, seen: o
     assert cache.twins([-1]) == []
 
 
+@pytest.mark.parametrize(("links", "twins"), [(1, 0), (2, 1), (3, 1)])
+def test_of_young_files_only_those_with_several_names_are_stored(
+    cache: StatCache, seen: os.stat_result, links: int, twins: int
+) -> None:
+    fields = list(seen)
+    fields[3] = links
+    extra = {"st_mtime_ns": seen.st_mtime_ns, "st_ctime_ns": seen.st_ctime_ns}
+    cache.store([("a", os.stat_result(fields, extra), "sum")], seen.st_mtime_ns)
+    assert len(cache.twins([seen.st_ino])) == twins
+    assert cache.fill([item_of(seen)]) == {}, "it is read again in any case"
+
+
 def test_the_kinds_of_request_that_worked_belong_to_their_credentials(db: sqlite3.Connection) -> None:
     assert kinds_that_worked(db, "one") == []
     keep_kinds_that_worked(db, "one", ["read", "write"])

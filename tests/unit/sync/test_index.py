@@ -130,6 +130,24 @@ async def test_skipped_is_an_end_and_a_problem(core: Core) -> None:
     assert core.problems() == {"a.md": "skipped"}
 
 
+async def test_a_poll_takes_all_items_up_to_its_maximum(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "POLLED", 4)
+    monkeypatch.setattr(index, "NEWEST", 1)
+    names = [f"{name}.md" for name in "abcd"]
+    core.target.index |= dict.fromkeys(names, Indexed("queued"))
+    await in_step(core, **{name: name for name in names})
+    polled, statuses = [], type(core.target).statuses
+
+    async def seen(self: ScriptedTarget, refs: frozenset[str], fresh: frozenset[str]) -> object:
+        polled.append(len(refs))
+        return await statuses(self, refs, fresh)
+
+    monkeypatch.setattr(ScriptedTarget, "statuses", seen)
+    for _ in range(3):
+        assert await index.poll(core.mirror) == len(names)
+    assert polled == [len(names)] * 3
+
+
 async def test_of_too_many_items_a_poll_takes_the_newest_and_the_others_in_turn(
     core: Core, monkeypatch: pytest.MonkeyPatch
 ) -> None:
