@@ -165,16 +165,36 @@ def _mirror_name(root: Path) -> str:
 
 
 def _write(place: Path, text: str, *, force: bool) -> None:
-    """Write a file that only its owner can read, because a user may add a token to it."""
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
+    """Write a file that only its owner can read, because a user may add a token to it.
+
+    An error leaves no part of it, and with --force the former file.
+    """
+    from syncd.config.file import replace_file
+
     try:
-        with os.fdopen(os.open(place, flags, 0o600), "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(text)
+        if force and place.is_file():
+            # A link stays a link.
+            replace_file(place.resolve(), text.encode(), lambda new: new.chmod(0o600))
+        else:
+            _create(place, text, force=force)
     except FileExistsError:
         raise ConfigError(f"{place} exists already; edit it, or overwrite it with --force") from None
     except OSError as error:
         raise ConfigError(f"{place}: {error.strerror}; choose another place with: syncd --config PATH init …") from None
+
+
+def _create(place: Path, text: str, *, force: bool) -> None:
+    """Write a new file, or with `force` into a device."""
+    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | (0 if force else os.O_EXCL), 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            if not force:
+                os.fchmod(descriptor, 0o600)
+            file.write(text)
+    except OSError:
+        if place.is_file():
+            place.unlink()
+        raise
 
 
 def _quoted(text: str) -> str:

@@ -35,13 +35,12 @@ from syncd.state.db import (
     Meta,
     OnDamage,
     detect_damage,
-    directory_of,
     open_copy,
     open_state_to_read,
     open_to_write,
 )
 from syncd.state.deletions import Absences, DeleteLog
-from syncd.state.directory import FILE_NAME, Lock, lock, when_free
+from syncd.state.directory import FILE_NAME, Lock, directory_of, lock, when_free
 from syncd.state.history import History, Passes
 from syncd.state.journal import Journal
 from syncd.state.ownership import Claims, SupersededEntries, bind, reshard

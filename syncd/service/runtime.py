@@ -20,8 +20,7 @@ from syncd.service.idle_look import LIMIT_S, IdleLook
 from syncd.service.lookout import DEGRADED_LONG_S, Lookout
 from syncd.service.systemd import Notifier
 from syncd.service.worker import MirrorWorker
-from syncd.state.db import data_version
-from syncd.state.directory import FILE_NAME, writable
+from syncd.state.directory import FILE_NAME, data_version, writable
 from syncd.state.history import MirrorState, keep_contact, keep_presence
 from syncd.sync.mirror import Mirror
 from syncd.sync.mirror_status import MirrorStatus

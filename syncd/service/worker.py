@@ -19,8 +19,7 @@ from syncd.core.keys import normal
 from syncd.core.model import Hint
 from syncd.core.requests import reporting_to
 from syncd.service.error_policy import ErrorPolicy
-from syncd.state.db import directory_of
-from syncd.state.directory import FILE_NAME, writable
+from syncd.state.directory import FILE_NAME, directory_of, writable
 from syncd.state.queue import Dirty
 from syncd.sync.index import IndexFollowup
 from syncd.sync.mirror import Hooks, Mirror, PassOptions, Result, Scope

@@ -16,9 +16,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
-from syncd.core.errors import ConfigError, StateDamaged, StateHalt, SyncdError
+from syncd.core.errors import ConfigError, StateBusy, StateDamaged, StateHalt, SyncdError
 from syncd.state.directory import (
     FILE_NAME,
+    INDEX_SIZE,
     check,
     companions,
     damaged,
@@ -28,6 +29,8 @@ from syncd.state.directory import (
     no_database,
     prepare_file,
     set_aside,
+    size_of,
+    temporary_files,
     writable,
 )
 
@@ -225,11 +228,26 @@ def open_state_to_read(state_dir: Path) -> sqlite3.Connection | None:
         raise damaged(path, "it is no regular file")
     _, wal, index = companions(path)
     may_write = os.access(path.parent, os.W_OK)
-    if wal.exists() and wal.stat().st_size > 0 and not (index.exists() or may_write):
+    if size_of(wal) and not (index.exists() or may_write):
         # SQLite cannot read the log without writing beside it.
         return _copied_with_log(path)
     # To read a file in WAL mode, SQLite writes files beside it. Without the permission, it is read as immutable.
-    with opened(path, "ro" if may_write or (wal.exists() and index.exists()) else "ro&immutable=1") as connection:
+    if not may_write and not (wal.exists() and index.exists()):
+        return _opened_to_read(path, "ro&immutable=1")
+    try:
+        return _opened_to_read(path, "ro")
+    except (StateBusy, StateDamaged):
+        raise
+    except StateHalt:
+        if size_of(index) >= INDEX_SIZE:
+            raise
+    # The disk has no room for the index of the log, so no other process uses it.
+    return _copied_with_log(path) if size_of(wal) else _opened_to_read(path, "ro&immutable=1")
+
+
+def _opened_to_read(path: Path, mode: str) -> sqlite3.Connection | None:
+    """Open the state file for reading, None if it has no tables yet. mode: for a URI of SQLite."""
+    with opened(path, mode) as connection:
         connection.execute("PRAGMA query_only = ON")
         if not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
             # Another process is making the file. Its tables appear together.
@@ -238,12 +256,6 @@ def open_state_to_read(state_dir: Path) -> sqlite3.Connection | None:
         connection.execute("SELECT 1 FROM meta LIMIT 1").fetchone()
         check_version(connection, path)
     return connection
-
-
-def temporary_files() -> bool:
-    """Return whether SQLite finds a directory for temporary files, by its own list."""
-    named = (os.environ.get(name, "") for name in ("SQLITE_TMPDIR", "TMPDIR"))
-    return any(place and os.access(place, os.W_OK | os.X_OK) for place in (*named, "/var/tmp", "/usr/tmp", "/tmp"))  # noqa: S108
 
 
 def _copied_with_log(path: Path) -> sqlite3.Connection:
@@ -283,17 +295,6 @@ def check_version(connection: sqlite3.Connection, path: Path) -> None:
         raise ConfigError(f"{path} was made by a newer syncd; upgrade syncd, or stop it and delete the file")
     if version < SCHEMA_VERSION:
         raise ConfigError(f"{path} was made by an older syncd; it is only a cache: stop syncd and delete it")
-
-
-def data_version(db: sqlite3.Connection) -> int:
-    """Return a number that changes when another connection writes to the state file."""
-    return int(db.execute("PRAGMA data_version").fetchone()[0])
-
-
-def directory_of(db: sqlite3.Connection) -> Path:
-    """Return the directory of an open state file."""
-    name = db.execute("SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'").fetchone()[0]
-    return Path(os.fsdecode(name)).parent
 
 
 @contextmanager

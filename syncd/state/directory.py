@@ -19,6 +19,8 @@ SET_ASIDE = ".damaged"
 INSTALLATION_NAME = "installation-id"
 """The file with the id of a state directory. It is made with the first state file and survives the loss of that."""
 LOCK_NAME = "lock"
+INDEX_SIZE = 32768
+"""The least size of the index of the log in bytes, as SQLite makes it. A smaller one was not completed."""
 _DAEMON = "run"
 _COMMAND = "command"
 
@@ -144,6 +146,28 @@ def _refused(path: Path, need: int) -> Path | None:
         if os.path.lexists(file) and not os.access(file, need):
             return file
     return None
+
+
+def size_of(path: Path) -> int:
+    """Return the size of a file in bytes, 0 if there is none."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def temporary_files() -> bool:
+    """Return whether SQLite finds a directory for temporary files, by its own list."""
+    named = (os.environ.get(name, "") for name in ("SQLITE_TMPDIR", "TMPDIR"))
+    return any(place and os.access(place, os.W_OK | os.X_OK) for place in (*named, "/var/tmp", "/usr/tmp", "/tmp"))  # noqa: S108
+
+
+def directory_of(db: sqlite3.Connection) -> Path:
+    """Return the directory of an open state file."""
+    name = db.execute("SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'").fetchone()[0]
+    return Path(os.fsdecode(name)).parent
+
+
+def data_version(db: sqlite3.Connection) -> int:
+    """Return a number that changes when another connection writes to the state file."""
+    return int(db.execute("PRAGMA data_version").fetchone()[0])
 
 
 def companions(path: Path) -> tuple[Path, Path, Path]:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import structlog
 
-from syncd.state.db import BUSY_S, boot_id, closed_on_error, data_version, transaction, uptime_s
-from syncd.state.directory import companions, prepare_file
+from syncd.state.db import BUSY_S, boot_id, closed_on_error, transaction, uptime_s
+from syncd.state.directory import companions, data_version, prepare_file
 
 FILE_NAME = "budget.db"
 _SCHEMA = """

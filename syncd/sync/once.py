@@ -10,8 +10,7 @@ from functools import partial
 
 from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, Brake, DiskRetry, Halt, PlanChanged, RootHalt, SyncdError
 from syncd.core.model import HARMLESS, Action, Problem
-from syncd.state.db import directory_of
-from syncd.state.directory import FILE_NAME, when_free, writable
+from syncd.state.directory import FILE_NAME, directory_of, when_free, writable
 from syncd.state.queue import Dirty
 from syncd.sync import index
 from syncd.sync.mirror import Hooks, Mirror, OnProgress, PassOptions, Result, Scope

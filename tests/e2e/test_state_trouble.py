@@ -341,3 +341,44 @@ def test_commands_that_change_nothing_work_on_a_read_only_system(tmp_path: Path,
                 assert (code, b"TMPDIR" in err + out) == (3, True), err
             else:
                 assert (code, err) == (0, b""), err
+
+
+# -- a disk without any room
+
+
+def without_room(workspace: Workspace, *arguments: str) -> Ended:
+    """Run a command that cannot make any file longer, as on a full disk."""
+    line = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *workspace.command(*arguments)]
+    ended = subprocess.run(
+        line, env=workspace.env(), cwd=workspace.path, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+
+def test_commands_that_change_nothing_work_on_a_full_disk(tmp_path: Path) -> None:
+    with open_workspace(tmp_path) as workspace:
+        workspace.write("a.md", "words about anchors")
+        assert workspace.syncd("reconcile", "--wait").code == 0
+        for command in ("status", "ls", "explain a.md", "log", "plan", "verify", "search anchors", "ls --remote"):
+            ended = without_room(workspace, *command.split())
+            assert (ended.code, ended.out != "") == (0, True), (command, ended)
+        assert "a.md" in without_room(workspace, "ls").out
+        checked = without_room(workspace, "check")
+        assert "last reconcile" in checked.out, checked
+
+
+def test_init_on_a_full_disk_leaves_the_directory_as_it_was(tmp_path: Path) -> None:
+    with open_workspace(tmp_path) as workspace:
+        before = workspace.config.read_bytes()
+        target = ("init", str(workspace.docs), "--target", "kv:x")
+        kept = without_room(workspace, *target, "--force")
+        assert (kept.code, workspace.config.read_bytes()) == (EXIT_CONFIG, before), kept
+        workspace.config.unlink()
+        refused = without_room(workspace, *target)
+        assert (refused.code, "choose another place" in refused.err) == (EXIT_CONFIG, True)
+        assert not workspace.config.exists()
+        assert workspace.syncd(*target).code == 0
+        link = workspace.path / "link.toml"
+        link.symlink_to(workspace.config)
+        assert workspace.syncd("--config", str(link), *target, "--force").code == 0
+        assert (link.is_symlink(), workspace.config.stat().st_mode & 0o777) == (True, 0o600)

@@ -8,7 +8,7 @@ import pytest
 from syncd.core.errors import Brake, Park, RootHalt, Unreachable
 from syncd.core.model import Delete
 from syncd.queries.log import KINDS, LogLine, read_log, summary
-from syncd.state.db import directory_of
+from syncd.state.directory import directory_of
 from syncd.state.history import PastPass
 from syncd.sync.mirror import PassOptions, Scope
 from syncd.sync.reconcile import reconcile

@@ -4,7 +4,9 @@ import asyncio
 import errno
 import os
 import pwd
+import resource
 import sqlite3
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
@@ -17,7 +19,6 @@ from syncd.state import db as state_db
 from syncd.state import directory
 from syncd.state.db import (
     Meta,
-    data_version,
     detect_damage,
     open_copy,
     open_state,
@@ -30,12 +31,14 @@ from syncd.state.directory import (
     FILE_NAME,
     check,
     companions,
+    data_version,
     holder,
     lock,
     make_private,
     no_database,
     refusal,
     set_aside,
+    size_of,
     user_name,
     when_free,
 )
@@ -233,6 +236,37 @@ def test_a_file_with_a_log_is_read_through_a_copy_where_nobody_can_write(tmp_pat
     with closing(reader):
         assert Meta(reader, "docs").get("x") == 1
     assert {each.name for each in crashed.iterdir()} == {FILE_NAME, f"{FILE_NAME}-wal"}
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_file_is_read_where_the_index_of_its_log_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: bool
+) -> None:
+    """The limit of a file's size refuses the index as a full disk does. The copy of a log goes to another disk."""
+    full = tmp_path / "full"
+    full.mkdir()
+    with closing(open_state(tmp_path)) as db:
+        Meta(db, "docs").set("x", 1)
+        if not log:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for each in companions(tmp_path / FILE_NAME)[:2]:
+            (full / each.name).write_bytes(each.read_bytes())
+    assert (size_of(companions(full / FILE_NAME)[1]) > 0) is log
+    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def elsewhere(*, prefix: str) -> "tempfile.TemporaryDirectory[str]":
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        return tempfile.TemporaryDirectory(prefix=prefix)
+
+    monkeypatch.setattr(state_db, "TemporaryDirectory", elsewhere)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        reader = open_state_to_read(full)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert reader is not None
+    with closing(reader):
+        assert Meta(reader, "docs").get("x") == 1
 
 
 @pytest.mark.usefixtures("_read_only")

@@ -10,8 +10,8 @@ import pytest
 
 from syncd.core.errors import Unreachable
 from syncd.core.requests import current_priority
-from syncd.state.db import directory_of
 from syncd.state.deletions import log_path
+from syncd.state.directory import directory_of
 from syncd.sync.mirror import Hooks, PassOptions, Scope
 from syncd.sync.reconcile import reconcile
 from tests.unit.targets.harness_ai_search import answers, done_but_cut_off, done_but_says, only_for, open_harness, shows

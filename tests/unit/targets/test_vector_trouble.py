@@ -9,8 +9,8 @@ import pytest
 from syncd.core.errors import Brake, ConfigError, Halt
 from syncd.queries.pull import Folder, Pulled, pull
 from syncd.queries.verify import verify
-from syncd.state.db import directory_of
 from syncd.state.deletions import log_path
+from syncd.state.directory import directory_of
 from syncd.targets.vectorize.target import VectorizeTarget
 from tests.unit.targets.harness_ai_search import answers, done_but_cut_off
 from tests.unit.targets.harness_mirrors import Act, Forward
