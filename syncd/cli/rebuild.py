@@ -46,14 +46,14 @@ _TOP = 10
 class _Filled:
     """The end of a fill.
 
-    name: of the mirror. worse: the problems that only the second target has. requests: of this command. searches: of
+    name: of the mirror. new_problems: problems that only the second target has. requests: of this command. searches: of
     both targets, None without questions.
     """
 
     name: str
     first: "Side"
     second: "Side"
-    worse: "list[Problem]"
+    new_problems: "list[Problem]"
     report: "Report"
     requests: int
     searches: "tuple[Measurement, Measurement] | None"
@@ -180,7 +180,7 @@ def _questions(session: "Session", name: str, queries: Path | None) -> "list[Que
 async def _fill(
     options: GlobalOptions, session: "Session", rebuild: "Rebuild", questions: "list[Question]", *, force: bool
 ) -> _Filled:
-    from syncd.service.rebuild import check_settings, fill, first_side, open_second, side_of, worse
+    from syncd.service.rebuild import check_settings, fill, first_side, new_problems, open_second, side_of
     from syncd.sync.mirror_status import Pace
 
     gate, counters = session.transport.gate, session.transport.counters
@@ -199,7 +199,7 @@ async def _fill(
             if questions and not reports[-1].error:
                 searches = await _ask_both(questions, session.mirrors[rebuild.name], mirror, display)
         first, second = first_side(session.config, rebuild), side_of(mirror.journal, rebuild.second)
-    return _Filled(rebuild.name, first, second, worse(rebuild.name, first, second), reports[-1], used, searches)
+    return _Filled(rebuild.name, first, second, new_problems(rebuild.name, first, second), reports[-1], used, searches)
 
 
 async def _ask_both(
@@ -229,9 +229,9 @@ def _print_filled(filled: _Filled) -> None:
         for label, side in (("first", filled.first), ("second", filled.second))
     ]
     print_table(("", "target", "entries", "searchable", "problems"), rows)
-    if filled.worse:
+    if filled.new_problems:
         print_line("only in the second target:")
-        print_problems(filled.worse, f"syncd rebuild {filled.name} --json")
+        print_problems(filled.new_problems, f"syncd rebuild {filled.name} --json")
     print_line(f"{counted(filled.requests, 'request')} for the second target")
     if filled.searches and (compared := filled.comparison):
         print_line(f"{counted(len(filled.searches[0].questions), 'question')}:")
@@ -247,7 +247,7 @@ def _filled_object(filled: _Filled, fault: SyncdError | None, *, switched: bool)
         "mirror": filled.name,
         "first": side(filled.first),
         "second": side(filled.second),
-        "new_problems": [asdict(problem) for problem in filled.worse],
+        "new_problems": [asdict(problem) for problem in filled.new_problems],
         "switched": switched,
         **({"retrieval": _comparison_object(compared)} if (compared := filled.comparison) else {}),
         **({"error": shown(str(fault))} if fault else {}),
@@ -274,8 +274,8 @@ def _fault(filled: _Filled) -> SyncdError | None:
         return _Stopped(with_rebuild_commands(str(report.error), filled.name), report.error.exit_code)
     if report.not_indexed:
         return _Stopped("the second target is not searchable yet; run the same command again", EXIT_PROBLEMS)
-    if filled.worse:
-        problems = counted(len(filled.worse), "problem")
+    if filled.new_problems:
+        problems = counted(len(filled.new_problems), "problem")
         return _Stopped(
             f"the second target has {problems} that the first does not have; solve them before a switch", EXIT_PROBLEMS
         )

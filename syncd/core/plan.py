@@ -239,15 +239,15 @@ class BrakeInput:
         return 0 if self.fresh or nothing else BRAKE_FLOOR
 
 
-def brake(weighed: BrakeInput) -> int | None:
+def brake(figures: BrakeInput) -> int | None:
     """Return the allowed number of deletes if the plan exceeds it, None if the plan may pass.
 
     Up to `floor` deletes always pass.
     """
-    total = weighed.deletes + weighed.recent
-    if weighed.deletes == 0 or total <= max(weighed.allowed, weighed.floor):
+    total = figures.deletes + figures.recent
+    if figures.deletes == 0 or total <= max(figures.allowed, figures.floor):
         return None
-    return weighed.allowed
+    return figures.allowed
 
 
 # -- the evidence of deletes

@@ -46,7 +46,7 @@ from syncd.state.journal import Journal
 from syncd.state.ownership import Claims, SupersededEntries, bind, reshard
 from syncd.state.queue import Queue
 from syncd.state.spent import SpentRequests
-from syncd.state.succession import succeed
+from syncd.state.succession import adopt_rebuild
 from syncd.sync.mirror import Mirror, Settings
 from syncd.targets.base import LogRemoval, MirrorRecords, OpenRemovalLog, Removed, Target, no_removal_log
 
@@ -122,7 +122,7 @@ async def open_session(
         for name in names or config.mirrors:
             section = config.mirrors[name]
             binding = location(config.cloudflare, section), section.key_prefix
-            succeed(db, config.state_dir, name, binding, keep=read_only)
+            adopt_rebuild(db, config.state_dir, name, binding, keep=read_only)
             bind(db, name, *binding)
             reshard(db, name, Shard.parse(section.shard))
             mirrors[name] = add_mirror(session, name, grants)

@@ -1,4 +1,4 @@
-"""The control socket: a command asks the running daemon to act in its place.
+"""The control socket, by which a command lets the running daemon carry out a request.
 
 The protocol is one JSON object a line. The command sends one request, with the field "command". The daemon answers with
 events: {"out": TEXT} and {"err": TEXT} are output of the command, {"progress": [TEXT, DONE, TOTAL]} is its progress,
@@ -36,9 +36,9 @@ MAX_COMMANDS = 16
 MAX_CONNECTIONS = 256
 """Maximum number of connections, also of clients that have not sent a request yet."""
 LOOK = "look"
-"""The command that asks whether idle mirrors can reach their remote. It has no output."""
+"""The request to check whether idle mirrors can reach their remote. It has no output."""
 ALIVE = "alive"
-"""The request of a health check: whether nothing in the daemon is stuck."""
+"""The request of a health check. Its exit code shows whether a part of the daemon is stuck."""
 PROGRESS_EVERY_S = 0.2
 """Minimum seconds between two progress events."""
 
@@ -46,7 +46,7 @@ log = structlog.get_logger()
 
 
 class Channel:
-    """Sends the events of one request. If the command has ended, its request goes on and its events are dropped."""
+    """Sends the events of one request. If the command has ended, the request continues, and its events are dropped."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
@@ -81,7 +81,7 @@ Handler = Callable[[Mapping[str, Any], Channel], Awaitable[int]]
 
 
 class ControlServer:
-    """Listens in the state directory. handle: carries out requests; several may run at a time."""
+    """Listens in the state directory. handle: carries out a request; several calls may run at a time."""
 
     def __init__(self, handle: Handler) -> None:
         self._handle = handle
@@ -137,13 +137,14 @@ class ControlServer:
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, channel: Channel) -> int:
+        """Read a request and carry it out. Return its exit code. Every error becomes output and an exit code."""
         try:
             with reading_request():
                 async with asyncio.timeout(REQUEST_S):
                     request = json.loads(await reader.readline())
-                # Health checks ask every minute, and `status --watch` asks for a look every second.
-                note = log.debug if request["command"] in (ALIVE, LOOK) else log.info
-                note("control.request", command=request["command"])
+                # A health check sends a request every minute, and `status --watch` one every second.
+                log_request = log.debug if request["command"] in (ALIVE, LOOK) else log.info
+                log_request("control.request", command=request["command"])
             return await self._carry_out(request, channel)
         except SyncdError as error:
             for line in error.lines:
@@ -175,7 +176,7 @@ def reading_request() -> Iterator[None]:
 
 
 def _is_allowed(peer: socket.socket) -> bool:
-    """Return whether the other end belongs to the daemon's user or to root.
+    """Return whether the peer runs as the user of the daemon or as root.
 
     Some systems have no SO_PEERCRED. There, the mode 0600 of the socket keeps other users out.
     """
@@ -188,7 +189,7 @@ def _is_allowed(peer: socket.socket) -> bool:
 
 @contextmanager
 def _address(directory: Path) -> Iterator[str]:
-    """Yield the address of the socket of a state directory. A long path goes through a descriptor of the directory."""
+    """Yield a path of the socket of a state directory. In place of a long path, it leads through a descriptor."""
     path = directory / SOCKET_NAME
     if len(os.fsencode(path)) <= MAX_PATH_BYTES:
         yield str(path)
@@ -203,7 +204,7 @@ def _address(directory: Path) -> Iterator[str]:
 def _listen(directory: Path) -> socket.socket:
     """Return a listening socket with mode 0600.
 
-    This process holds the lock of the state directory, so no process uses a former socket.
+    The function removes an earlier socket. No process uses it, because this process holds the lock of the directory.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -223,7 +224,7 @@ def _listen(directory: Path) -> socket.socket:
 
 
 def is_forbidden(directory: Path) -> bool:
-    """Return whether this user may not use the socket of a state directory. A daemon of another user may have it."""
+    """Return whether this user may not use the socket of a state directory, such as the socket of another user."""
     try:
         (directory / SOCKET_NAME).lstat()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The reaction of a mirror's loop to errors: its state, its next try, and the keys that it still serves."""
+"""The reaction of a mirror's worker to errors: its state, its next try, and the keys that it still serves."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,11 +6,12 @@ from typing import Literal
 from syncd.core.errors import Brake, Halt, PausedHalt, QuotaHalt, Retry, RootHalt, StateHalt, SyncdError, retry_delay_s
 
 RETRY_LONGEST_S = 300.0
-"""Longest pause in seconds between two tries of a degraded mirror."""
+"""Maximum seconds between two tries of a degraded mirror."""
 PAUSED_PAUSE_S = 300.0
-"""Seconds between two tries of a mirror whose instance is paused. Each is one request until the instance is resumed."""
+"""Seconds between two tries of a mirror whose instance is paused. Each try is one request."""
 QUOTA_PAUSE_S = 60.0
-"""Seconds after 00:00 UTC until a mirror without quota tries again, as clocks differ. Up to as much again by chance."""
+"""Minimum seconds after 00:00 UTC until a mirror without quota tries again, because clocks differ. A random
+wait of at most the same length is added."""
 REFUSED_PAUSE_S = 60.0
 """Minimum seconds between two tries of a mirror that its target refused. SIGHUP makes a try at once."""
 
@@ -27,12 +28,12 @@ class Response:
 class ErrorPolicy:
     """The errors of one mirror and their consequences. All times are times of the event loop.
 
-    interval: seconds between full passes. refused: whether the last halt, also of an earlier process, is the refusal of
-    deletes, which a person may approve.
+    interval: seconds between full passes. refused: whether the last halt, of this or an earlier process, is a refusal
+    of deletes, which a person may approve.
 
     compared_all: whether a full pass of this process has compared everything. Until then an earlier halt may apply,
-    so no single key is served. retry_at: the mirror rests until then. hints_at: a hint on the whole root starts no
-    full pass before then. state_fault: why the state file could not be used, until a pass succeeds.
+    so no single key is served. retry_at: the time of the next try. hints_at: the earliest time at which a hint for the
+    whole root starts a full pass. state_fault: why the state file could not be used, until a pass succeeds.
     """
 
     def __init__(self, interval: float, *, refused: bool) -> None:
@@ -60,27 +61,30 @@ class ErrorPolicy:
         """Whether the mirror is halted, and no change in the folder ends the halt."""
         return self._halt is not None and not self.halted_by_folder
 
-    def hides_progress(self, *, halted: bool, moved: bool) -> bool:
+    def hides_progress(self, *, halted: bool, acted: bool) -> bool:
         """Return whether the state of an earlier error is still shown, in place of the progress of a pass.
 
         The refusal of deletes is shown until a full pass has succeeded. Any other error is shown until an action has
-        ended. halted: a halt is shown at present. moved: the pass has ended an action.
+        ended. halted: whether a halt is shown at present. acted: whether the pass has ended an action.
         """
-        return (halted and self.refused) or ((halted or self._failures > 0) and not moved)
+        return (halted and self.refused) or ((halted or self._failures > 0) and not acted)
 
     def on_success(self, *, everything: bool) -> str | None:
-        """Note that a pass has succeeded. Return why the mirror is still halted, None if it is not."""
+        """Note that a pass has succeeded. Return why the mirror is still halted, None if it is not halted.
+
+        everything: whether the pass was a full pass.
+        """
         self.compared_all = self.compared_all or everything
         self._failures = 0
         self.state_fault = None
-        # Single keys may be in order while the folder as a whole is not.
+        # A pass over single keys does not show whether the deletes of a full pass are allowed now.
         if isinstance(self._halt, Brake) and not everything:
             return str(self._halt)
         self._halt = None
         return None
 
     def on_error(self, error: SyncdError, now: float, chance: float) -> Response:
-        """Note an error that ended a pass."""
+        """Note an error that ended a pass. Return the reaction. chance: a random number in [0, 1)."""
         if isinstance(error, (Halt, Brake)) and not isinstance(error, StateHalt):
             return self._on_halt(error, now, chance)
         if isinstance(error, StateHalt):
@@ -94,10 +98,10 @@ class ErrorPolicy:
         refused = isinstance(error, Brake)
         paused = isinstance(error, PausedHalt)
         repeated = (refused and isinstance(self._halt, Brake)) or (paused and isinstance(self._halt, PausedHalt))
-        # A refusal is judged by a full pass, or after one.
+        # Deletes are refused only in a full pass, or after one.
         self.compared_all = self.compared_all or refused
         self._halt, self.refused = error, refused
-        # Neither a moving folder nor a short interval makes the mirror repeat a request that its target refused.
+        # The pause applies also if the folder keeps changing, or if the interval is short.
         pause = 0.0 if self.halted_by_folder else REFUSED_PAUSE_S
         self.hints_at = now + pause
         interval = min(self._interval, PAUSED_PAUSE_S) if paused else self._interval

@@ -1,4 +1,4 @@
-"""The jobs that the buttons of the page start: at most one for each mirror, with the result of the last one."""
+"""The jobs that the buttons of the page start: at most one at a time for each mirror. The last result is kept."""
 
 import asyncio
 import time
@@ -66,7 +66,7 @@ class Jobs:
         self._numbers = count(1)
 
     def last(self, name: str) -> Job | None:
-        """Return the last job of a mirror."""
+        """Return the last job of a mirror, None if there was none."""
         return self._jobs.get(name)
 
     def preview(self, runtime: Runtime, name: str) -> bool:
@@ -79,7 +79,7 @@ class Jobs:
         return self._start(name, "plan", work)
 
     def approve(self, runtime: Runtime, name: str, plan_id: str) -> bool:
-        """Start a pass that makes a plan past the delete guard. Return False if a job of this mirror runs already."""
+        """Start a pass with an approved plan, see `approve`. Return False if a job of this mirror runs already."""
 
         async def work(job: Job) -> None:
             try:
@@ -125,10 +125,10 @@ async def _run(job: Job, name: str, work: Callable[[Job], Awaitable[None]]) -> N
 
 
 async def preview(config: Config, name: str) -> dict[str, Any]:
-    """Return the deletes of the next full pass of a mirror as the page shows them. It changes nothing.
+    """Return the deletes of the next full pass of a mirror as the page shows them. Changes nothing.
 
-    It works on a copy of the state, so the loop of the mirror goes on meanwhile. Raises the SyncdError that stops the
-    pass.
+    The dry run uses a copy of the state, so the worker of the mirror is not blocked. Raises the SyncdError that stops
+    the pass.
     """
     async with open_session(config, [name], read_only=True) as session:
         report = once.Report()
@@ -149,9 +149,9 @@ async def preview(config: Config, name: str) -> dict[str, Any]:
 
 
 async def approve(worker: MirrorWorker, plan_id: str) -> int:
-    """Let the loop of a mirror make exactly this plan, past the delete guard. Return the number of deletes.
+    """Make a pass in which the delete guard accepts exactly this plan. Return the number of deleted entries.
 
-    Raises the SyncdError that stops the pass, and CancelledError if the loop ends before.
+    Raises the SyncdError that stops the pass, and CancelledError if the worker ends before the pass.
     """
 
     async def work() -> once.Report:

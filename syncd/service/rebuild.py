@@ -1,4 +1,4 @@
-"""A rebuild: a second target for the folder of a mirror, with other settings, that takes the place of the first.
+"""A rebuild: a second target for the folder of a mirror, with other settings, which replaces the first target.
 
 The second target is an ordinary mirror with its own state file, and ordinary passes fill it. It works beside a running
 daemon, which keeps the first target in step. Both share the budget of requests, and the daemon goes first. The switch
@@ -31,16 +31,17 @@ from syncd.sync import once
 from syncd.sync.mirror import Mirror, OnProgress, PassOptions
 
 ROUNDS = 5
-"""Maximum number of passes of one command. Another pass follows each pass that found changes."""
+"""Maximum passes of one command (our own limit). Another pass follows each pass that made actions."""
 Key = tuple[str, ...]
+"""The names of a config key, from the table below the mirror to the key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rebuild:
     """The second target of a mirror.
 
-    first, second: the section of the mirror in the config, and with the second target. changes: the keys below the
-    mirror that differ, and their new values.
+    first: the section of the mirror in the config. second: the same section with the second target. changes: the keys
+    below the mirror that differ, and their new values.
     """
 
     name: str
@@ -49,7 +50,7 @@ class Rebuild:
     changes: Mapping[Key, Any]
 
     def description(self, config: Config) -> dict[str, Any]:
-        """Return the values that are stored for the next command, and for `--drop-old`."""
+        """Return the JSON object that is stored for the next command, and for `--drop-old`."""
         return {
             "changes": [[list(key), value] for key, value in self.changes.items()],
             "former": {
@@ -108,7 +109,7 @@ def _target_changes(first: MirrorConfig, into: str) -> dict[Key, Any]:
 
 
 def _setting(first: MirrorConfig, text: str) -> tuple[Key, Any]:
-    """Return the key and the value of KEY=VALUE. The key is one of the target, or of its settings."""
+    """Return the key and the value of KEY=VALUE. KEY is a key of the target, or of its settings. Raises ConfigError."""
     import tomllib
 
     name, equals, written = text.partition("=")
@@ -163,7 +164,7 @@ def check_second(config: Config, rebuild: Rebuild) -> None:
                 f"mirror {name} has no key_prefix, and each prefix lies within it; fill another namespace with a second"
                 " mirror instead"
             )
-        more = ", of which neither prefix begins with the other" if any(prefixes) else ""
+        more = ", whose prefix neither begins with the other prefix nor is its beginning" if any(prefixes) else ""
         raise ConfigError(f"mirror {name} has the target {where} already; name another one with --into{more}")
 
 
@@ -185,9 +186,10 @@ async def check_settings(mirror: Mirror) -> None:
 async def _open(
     session: Session, name: str, section: MirrorConfig, *, directory: Path, place: str, grants: Grants
 ) -> AsyncIterator[Mirror]:
-    """Yield a mirror with a state file of its own. Raises Locked if another command is at work on it.
+    """Yield a mirror with a state file of its own. Raises Locked if another command uses this file.
 
-    section: the mirror with its other target. place: the location of that target.
+    section: the section of the mirror with the second or the old target. directory: of the state file. place: the
+    location of the target.
     """
     async with AsyncExitStack() as stack:
         state_lock = stack.enter_context(lock(directory))
@@ -202,7 +204,7 @@ async def _open(
 
 @asynccontextmanager
 async def open_second(session: Session, rebuild: Rebuild, *, force: bool) -> AsyncIterator[Mirror]:
-    """Yield the mirror of the second target. Raises Locked if another command is at work on it.
+    """Yield the mirror of the second target. Raises Locked if another command uses it.
 
     force: embed all files again if an earlier command named another model.
     """
@@ -215,7 +217,7 @@ async def open_second(session: Session, rebuild: Rebuild, *, force: bool) -> Asy
 
 
 async def fill(mirror: Mirror, on_progress: OnProgress, reports: list[once.Report], *, force: bool) -> None:
-    """Make passes until the second target is in step and searchable. reports: gets the report of each pass."""
+    """Make passes until the second target is in step and searchable. Append the report of each pass to `reports`."""
     with requests_at(Priority(bulk=True)):
         for _ in range(ROUNDS):
             report = once.Report()
@@ -227,7 +229,7 @@ async def fill(mirror: Mirror, on_progress: OnProgress, reports: list[once.Repor
 
 
 def with_rebuild_commands(text: str, name: str) -> str:
-    """Return the message of a pass with the commands of a rebuild. `syncd reconcile` concerns the first target only."""
+    """Return the message of a pass with `syncd rebuild` for `syncd reconcile`, which uses the first target only."""
     forced = f"syncd rebuild {name} --force"
     begin, separator, _ = text.partition(" See all of it: ")
     if separator:
@@ -269,7 +271,7 @@ def side_of(journal: Journal, section: MirrorConfig) -> Side:
     return Side(section.target.spec, journal.count(), searchable, problems)
 
 
-def worse(name: str, first: Side, second: Side) -> list[Problem]:
+def new_problems(name: str, first: Side, second: Side) -> list[Problem]:
     """Return the problems of the second target that the first one does not have."""
     return [
         replace(problem, message=with_rebuild_commands(problem.message, name))
@@ -305,7 +307,7 @@ def is_in_effect(config: Config, name: str) -> bool:
 
 
 def check_edit(rebuild: Rebuild, config: Config) -> None:
-    """Raise ConfigError if a changed config does not name the second target, because another source wins."""
+    """Raise ConfigError if the changed config still has another target, because a variable overrides the file."""
     for key in _missing(rebuild, config.mirrors[rebuild.name]):
         where = f"mirrors.{rebuild.name}.{'.'.join(key)}"
         raise ConfigError(f"{where} is set in the environment, too; change it there, then: syncd reload")
@@ -327,9 +329,9 @@ def former_section(session: Session, name: str) -> tuple[MirrorConfig, str] | No
 
 @asynccontextmanager
 async def open_old(session: Session, name: str) -> AsyncIterator[Mirror]:
-    """Yield a mirror of an empty folder with the old target, so that all its entries there are stale.
+    """Yield a mirror of an empty folder with the old target. A pass of this mirror deletes all its entries there.
 
-    Raises ConfigError if there is no old target, or if it is in use.
+    Raises ConfigError if there is no old target, or if a mirror uses it.
     """
     config = session.config
     former = former_section(session, name)

@@ -239,7 +239,7 @@ class MirrorWorker:
     async def _pass(self, scope: Scope) -> bool:
         """Make a pass. Return whether it held deletes back."""
         is_halted = self.status.shown.state == "halted"
-        self.status.start_pass(hidden=self.policy.hides_progress(halted=is_halted, moved=False))
+        self.status.start_pass(hidden=self.policy.hides_progress(halted=is_halted, acted=False))
         # The rows of a partial pass stay due until its end, so serving pending rows meanwhile would serve them twice.
         hooks = Hooks(on_progress=self._on_progress, longest_wait_s=LONGEST_WAIT_S)
         if scope.everything:
@@ -260,7 +260,7 @@ class MirrorWorker:
         self._moved_at = self._clock()
         self._result = result
         is_halted = self.status.shown.state == "halted"
-        hidden = self.policy.hides_progress(halted=is_halted, moved=result.done.total() > 0)
+        hidden = self.policy.hides_progress(halted=is_halted, acted=result.done.total() > 0)
         self.status.update_pass(result, self._pace.look(result), hidden=hidden)
 
     def _has_pending(self) -> bool:

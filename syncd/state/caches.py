@@ -15,7 +15,7 @@ import structlog
 
 from syncd.core.model import Item, int64
 from syncd.core.probe_answers import NO_ANSWERS, VALID_S, ProbeAnswers, answers_of
-from syncd.state.db import Meta, MirrorRows, in_parts, marks, transaction
+from syncd.state.db import Meta, MirrorRows, in_parts, placeholders, transaction
 
 YOUNG_NS = 2_000_000_000
 """A file changed less than 2 s ago may change again within one tick of its file system's clock (FAT: 2 s)."""
@@ -109,7 +109,7 @@ class Embeddings:
             now = self._next()
             for part in in_parts(digests):
                 rows = self._db.execute(
-                    f"UPDATE embedding SET used = ? WHERE model = ? AND digest IN ({marks(part)})"  # noqa: S608
+                    f"UPDATE embedding SET used = ? WHERE model = ? AND digest IN ({placeholders(part)})"  # noqa: S608
                     " RETURNING digest, vector",
                     (now, model, *part),
                 )

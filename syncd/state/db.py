@@ -23,10 +23,10 @@ from syncd.state.directory import (
     check,
     companions,
     damaged,
+    find_damage,
     installation,
     make_installation,
     make_private,
-    no_database,
     prepare_file,
     set_aside,
     size_of,
@@ -41,7 +41,7 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 BUSY_S = 0.25
 """Seconds that a statement, and so the event loop, waits for a lock of another process. `when_free` waits longer."""
-SUCCESSOR = "successor"
+SUCCESSOR = "successor"  # the name of a stored value: this state file replaces a lost one
 _AT_ONCE = 500
 """Maximum number of values in one statement."""
 
@@ -107,7 +107,7 @@ SCHEMA = """
 REPORTED = {"version": "version", "size": "remote_size", "marked": "marked"}
 """Column of temp.remote -> column of record, for the values that a remote reports. A difference is a change."""
 
-# NORMAL: a power cut can lose the last outcomes, but not change their order. The next pass adopts their entries.
+# NORMAL: a power cut can lose the last transactions, but no earlier ones. The next pass adopts their entries.
 # A pass writes and reads temporary tables once, mostly in the order of keys, so a large cache saves nothing.
 PRAGMAS = """
     PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -8000;
@@ -131,7 +131,7 @@ TEMP_SCHEMA = """
 
 
 def open_state(state_dir: Path) -> sqlite3.Connection:
-    """Open (or make) the state file for writing.
+    """Open the state file for writing, and create it if there is none.
 
     Raises ConfigError if the path is no directory or another version of syncd made the file, StateHalt if the file
     cannot be used.
@@ -156,7 +156,7 @@ def open_state(state_dir: Path) -> sqlite3.Connection:
 
 
 async def open_to_write(state_dir: Path, on_damage: OnDamage | None) -> sqlite3.Connection:
-    """Open the state file.
+    """Open the state file for writing, or a copy of it.
 
     on_damage: "refuse" raises StateDamaged for a damaged file. "rebuild" moves a damaged file aside and makes a new
     one. "discard" moves the file aside without a check, because it is known to be damaged. None: open a copy instead.
@@ -171,7 +171,7 @@ async def open_to_write(state_dir: Path, on_damage: OnDamage | None) -> sqlite3.
         if on_damage == "refuse":
             raise
         return _rebuilt(state_dir, str(error))
-    # Wait for a lock of another process here, before any other preparation.
+    # An empty transaction waits for a lock of another process here, before any other preparation.
     with closed_on_error(db), transaction(db):
         return db
 
@@ -197,7 +197,7 @@ def detect_damage(db: sqlite3.Connection, path: Path) -> Iterator[None]:
     except SyncdError:
         raise
     except Exception as error:
-        damage = no_database(db, path)
+        damage = find_damage(db, path)
         if damage:
             raise damage from error
         raise
@@ -213,7 +213,7 @@ def open_copy(state_dir: Path) -> sqlite3.Connection:
 
 
 def open_state_to_read(state_dir: Path) -> sqlite3.Connection | None:
-    """Open the state file for reading, None if there is none, or one without tables yet. Needs no right to write."""
+    """Open the state file for reading. None: there is no file, or it has no tables yet. Needs no right to write."""
     path = state_dir / FILE_NAME
     try:
         regular = stat.S_ISREG(path.stat().st_mode)
@@ -229,7 +229,7 @@ def open_state_to_read(state_dir: Path) -> sqlite3.Connection | None:
     _, wal, index = companions(path)
     may_write = os.access(path.parent, os.W_OK)
     if size_of(wal) and not (index.exists() or may_write):
-        # SQLite cannot read the log without writing beside it.
+        # To read the log (-wal), SQLite must write its index (-shm), so it reads a copy.
         return _copied_with_log(path)
     # To read a file in WAL mode, SQLite writes files beside it. Without the permission, it is read as immutable.
     if not may_write and not (wal.exists() and index.exists()):
@@ -250,7 +250,7 @@ def _opened_to_read(path: Path, mode: str) -> sqlite3.Connection | None:
     with opened(path, mode) as connection:
         connection.execute("PRAGMA query_only = ON")
         if not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-            # Another process is making the file. Its tables appear together.
+            # Another process is creating the file. One transaction creates all tables.
             connection.close()
             return None
         connection.execute("SELECT 1 FROM meta LIMIT 1").fetchone()
@@ -259,7 +259,7 @@ def _opened_to_read(path: Path, mode: str) -> sqlite3.Connection | None:
 
 
 def _copied_with_log(path: Path) -> sqlite3.Connection:
-    """Return a copy of a file and its log, made through another directory. Raises StateHalt if there is none."""
+    """Return a copy of a state file with its log, made in a temporary directory. Raises StateHalt if there is none."""
     try:
         with TemporaryDirectory(prefix="syncd-") as folder:
             for file in companions(path)[:2]:
@@ -339,7 +339,7 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def savepoint(db: sqlite3.Connection) -> Iterator[None]:
-    """Undo the statements of the block if it raises, and keep the surrounding transaction."""
+    """Undo the statements of the block if it raises. The surrounding transaction continues."""
     db.execute("SAVEPOINT block")
     try:
         yield
@@ -402,8 +402,8 @@ class Meta(MirrorRows):
             self._run("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", name, json.dumps(value))
 
 
-def marks(values: Collection[object]) -> str:
-    """Return one parameter mark for each value, for a condition with IN."""
+def placeholders(values: Collection[object]) -> str:
+    """Return one parameter mark (?) for each value, for a condition with IN."""
     return ", ".join("?" * len(values))
 
 
@@ -416,8 +416,8 @@ def in_parts(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
 class Age:
     """The age of the state file: the seconds that this machine was up since the file was made.
 
-    A change of the wall clock does not change it. A reboot, or another machine, adds nothing, so the age is never
-    greater than the time that passed. Times that guard against deleting too much are ages.
+    A change of the wall clock does not change the age. A time without the machine, or on another machine, adds nothing,
+    so the age is never greater than the time that passed. Limits of deletes use ages.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:

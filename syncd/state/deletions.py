@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 from syncd.core.errors import StateHalt
 from syncd.core.model import Delete
 from syncd.core.plain_text import utc_time
-from syncd.state.db import MirrorRows, in_parts, marks, transaction
-from syncd.state.directory import REFUSED_ERRNOS, give, refusal
+from syncd.state.db import MirrorRows, in_parts, placeholders, transaction
+from syncd.state.directory import REFUSED_ERRNOS, give_to_owner, refusal
 
 # ruff: noqa: S608
 
@@ -96,7 +96,7 @@ class Absences(MirrorRows):
     def get(self, keys: Sequence[str]) -> dict[str, Absence]:
         """Return the absences of some keys (at most some hundred)."""
         rows = self._run(
-            f"SELECT key, since, replacement FROM absence WHERE mirror = ? AND key IN ({marks(keys)})", *keys
+            f"SELECT key, since, replacement FROM absence WHERE mirror = ? AND key IN ({placeholders(keys)})", *keys
         )
         return {key: Absence(since, replacement) for key, since, replacement in rows}
 
@@ -119,9 +119,10 @@ class Absences(MirrorRows):
         Each copy counts for one key. `use_copy` marks it as used.
         """
         rows = self._run(
-            f"SELECT key, checksum, wrote FROM absence WHERE mirror = ?1 AND key IN ({marks(keys)}) AND checksum IN ("
+            f"SELECT key, checksum, wrote FROM absence WHERE mirror = ?1 AND key IN ({placeholders(keys)})"
+            " AND checksum IN ("
             f"  SELECT checksum FROM (SELECT checksum, min(wrote) AS wrote FROM absence"
-            f"    WHERE mirror = ?1 AND key IN ({marks(keys)}) GROUP BY checksum) AS gone"
+            f"    WHERE mirror = ?1 AND key IN ({placeholders(keys)}) GROUP BY checksum) AS gone"
             f"  WHERE {_COPIES} > 0) ORDER BY wrote DESC",
             *(*keys, *keys),
         ).fetchall()
@@ -206,7 +207,7 @@ class Tombstones(MirrorRows):
             for part in in_parts(refs)
             for (ref,) in self._run(
                 "SELECT ref FROM tombstone WHERE mirror = ? AND deleted_at BETWEEN ? AND ?"
-                f" AND ref IN ({marks(part)}) AND {_STILL_GONE}",
+                f" AND ref IN ({placeholders(part)}) AND {_STILL_GONE}",
                 *(first, last, *part),
             )
         }
@@ -293,7 +294,7 @@ class DeleteLog:
         try:
             with _or_halt(self._path, "nothing of this batch was deleted"), _locked(descriptor):
                 os.fchmod(descriptor, 0o600)
-                give(descriptor, self._path.parent)
+                give_to_owner(descriptor, self._path.parent)
                 _check_room(descriptor, sum(len(_line(line, 0.0)) for line in lines))
             yield DeleteLogWriter(self._path, descriptor)
         finally:

@@ -16,8 +16,9 @@ from syncd.core.errors import ConfigError, Locked, StateBusy, StateDamaged, Stat
 
 FILE_NAME = "state.db"
 SET_ASIDE = ".damaged"
+"""The ending of the name of a damaged state file that was moved aside."""
 INSTALLATION_NAME = "installation-id"
-"""The file with the id of a state directory. It is made with the first state file and survives the loss of that."""
+"""The file with the id of a state directory. It is created with the first state file, and is not lost with it."""
 LOCK_NAME = "lock"
 INDEX_SIZE = 32768
 """The least size of the index of the log in bytes, as SQLite makes it. A smaller one was not completed."""
@@ -35,18 +36,19 @@ _SHORT_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 BUSY_PATIENCE_S = 60.0
 """Seconds to wait for a state file that another process has locked."""
 BUSY_AGAIN_S = 0.5
+"""Seconds between two tries to use a locked state file."""
 
 _LEAST_ROOM = 262_144
-"""Bytes of free disk below which not even an empty state file can be made."""
+"""Minimum bytes of free disk for an empty state file."""
 
 _T = TypeVar("_T")
 
 
 @contextmanager
 def writable(path: Path | None = None) -> Iterator[None]:
-    """Raise StateHalt for an error of the disk, of another process or of a damaged file. It is not a bug.
+    """Raise StateHalt in place of an error of SQLite that the disk, another process or a damaged file causes.
 
-    path: the state file, to name it.
+    path: the state file, which the message names.
     """
     try:
         yield
@@ -75,7 +77,7 @@ async def when_free(work: Callable[[], Awaitable[_T]], path: Path | None = None)
 
 
 def check(error: Exception, path: Path | None = None, *, reading: bool = False) -> None:
-    """Raise StateHalt if an error of the state file comes from its disk, its permissions or another process.
+    """Raise StateHalt if the disk, permissions, a damaged file or another process caused an error of the state file.
 
     path: the file, if it is known. reading: the file was opened for reading only.
     """
@@ -125,7 +127,7 @@ def user_name(uid: int) -> str:
         return f"uid {uid}"
 
 
-def no_database(db: sqlite3.Connection, path: Path) -> StateDamaged | None:
+def find_damage(db: sqlite3.Connection, path: Path) -> StateDamaged | None:
     """Check all pages of an open state file. Return the error of a damaged file, else None."""
     try:
         with closing(db.execute("PRAGMA quick_check(1)")) as cursor:
@@ -136,7 +138,10 @@ def no_database(db: sqlite3.Connection, path: Path) -> StateDamaged | None:
 
 
 def _refused(path: Path, need: int) -> Path | None:
-    """Return the first parent directory, or file beside the path, that this user may not use."""
+    """Return the first parent directory of a state file, or file of SQLite, that this user may not use.
+
+    need: the access bits (os.R_OK, os.W_OK) for the files.
+    """
     for folder in reversed(path.parents):
         if not os.access(folder, os.X_OK):
             return folder if os.path.lexists(folder) else None
@@ -154,7 +159,7 @@ def size_of(path: Path) -> int:
 
 
 def temporary_files() -> bool:
-    """Return whether SQLite finds a directory for temporary files, by its own list."""
+    """Return whether SQLite finds a directory for temporary files. The list is that of its documentation."""
     named = (os.environ.get(name, "") for name in ("SQLITE_TMPDIR", "TMPDIR"))
     return any(place and os.access(place, os.W_OK | os.X_OK) for place in (*named, "/var/tmp", "/usr/tmp", "/tmp"))  # noqa: S108
 
@@ -182,7 +187,7 @@ def make_private(state_dir: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | no_follow(folder.parent))
         try:
-            give(descriptor, folder.parent)
+            give_to_owner(descriptor, folder.parent)
         finally:
             os.close(descriptor)
     if not state_dir.is_dir():
@@ -190,7 +195,7 @@ def make_private(state_dir: Path) -> None:
 
 
 class Obstacle(NamedTuple):
-    """Why a process cannot write into a state directory, and the remedy. for_all: it holds for every process."""
+    """Why a process cannot write into a state directory, and the remedy. for_all: whether this is so for every user."""
 
     message: str
     remedy: str
@@ -198,7 +203,7 @@ class Obstacle(NamedTuple):
 
 
 def obstacle(state_dir: Path) -> Obstacle | None:
-    """Return the fault that prevents writing into a state directory, None if no fault is seen. Changes nothing."""
+    """Return the reason why this process cannot write into a state directory, None if it probably can."""
     place = next(folder for folder in (state_dir, *state_dir.parents) if os.path.lexists(folder))
     if not place.is_dir():
         return Obstacle(f"state_dir {state_dir}: {place} is no directory", "choose another state_dir", for_all=True)
@@ -215,21 +220,21 @@ def obstacle(state_dir: Path) -> Obstacle | None:
     return None
 
 
-def give(descriptor: int, folder: Path) -> None:
+def give_to_owner(descriptor: int, folder: Path) -> None:
     """Change the owner of a file that root opened to the owner of its directory, so that a service can write it.
 
-    A file with a second name is left alone, because it may be a trap of another user.
+    A file with a second hard link keeps its owner, because another user may have made the link.
     """
     if os.geteuid() != 0:
         return
     seen, owner = os.fstat(descriptor), folder.stat()
-    alone = stat.S_ISDIR(seen.st_mode) or (stat.S_ISREG(seen.st_mode) and seen.st_nlink == 1)
-    if alone and seen.st_uid == 0 != owner.st_uid:
+    has_one_link = stat.S_ISDIR(seen.st_mode) or (stat.S_ISREG(seen.st_mode) and seen.st_nlink == 1)
+    if has_one_link and seen.st_uid == 0 != owner.st_uid:
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def no_follow(folder: Path) -> int:
-    """Return O_NOFOLLOW for root in another user's directory, since a link there could lead to any file. Else 0."""
+    """Return O_NOFOLLOW for root in the directory of another user, since a link there may lead to any file. Else 0."""
     return os.O_NOFOLLOW if os.geteuid() == 0 != folder.stat().st_uid else 0
 
 
@@ -238,10 +243,9 @@ def _named(path: Path | None) -> str:
 
 
 def prepare_file(path: Path) -> None:
-    """Make the state file if there is none, with mode 0600.
+    """Create the state file with mode 0600 if there is none.
 
-    A file from elsewhere, such as a backup, gets this mode too. The files that SQLite makes beside it take the same
-    mode.
+    An existing file, such as one from a backup, gets this mode too. SQLite creates its other files with the same mode.
     """
     for file in companions(path):
         if file != path and not file.exists():
@@ -254,7 +258,7 @@ def prepare_file(path: Path) -> None:
                 raise IsADirectoryError(errno.EISDIR, "it is no regular file")
             if seen.st_mode & 0o077:
                 os.fchmod(descriptor, 0o600)
-            give(descriptor, path.parent)
+            give_to_owner(descriptor, path.parent)
         finally:
             os.close(descriptor)
 
@@ -280,13 +284,14 @@ def installation(state_dir: Path) -> str | None:
 
 
 def make_installation(state_dir: Path) -> None:
+    """Create the id of a state directory if it has none. Raises OSError."""
     if installation(state_dir) is None:
         import secrets
 
         mode = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | no_follow(state_dir)
         with os.fdopen(os.open(state_dir / INSTALLATION_NAME, mode, 0o600), "w", encoding="ascii") as file:
             file.write(f"{secrets.token_hex(16)}\n")
-            give(file.fileno(), state_dir)
+            give_to_owner(file.fileno(), state_dir)
 
 
 class Holder(NamedTuple):
@@ -304,16 +309,16 @@ class Lock:
         self._descriptor = descriptor
 
     def gone(self) -> bool:
-        """Return whether the lock file was removed, replaced or moved with its directory.
+        """Return whether the lock file was removed, replaced, or moved with its directory.
 
-        Then another syncd could take a lock of its own.
+        Another syncd could then lock a new lock file.
         """
         try:
             return not os.path.samestat(self._path.stat(), os.fstat(self._descriptor))
         except (FileNotFoundError, NotADirectoryError):
             return True
         except OSError:
-            # A lack of resources, or a mount that does not answer, is no removal.
+            # An error for lack of resources, or of a mount that does not answer, does not show a removal.
             return False
 
 
@@ -321,7 +326,7 @@ class Lock:
 def lock(state_dir: Path, *, daemon: bool = False) -> Iterator[Lock]:
     """Lock the state directory for this process, and write into the lock file whether it is the daemon.
 
-    Raises Locked (exit 11), naming the pid that holds it.
+    Raises Locked (exit 11), which names the pid of the holder.
     """
     path = state_dir / LOCK_NAME
     try:
@@ -334,13 +339,13 @@ def lock(state_dir: Path, *, daemon: bool = False) -> Iterator[Lock]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = _read(descriptor)
+            holder = _read_holder(descriptor)
             pid = holder.pid if holder else "unknown"
             raise Locked(
                 f"another syncd (pid {pid}) holds {state_dir}; stop it first, or give this one its own state_dir"
             ) from None
         try:
-            give(descriptor, state_dir)
+            give_to_owner(descriptor, state_dir)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()} {_DAEMON if daemon else _COMMAND}\n".encode(), 0)
         except OSError as error:
@@ -354,7 +359,7 @@ def lock(state_dir: Path, *, daemon: bool = False) -> Iterator[Lock]:
 def holder(state_dir: Path) -> Holder | None:
     """Return the process that holds the state directory, or None.
 
-    Raises StateHalt if this user may not look.
+    Raises StateHalt if this user may not read the lock file.
     """
     path = state_dir / LOCK_NAME
     try:
@@ -367,15 +372,16 @@ def holder(state_dir: Path) -> Holder | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _read(descriptor)
+        return _read_holder(descriptor)
     except OSError:
-        # The file system has no locks, so no process holds one.
+        # The file system does not support locks, so no process holds one.
         return None
     finally:
         os.close(descriptor)
     return None
 
 
-def _read(descriptor: int) -> Holder | None:
+def _read_holder(descriptor: int) -> Holder | None:
+    """Return the content of an open lock file, None if it has no pid."""
     pid, _, kind = os.read(descriptor, 32).decode("ascii", "replace").strip().partition(" ")
     return Holder(int(pid), kind == _DAEMON) if pid.isdigit() else None

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 from syncd.core.model import HARMLESS, Action, Problem
-from syncd.state.db import Meta, MirrorRows, marks, transaction
+from syncd.state.db import Meta, MirrorRows, placeholders, transaction
 
 # All statements consist of constants.
 # ruff: noqa: S608
@@ -183,7 +183,7 @@ class Passes(MirrorRows):
 def _since(kinds: Collection[str]) -> str:
     """Return a part of a statement. Its parameters are the mirror, a moment and the kinds."""
     failed = " OR outcome = 'failed'" if PROBLEM in kinds else ""
-    return f"FROM history WHERE mirror = ? AND at >= ? AND (action IN ({marks(kinds)}){failed})"
+    return f"FROM history WHERE mirror = ? AND at >= ? AND (action IN ({placeholders(kinds)}){failed})"
 
 
 def _is_repeated(last: PastPass, ended: PastPass) -> bool:

@@ -1,4 +1,4 @@
-"""The journal: records of our entries with their index status, requests to index again, problems, refused content."""
+"""The journal: records of the entries of a mirror, their index status, requests to index again, and problems."""
 
 import sqlite3
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 from syncd.core.keys import keys_below
 from syncd.core.model import ON_THE_WAY, STORED_NOT_INDEXED, Entry, IndexStatus, Problem, Record
 from syncd.core.problems import FULL, LATER, LATER_TRIES_S, NOT_TRIED, TRIES_S, tries_of
-from syncd.state.db import REPORTED, MirrorRows, in_parts, marks, transaction
+from syncd.state.db import REPORTED, MirrorRows, in_parts, placeholders, transaction
 from syncd.state.deletions import Tombstones
 
 FIELDS = tuple(field.name for field in fields(Record))
@@ -28,10 +28,10 @@ _SCHEDULES = (
     (TRIES_S, f"{_TEMPORARY_ERROR} AND coalesce(error, '') NOT {_in(LATER)}"),
     (LATER_TRIES_S, f"status = 'error' AND error {_in(LATER)}"),
 )
-"""The delays before the tries, and the records for which they count."""
+"""(seconds before each try, SQL condition of the records with this schedule)."""
 
 _BY_STATUS = "record INDEXED BY record_status"
-"""Without statistics SQLite would read all records to find the few that are in error."""
+"""A FROM clause with this index. Without it SQLite would read all records to find the few with an error."""
 
 # All statements consist of constants.
 # ruff: noqa: S608
@@ -42,6 +42,7 @@ _ABOUT_ENTRIES = (
     *("record", "tombstone", "parked", "problem", "dirty"),
     *("reindex", "index_try", "superseded", "history", "pass", "absence", "claim"),
 )
+"""Tables with rows about the entries of one target."""
 _VALUES = attrgetter(*FIELDS)
 
 
@@ -75,26 +76,27 @@ class Journal(RecordRows):
         return self._records("record WHERE mirror = ? AND key > ? AND key < ? ORDER BY key LIMIT ?", key, upto, limit)
 
     def written(self, keys: Sequence[str], after: float, upto: float) -> set[str]:
-        """Return the keys whose record was written after one time and not after the other."""
+        """Return the keys among `keys` whose record was written at a time with after < time <= upto."""
         return {
             key
             for part in in_parts(keys)
             for (key,) in self._run(
                 "SELECT key FROM record WHERE mirror = ? AND written_at > ? AND written_at <= ?"
-                f" AND key IN ({marks(part)})",
+                f" AND key IN ({placeholders(part)})",
                 *(after, upto, *part),
             )
         }
 
     def keys(self) -> Iterator[str]:
-        """Return every key that has a record."""
+        """Yield every key that has a record."""
         return (key for (key,) in self._run("SELECT key FROM record WHERE mirror = ?"))
 
     def put(self, record: Record) -> None:
         """Store the record of the present entry of a key, and remove an older refusal of the key."""
         with transaction(self._db):
             self._run(
-                f"INSERT OR REPLACE INTO record (mirror, {COLUMNS}) VALUES (?, {marks(FIELDS)})", *_VALUES(record)
+                f"INSERT OR REPLACE INTO record (mirror, {COLUMNS}) VALUES (?, {placeholders(FIELDS)})",
+                *_VALUES(record),
             )
             self.problems.unpark(record.key)
 
@@ -118,14 +120,14 @@ class Journal(RecordRows):
         )
 
     def in_step(self) -> int:
-        """Return the number of entries that equal their files, without entries that the index refused or left out."""
+        """Return `stored()` without the records of entries that the index refused or left out."""
         return self.stored() - self._count(
             "SELECT count(*) FROM record WHERE mirror = ? AND status IN ('error', 'skipped')"
         )
 
     def stored(self) -> int:
         """Return the number of records without a waiting change and without a problem that prevents the upload."""
-        # Subtracting the few others from the count is ten times as fast as testing each record.
+        # It is ten times as fast to subtract the few other records from all as to test each record.
         return self.count() - self._count(
             "SELECT count(*) FROM (SELECT key FROM dirty WHERE mirror = ?1"
             f" UNION SELECT key FROM problem WHERE mirror = ?1 AND kind NOT {_in(STORED_NOT_INDEXED)}"
@@ -138,16 +140,16 @@ class Journal(RecordRows):
         return self._count("SELECT count(*) FROM record WHERE mirror = ? AND written_at BETWEEN ? AND ?", first, last)
 
     def expired(self, now: float, ttl: float) -> int:
-        """Return the number of entries that live for `ttl` seconds and were not written within that time."""
+        """Return the number of entries that have expired. ttl: seconds from the write of an entry to its expiration."""
         return self._count("SELECT count(*) FROM record WHERE mirror = ? AND abs(? - written_at) >= ?", now, ttl)
 
-    def clear(self, but: Container[str] = ()) -> None:
-        """Delete all rows of a mirror that has another target or prefix now. The next full pass adopts its entries.
+    def clear(self, kept_tables: Container[str] = ()) -> None:
+        """Delete the rows about the entries of the mirror, because it has another target or prefix now.
 
-        but: tables that stay.
+        The next full pass adopts the entries of the new target. kept_tables: tables whose rows stay.
         """
         with transaction(self._db):
-            for table in (name for name in _ABOUT_ENTRIES if name not in but):
+            for table in (name for name in _ABOUT_ENTRIES if name not in kept_tables):
                 self._run(f"DELETE FROM {table} WHERE mirror = ?")
 
 
@@ -192,7 +194,7 @@ class IndexRows(RecordRows):
     def on_the_way(self, limit: int, after: str | None = None) -> list[Record]:
         """Return up to `limit` records that are not indexed yet.
 
-        after None: the latest written first. Otherwise ordered by key, starting after this key.
+        after: a key, for the records after this key, by key. None: the latest written records first.
         """
         waiting = f"record WHERE mirror = ? AND {_ON_THE_WAY}"
         if after is None:
@@ -202,11 +204,11 @@ class IndexRows(RecordRows):
     def unsearchable(self, keys: Sequence[str], checksums: Sequence[str]) -> list[Record]:
         """Return records that a search does not find yet, oldest first.
 
-        They have one of the keys, or one of the checksums and no error. At most some hundred of each.
+        A record has one of the keys, or one of the checksums and no error. keys, checksums: a few hundred at most.
         """
         return self._records(
             "record WHERE mirror = ? AND status IN ('queued', 'running', 'outdated', 'error')"
-            f" AND (key IN ({marks(keys)}) OR status <> 'error' AND checksum IN ({marks(checksums)}))"
+            f" AND (key IN ({placeholders(keys)}) OR status <> 'error' AND checksum IN ({placeholders(checksums)}))"
             " ORDER BY written_at",
             *(*keys, *checksums),
         )
@@ -223,7 +225,7 @@ class IndexRows(RecordRows):
     def full(self) -> str | None:
         """Return the error of an entry that was not indexed because the instance is full, None if there is none.
 
-        Entries that a person wants indexed again do not count.
+        An entry that a person has requested to index again does not count.
         """
         error: str | None = self._value(
             f"SELECT error FROM {_BY_STATUS} WHERE mirror = ?1 AND status = 'error' AND error {_in(FULL)}"
@@ -233,7 +235,7 @@ class IndexRows(RecordRows):
         return error
 
     def stuck(self, before: float, limit: int = -1, *, unreported: bool = False) -> list[Record]:
-        """Return records whose indexing has not ended since that time, the oldest first.
+        """Return records whose indexing began before a time and has not ended, the oldest first.
 
         unreported: only records that `mark_reported` was not called for.
         """
@@ -244,7 +246,7 @@ class IndexRows(RecordRows):
         )
 
     def stuck_count(self, before: float) -> int:
-        """Return the number of records whose indexing has not ended since that time."""
+        """Return the number of records whose indexing began before a time and has not ended."""
         return self._count(f"SELECT count(*) FROM record WHERE mirror = ? AND {_ON_THE_WAY} AND {_SINCE} <= ?", before)
 
     def mark_reported(self, keys: Iterable[str]) -> None:
@@ -266,10 +268,10 @@ class IndexRows(RecordRows):
 
 
 class Reindexing(RecordRows):
-    """The requests to index entries of one mirror again: by a person, and automatic after a temporary failure."""
+    """The requests to index entries of one mirror again: of a person, and automatic ones after a temporary failure."""
 
     def request(self, meant: Callable[[str], bool] | None) -> int:
-        """Ask for another indexing of the chosen (or all) records whose indexing failed. Return their number."""
+        """Request to index failed records again. Return their number. meant: chooses keys; None: all."""
         with transaction(self._db):
             rows = self._run("SELECT key FROM record WHERE mirror = ? AND status IN ('error', 'skipped')").fetchall()
             wanted = [(key,) for (key,) in rows if meant is None or meant(key)]
@@ -279,7 +281,7 @@ class Reindexing(RecordRows):
         return len(wanted)
 
     def requested(self) -> list[Record]:
-        """Return the records that a person wants indexed again."""
+        """Return the records that a person has requested to index again."""
         return self._records("record JOIN reindex USING (mirror, key) WHERE mirror = ?")
 
     def plan_tries(self, now: float, spread: float) -> None:
@@ -336,7 +338,7 @@ class Reindexing(RecordRows):
         return row[0] if row and row[0] >= len(tries_of(row[1])) else 0
 
     def finish(self, key: str, status: IndexStatus, now: float) -> None:
-        """Store that the remote accepted another indexing, and delete the former error unless it is already back."""
+        """Store that the remote accepted another indexing, and delete the former error unless it is back."""
         with transaction(self._db):
             self.drop_request(key)
             self._run(
@@ -373,14 +375,14 @@ class Problems(MirrorRows):
         self._run("DELETE FROM problem WHERE mirror = ? AND pass < ?", pass_id)
 
     def all(self, pass_id: int = 0, limit: int = -1) -> Iterator[Problem]:
-        """Yield the problems of passes from `pass_id` on, by key, at most `limit` if that is not negative."""
+        """Yield the problems of passes from `pass_id` on, by key, at most `limit`; -1: all."""
         rows = self._run(
             "SELECT key, kind, message FROM problem WHERE mirror = ? AND pass >= ? ORDER BY key LIMIT ?", pass_id, limit
         ).fetchall()
         return (Problem(*row) for row in rows)
 
     def find(self, kind: str, text: str, limit: int, offset: int) -> tuple[list[Problem], int]:
-        """Return problems of a kind whose key or message contains a text (in either case), by key, and their number."""
+        """Return problems of a kind whose key or message contains a text in any case, by key, and their number."""
         condition = "mirror = ? AND kind = ? AND instr(lower(key || char(10) || message), lower(?))"
         found = self._count(f"SELECT count(*) FROM problem WHERE {condition}", kind, text)
         rows = self._run(
@@ -414,9 +416,9 @@ class Problems(MirrorRows):
         return {key: (checksum, Problem(key, kind, message)) for key, checksum, kind, message in rows}
 
     def refused(self, checksums: Collection[str]) -> set[str]:
-        """Return the checksums (of at most some hundred) that the remote refused under a key that has a problem now."""
+        """Return the checksums (a few hundred at most) that the remote refused under a key that still has a problem."""
         rows = self._run(
-            f"SELECT checksum FROM parked WHERE mirror = ? AND checksum IN ({marks(checksums)}) AND EXISTS"
+            f"SELECT checksum FROM parked WHERE mirror = ? AND checksum IN ({placeholders(checksums)}) AND EXISTS"
             " (SELECT 1 FROM problem WHERE problem.mirror = parked.mirror AND problem.key = parked.key)",
             *checksums,
         )
@@ -425,7 +427,7 @@ class Problems(MirrorRows):
     def drop_leftovers(self) -> None:
         """After a full pass, delete refusals and checksums of files that have neither a record nor a problem."""
         self._run("DELETE FROM parked WHERE mirror = ?1 AND key NOT IN (SELECT key FROM problem WHERE mirror = ?1)")
-        # Ordered by key, so that SQLite walks each table once and does not search for each file.
+        # With ORDER BY, SQLite reads each table once. Without it, SQLite searches for each file.
         self._run(
             "DELETE FROM file WHERE mirror = ?1 AND key IN (SELECT key FROM file WHERE mirror = ?1"
             " EXCEPT SELECT key FROM record WHERE mirror = ?1 EXCEPT SELECT key FROM problem WHERE mirror = ?1"
@@ -433,7 +435,7 @@ class Problems(MirrorRows):
         )
 
     def count_dropped(self) -> int:
-        """Return the number of keys with a problem of the index and without an entry, because the remote removed it."""
+        """Return the number of keys with a problem of the index whose entry the remote has removed."""
         return self._count(
             f"SELECT count(*) FROM problem AS p WHERE mirror = ? AND kind {_in(STORED_NOT_INDEXED)} AND NOT EXISTS"
             " (SELECT 1 FROM record AS r WHERE r.mirror = p.mirror AND r.key = p.key)"

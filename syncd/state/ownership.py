@@ -21,7 +21,7 @@ from syncd.core.keys import from_os, to_os
 from syncd.core.model import Delete, Entry
 from syncd.core.names import WHOLE, Shard
 from syncd.core.plan import UNKNOWN, Claim
-from syncd.state.db import SUCCESSOR, Age, Meta, MirrorRows, in_parts, marks, transaction
+from syncd.state.db import SUCCESSOR, Age, Meta, MirrorRows, in_parts, placeholders, transaction
 from syncd.state.directory import installation
 from syncd.state.journal import Journal
 
@@ -114,7 +114,7 @@ class Claims(MirrorRows):
         claims: dict[str, set[Claim]] = {}
         for part in in_parts(keys):
             for key, ref, checksum in self._run(
-                f"SELECT key, ref, checksum FROM claim WHERE mirror = ? AND key IN ({marks(part)})",  # noqa: S608
+                f"SELECT key, ref, checksum FROM claim WHERE mirror = ? AND key IN ({placeholders(part)})",  # noqa: S608
                 *part,
             ):
                 claims.setdefault(key, set()).add((ref, checksum))
@@ -174,7 +174,7 @@ class SupersededEntries(MirrorRows):
         """Return key -> superseded entries for some keys, except for an entry that the journal has recorded again."""
         entries: dict[str, list[Entry]] = {}
         rows = self._run(
-            f"SELECT key, ref, checksum FROM superseded AS left WHERE mirror = ? AND key IN ({marks(keys)})"  # noqa: S608
+            f"SELECT key, ref, checksum FROM superseded AS left WHERE mirror = ? AND key IN ({placeholders(keys)})"  # noqa: S608
             " AND NOT EXISTS (SELECT 1 FROM record"
             " WHERE record.mirror = left.mirror AND record.key = left.key AND record.ref = left.ref)",
             *keys,
@@ -275,7 +275,7 @@ def bind(db: sqlite3.Connection, mirror: str, location: str, prefix: str) -> Non
         same_target = isinstance(before, list) and before[0] == location
         if same_target:
             Claims(db, mirror).add_records(Age(db).now())
-        journal.clear(but=("claim",) if same_target else ())
+        journal.clear(kept_tables=("claim",) if same_target else ())
         forget_listing(meta)
     if before != binding:
         meta.set(BINDING, binding)

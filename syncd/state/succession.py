@@ -1,9 +1,8 @@
 """Succession: the journal of a rebuild becomes the journal of its mirror.
 
 `syncd rebuild` fills a second target with a state file of its own, in a directory below the state directory. The config
-names the target of a mirror, and nothing else does. So the journal of the rebuild takes over at the moment when a
-process opens the state with a config that names the second target. One transaction does it, and no file is uploaded
-again.
+alone names the target of a mirror. When a process opens the state with a config that names the second target, the
+journal of the rebuild replaces the journal of the mirror in one transaction. No file is uploaded again.
 """
 
 import os
@@ -18,7 +17,7 @@ import structlog
 
 from syncd.core.errors import ConfigError, StateHalt, SyncdError
 from syncd.state.db import Age, Meta, open_copy, open_state_to_read, transaction
-from syncd.state.directory import FILE_NAME, lock, no_database
+from syncd.state.directory import FILE_NAME, find_damage, lock
 from syncd.state.ownership import BINDING, LISTED, OWNERS
 from syncd.state.pass_tables import keep_pass_id, last_pass_id
 
@@ -38,12 +37,12 @@ _SHIFTED: Mapping[str, Mapping[str, str]] = {
     "tombstone": {"age": "age"},
     "claim": {"at": "age"},
 }
-"""Columns that count passes, or ages of the state file. They move by the difference between the two files."""
+"""Table -> columns with numbers of passes, or with ages of the state file. The difference of both files is added."""
 
 log = structlog.get_logger()
 
 Binding = Sequence[str]
-"""The account and target of a mirror, and its key prefix."""
+"""The location (account and target) of a mirror, and its key prefix."""
 
 
 def rebuild_directory(state_dir: Path, mirror: str) -> Path:
@@ -52,7 +51,7 @@ def rebuild_directory(state_dir: Path, mirror: str) -> Path:
 
 
 def rebuild_description(directory: Path, mirror: str) -> dict[str, Any] | None:
-    """Return the description of the rebuild in a state directory, None if there is none that can be read."""
+    """Return the description of the rebuild in a state directory, None if there is none or it cannot be read."""
     try:
         found = _value(directory, mirror, REBUILD)
     except SyncdError:
@@ -74,17 +73,17 @@ def _value(directory: Path, mirror: str, name: str) -> object:
         return Meta(db, mirror).get(name)
 
 
-def succeed(db: sqlite3.Connection, state_dir: Path, mirror: str, binding: Binding, *, keep: bool) -> bool:
-    """Let the journal of a rebuild take over if it describes the target that the mirror has from now on.
+def adopt_rebuild(db: sqlite3.Connection, state_dir: Path, mirror: str, binding: Binding, *, keep: bool) -> bool:
+    """Replace the journal of a mirror by the journal of its rebuild, if the rebuild filled the target of `binding`.
 
-    keep: leave the files of the rebuild alone, because `db` is a copy. Return whether the journal was replaced.
-    Raises Locked if the rebuild is still at work. A rebuild that cannot be read has no effect: the next full pass then
-    recognizes the entries by their marks.
+    binding: of the config. keep: leave the files of the rebuild alone, because `db` is a copy. Return whether the
+    journal was replaced. Raises Locked if the rebuild is still at work. A rebuild that cannot be read has no effect.
+    The next full pass then recognizes the entries by their marks.
     """
     directory, now = rebuild_directory(state_dir, mirror), list(binding)
     aside = directory.with_name(f"{directory.name}.done")
     if not keep:
-        # These are the files of a rebuild that has taken over. If one cannot be removed, the next start tries again.
+        # These files belong to a rebuild that was adopted before. If one cannot be removed, the next start tries again.
         shutil.rmtree(aside, ignore_errors=True)
     if not os.path.exists(directory / FILE_NAME):  # noqa: PTH110 - without permission this returns False
         return False
@@ -95,14 +94,14 @@ def succeed(db: sqlite3.Connection, state_dir: Path, mirror: str, binding: Bindi
         with ExitStack() as stack:
             if not keep:
                 stack.enter_context(lock(directory))
-            # A mirror without a binding has lost its state, and begins with the caution of a new one.
+            # A mirror without a binding has lost its state. Its next pass takes the precautions of a new mirror.
             replaced = before not in (None, now)
             if replaced:
                 with closing(_sound_copy(directory)) as source:
                     _replace(db, source, mirror)
                 log.info("rebuild.in_effect", mirror=mirror, target=now[0])
             if not keep and before is not None:
-                # A rename is one step, so a kill leaves either all files of the rebuild or none.
+                # A rename is atomic, so a kill leaves either all files of the rebuild or none.
                 directory.rename(aside)
     except (StateHalt, ConfigError, OSError) as error:
         log.warning(
@@ -117,7 +116,7 @@ def succeed(db: sqlite3.Connection, state_dir: Path, mirror: str, binding: Bindi
 def _sound_copy(directory: Path) -> sqlite3.Connection:
     """Return a copy of the state file of a rebuild. Raises StateDamaged if a page is damaged."""
     copy = open_copy(directory)
-    if damage := no_database(copy, directory / FILE_NAME):
+    if damage := find_damage(copy, directory / FILE_NAME):
         copy.close()
         raise damage
     return copy

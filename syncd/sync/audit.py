@@ -1,6 +1,6 @@
-"""The remote side of a full pass: the listing, or the journal if a cheap audit finds that both agree.
+"""The remote side of a full pass: a listing, or the journal if an audit finds that the journal equals the remote.
 
-The audit takes a few requests. It needs a target that shows how many entries it has and which entries changed last,
+The audit makes a few requests. It needs a target that shows how many entries it has and which entries changed last,
 such as AI Search. docs/decisions/0018-cheap-audit.md describes its proof, and what it cannot notice.
 """
 
@@ -22,23 +22,29 @@ from syncd.targets.base import Newest, Ordered
 log = structlog.get_logger()
 
 PAGES = 3
-"""Maximum pages of newest entries. A target with no more pages is listed instead, which costs the same."""
+"""Maximum pages of newest entries in an audit. A target with no more pages is listed, which costs the same."""
 SETTLED_S = 3600.0
-"""Seconds before the last audit. An indexed entry that was written earlier was complete at that audit, so the entries
-below it have not changed since."""
+"""An indexed entry that was written this many seconds before the last audit has not changed since that audit. The
+newest changes come first, so no entry below it in the listing has changed either."""
 UNSENT = ("foreign", "refused", "failed")
-"""Kinds of problems whose keys the target is asked for one by one if nothing is listed."""
+"""Problem kinds of keys that need one request each if the target is not listed."""
 
-Sight = Literal["settled", "ours", "other", "added", "unexpected"]
+RowKind = Literal["settled", "ours", "other", "added", "unexpected"]
+"""A row of the newest entries.
+
+ours: as recorded. settled: as recorded, and unchanged since the last audit. other: an old entry without a record.
+added: an entry without a record that another writer has created since the last audit. unexpected: any other row.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """The numbers of the last full listing, updated by each audit since.
 
-    listed: when everything was listed last. at: when the remote and the journal last agreed.
+    listed: the time of the last full listing. at: the time of the last listing or audit. Both in seconds since the
+    epoch.
     others: entries of the remote that are not in the journal.
-    newest: when the newest entry was made, by the clock of the remote; None if the remote does not tell.
+    newest: the creation of the newest entry, by the clock of the remote; None if the remote does not report it.
     """
 
     listed: float
@@ -49,7 +55,11 @@ class Baseline:
 
 @dataclass(slots=True)
 class _Findings:
-    """The findings about the newest entries."""
+    """The findings about the newest entries.
+
+    total: entries of the remote. added, others, settled: rows of these kinds, see `RowKind`. unfinished: whether a row
+    is not indexed yet. newest: see `Baseline`.
+    """
 
     total: int | None = None
     added: int = 0
@@ -90,8 +100,7 @@ async def fill_remote(current: Pass, *, listing: bool) -> None:
 async def why_list(mirror: Mirror) -> str | None:
     """Audit the remote. Return the reason for a full listing, None if the journal can take its place.
 
-    In the second case the journal has also learned the index status that the remote shows. Raises the errors of the
-    target.
+    With None, the journal also has the index status that the remote shows. Raises the errors of the target.
     """
     now = mirror.now()
     base = baseline(mirror)
@@ -136,7 +145,10 @@ def _why_not_audit(mirror: Mirror, base: Baseline, now: float) -> str | None:
 
 
 async def _read_newest(mirror: Mirror, target: Ordered, base: Baseline) -> _Findings | str:
-    """Read the newest entries down to one that has not changed since the last audit, and learn their index status."""
+    """Read the newest entries, down to a settled one, and store their index status.
+
+    Return the findings, or the reason for a full listing.
+    """
     findings = _Findings(newest=base.newest)
     seen: set[str] = set()
     pages = 0
@@ -152,7 +164,7 @@ async def _read_newest(mirror: Mirror, target: Ordered, base: Baseline) -> _Find
         if findings.settled:
             return findings
         if pages == PAGES:
-            # This mirror wrote so many entries. A few requests can only tell that they are as recorded.
+            # Only this mirror has changed entries, and all rows so far are as recorded.
             return "others have changed many entries" if findings.others else findings
     return (
         findings if findings.total is not None and len(seen) >= findings.total else "the newest entries end too early"
@@ -160,14 +172,15 @@ async def _read_newest(mirror: Mirror, target: Ordered, base: Baseline) -> _Find
 
 
 def _judge_all(mirror: Mirror, rows: list[Newest], base: Baseline, findings: _Findings) -> str | None:
+    """Add the rows of a page to the findings. Return the reason for a full listing, None if there is none."""
     with transaction(mirror.db):
         for row in rows:
-            sight = _judge(mirror, row, base)
-            if sight == "unexpected":
+            kind = _judge(mirror, row, base)
+            if kind == "unexpected":
                 return f"the entry of {row.entry.key!r} differs from its record"
-            findings.added += sight == "added"
-            findings.others |= sight in ("added", "other")
-            findings.settled |= sight == "settled"
+            findings.added += kind == "added"
+            findings.others |= kind in ("added", "other")
+            findings.settled |= kind == "settled"
             findings.unfinished |= row.entry.status in ON_THE_WAY
             findings.newest = (
                 None if row.created_at is None or findings.newest is None else max(findings.newest, row.created_at)
@@ -175,11 +188,12 @@ def _judge_all(mirror: Mirror, rows: list[Newest], base: Baseline, findings: _Fi
     return None
 
 
-def _judge(mirror: Mirror, row: Newest, base: Baseline) -> Sight:
+def _judge(mirror: Mirror, row: Newest, base: Baseline) -> RowKind:
+    """Return the kind of a row. Store the index status of a row that is as recorded."""
     entry, policy = row.entry, mirror.policy
     record = mirror.journal.get(entry.key)
     if record is None:
-        # An entry with our mark has to be adopted or deleted. An entry that we deleted is back.
+        # A pass must decide about an entry with our mark, and about a deleted entry that exists again.
         lost = (
             entry.key.startswith(policy.prefix)
             and entry.owner == policy.owner
@@ -206,10 +220,10 @@ def _store_counts(mirror: Mirror, counts: dict[IndexStatus, int], *, unfinished:
     """Store the index status that the numbers prove. Return False if they contradict the records."""
     total = sum(counts.values())
     if counts.get("completed", 0) == total and not unfinished:
-        # Without recent writes, which the numbers may not contain yet.
+        # Recent writes are left out, because the numbers may not contain them yet.
         mirror.journal.index.mark_all_completed(mirror.now(), mirror.target.limits.lag_s)
     known = mirror.journal.index.index_counts()
-    # With entries of others, the remote has more entries than the journal.
+    # If the remote has entries without a record, its numbers cannot be compared.
     whole = sum(known.values()) == total == mirror.journal.count()
     # Entries that are not indexed yet are polled anyway (see sync/index.py).
     if not whole or mirror.journal.index.unfinished():
@@ -234,8 +248,8 @@ def invalidate(mirror: Mirror) -> None:
 def remember(mirror: Mirror, tables: PassTables, started: float) -> None:
     """Store a new baseline after a complete pass with a full listing.
 
-    Only if each record was written in this pass or agrees with the listing, and every listed entry with our mark has a
-    record. Otherwise the next pass must list again, to see the differences that this pass could not repair.
+    A baseline needs that each record was written in this pass or agrees with the listing, and that every listed entry
+    with our mark has a record. Otherwise the next pass must list again, because this pass left a difference.
     """
     target = mirror.target
     if not (isinstance(target, Ordered) and mirror.settings.audit_interval):

@@ -34,7 +34,8 @@ _COVERED = "a new mount over this directory hides known files"
 def guard(mirror: Mirror, *, force: bool) -> None:
     """Check the root before a pass. Raises RootHalt if the root is missing, emptied, or on another mount.
 
-    If another folder on the same device is in its place, the pass continues and reads every file.
+    If another folder on the same device replaced the root, the pass continues and reads every file. force: accept the
+    root as it is.
     """
     identity = mirror.tree.identity()
     # Raises RootHalt if the root cannot be read, even before the first pass.
@@ -61,7 +62,7 @@ def _halt_if_gone(mirror: Mirror, identity: Identity, seen: MountSurvey) -> None
             f"path {path} is on another device than when syncd started (a mount came or went); nothing was"
             f" deleted. Mount it again, or accept this folder: {_by_force(mirror.name)}"
         )
-    if root_mount_went(mirror, seen):
+    if is_root_mount_gone(mirror, seen):
         raise RootHalt(
             f"path {path} was on a mount that is gone; nothing was deleted. Mount it again, or accept this folder:"
             f" {_by_force(mirror.name)}"
@@ -74,7 +75,7 @@ def _halt_if_gone(mirror: Mirror, identity: Identity, seen: MountSurvey) -> None
 
 
 def halt_if_emptied(mirror: Mirror, tables: PassTables) -> None:
-    """Raise RootHalt if an empty folder is about to delete entries. The journal may know none of them."""
+    """Raise RootHalt if the plan deletes entries because the folder is empty, even entries without a record."""
     deletes = tables.plan.counts["delete"]
     if deletes and (state := _empty_state(mirror)):
         raise RootHalt(
@@ -84,6 +85,7 @@ def halt_if_emptied(mirror: Mirror, tables: PassTables) -> None:
 
 
 def _empty_state(mirror: Mirror) -> str | None:
+    """Return how the folder is empty, for a message. None: it has files that the rules include."""
     if mirror.tree.is_empty():
         return "is empty"
     return None if mirror.tree.includes_any() else "holds no file that the rules take"
@@ -108,7 +110,7 @@ def brake_input(mirror: Mirror, result: Result, lost: int) -> BrakeInput:
 def plan_id(name: str, tables: PassTables) -> str:
     """Return the id of a mirror's plan: the name, and a digest of all deletes with their entries and reasons.
 
-    The uploads do not count: they are made whether the deletes are refused or not.
+    The digest does not contain the uploads, because they are made even if the deletes are refused.
     """
     digest = hashlib.sha256()
     for delete in tables.plan.all("delete"):
@@ -116,41 +118,41 @@ def plan_id(name: str, tables: PassTables) -> str:
     return f"{name}-{digest.hexdigest()[:12]}"
 
 
-def refusal(mirror: Mirror, result: Result, weighed: BrakeInput) -> str | None:
-    """Return why the plan deletes too much and what to do about it, None if it may pass."""
-    allowed, put = brake(weighed), result.done["put"]
+def refusal(mirror: Mirror, result: Result, figures: BrakeInput) -> str | None:
+    """Return why the plan deletes too much, and the remedy. None: the plan may pass."""
+    allowed, put = brake(figures), result.done["put"]
     if allowed is None:
         return None
-    deletes = weighed.deletes
+    deletes = figures.deletes
     names = ", ".join(shown(action.key) for action in result.tables.plan.first_deletes(3))
     uploads = f"{put} upload{'' if put == 1 else 's'} {'was' if put == 1 else 'were'} made"
     done = "Nothing would be deleted; uploads would be made" if result.dry_run else f"Nothing was deleted; {uploads}"
-    earlier = f", after {weighed.recent} in the last hour" if weighed.recent else ""
-    floor = _floor_clause(weighed) if allowed < BRAKE_FLOOR else ""
+    earlier = f", after {figures.recent} in the last hour" if figures.recent else ""
+    floor = _floor_clause(figures) if allowed < BRAKE_FLOOR else ""
     return (
-        f"the plan deletes {deletes} of {weighed.known} entries ({names}{', …' if deletes > 3 else ''}){earlier};"
-        f" max_delete = {weighed.max_delete} allows {allowed}{floor}. {done}. See all of it:"
+        f"the plan deletes {deletes} of {figures.known} entries ({names}{', …' if deletes > 3 else ''}){earlier};"
+        f" max_delete = {figures.max_delete} allows {allowed}{floor}. {done}. See all of it:"
         f" syncd plan {mirror.name}; if it is meant: syncd approve {result.plan_id}"
     )
 
 
-def _floor_clause(weighed: BrakeInput) -> str:
+def _floor_clause(figures: BrakeInput) -> str:
     """Return the part of a refusal about the deletes that always pass, although max_delete allows fewer."""
-    if weighed.floor:
-        return f", and up to {weighed.floor} in an hour always pass"
-    return ", and no full pass has ended with this state file" if weighed.fresh else ""
+    if figures.floor:
+        return f", and up to {figures.floor} in an hour always pass"
+    return ", and no full pass has ended with this state file" if figures.fresh else ""
 
 
-def hold_back(mirror: Mirror, tables: PassTables, weighed: BrakeInput) -> bool:
+def hold_back(mirror: Mirror, tables: PassTables, figures: BrakeInput) -> bool:
     """Remove the deletes from a plan and mark their keys, if more deletes seem to follow.
 
-    The deletes of `rm -r` come in bursts, and a single burst may be small enough to pass. So they are judged together:
-    when no key was marked for `settle` seconds, or `settle_max` seconds after the first delete. Return whether deletes
-    were removed. Only a full pass finds the orphans among them again.
+    The deletes of `rm -r` come in bursts, and a single burst may be small enough to pass the brake. So the brake judges
+    all of them together, when no key was marked for `settle` seconds, or `settle_max` seconds after the first delete.
+    Return whether deletes were removed. Only a full pass plans orphans among them again.
     """
     now = mirror.now()
     if (
-        weighed.deletes + weighed.recent <= BRAKE_FLOOR
+        figures.deletes + figures.recent <= BRAKE_FLOOR
         or not mirror.queue.recently_marked(now)
         or any(mirror.settle_expired(delete.key) for delete in tables.plan.first_deletes(256))
     ):
@@ -180,6 +182,7 @@ class AcceptedMounts:
 
 
 _MountChanges = tuple[dict[str, str], list[str], dict[str, str]]
+"""The result of `compare_mounts`."""
 
 
 def compare_mounts(
@@ -191,9 +194,9 @@ def compare_mounts(
 ) -> _MountChanges:
     """Compare the mounts below a root with the accepted ones.
 
-    known: whether the journal has entries below a path. empty: whether the rules include no file below a path.
-    Return the closed paths, each with the reason why an absence below it proves nothing, the paths whose missing files
-    a mount hides, and the mounts to remember.
+    known: returns whether the journal has entries below a path. empty: returns whether the rules include no file below
+    a path. Return the closed paths with their reasons, the covered paths, and the mounts to remember. `Protected`
+    describes closed and covered paths.
     """
     closed, inner = {}, {}
     arrived = {path: mounted for path, mounted in now.items() if path not in before}
@@ -216,7 +219,7 @@ def accepted_mounts(meta: Meta) -> AcceptedMounts | None:
     return AcceptedMounts(**kept) if kept else None
 
 
-def root_mount_went(mirror: Mirror, seen: MountSurvey) -> bool:
+def is_root_mount_gone(mirror: Mirror, seen: MountSurvey) -> bool:
     """Return whether the root was, or lay on, a mount that is gone. A reboot may change device numbers."""
     before = accepted_mounts(mirror.meta)
     if before is None or before.path != from_os(str(mirror.tree.root)):
@@ -227,7 +230,7 @@ def root_mount_went(mirror: Mirror, seen: MountSurvey) -> bool:
 
 
 def look_at_mounts(tree: Tree, before: AcceptedMounts | None) -> MountSurvey:
-    """Return the present mounts. This mounts again a file system that autofs has unmounted."""
+    """Return the present mounts. Open each missing one below an autofs, so that autofs mounts it again."""
     root, paths = tree.root, before.inner if before else {}
     seen = survey(root, {*paths, *tree.crossed})
     if seen.lazy and (missing := set(paths) - set(seen.inner)):
@@ -241,8 +244,8 @@ def look_at_mounts(tree: Tree, before: AcceptedMounts | None) -> MountSurvey:
 def protect_mounts(mirror: Mirror, seen: MountSurvey | None = None, *, force: bool) -> None:
     """Store the present mounts, and close the paths below the root whose mount is missing.
 
-    seen: the present mounts at the start of a pass. During a pass this function looks at them itself, and keeps the
-    mount of the root that the pass began with. force: accept all mounts as they are.
+    seen: the present mounts at the start of a pass. None: during a pass, the function looks at the mounts, and
+    keeps the mount of the root from the start of the pass. force: accept all mounts as they are.
     """
     before = accepted_mounts(mirror.meta)
     found = seen or look_at_mounts(mirror.tree, before)
@@ -251,10 +254,10 @@ def protect_mounts(mirror: Mirror, seen: MountSurvey | None = None, *, force: bo
     if before and not force and before.path == from_os(str(tree.root)):
         changes = _mount_changes(tree, mirror.journal, before, found)
     closed, covered, inner = changes
-    _close_paths(tree, mirror.name, closed, covered)
+    _protect_paths(tree, mirror.name, closed, covered)
     now = AcceptedMounts(from_os(str(tree.root)), from_os(found.point), found.is_mount, inner, covered)
     if before and not seen:
-        # If the mount of the root goes during a pass, the next process has to miss it.
+        # If the mount of the root disappears during a pass, the next process must still detect it.
         now = replace(now, point=before.point, is_mount=before.is_mount)
     if now != before:
         level = log.info if before or found.inner else log.debug
@@ -263,11 +266,11 @@ def protect_mounts(mirror: Mirror, seen: MountSurvey | None = None, *, force: bo
 
 
 def protect_look(tree: Tree, db: sqlite3.Connection, name: str) -> None:
-    """Close in `tree` the paths that a pass of mirror `name` would close, without storing the mounts."""
+    """Protect the directories of `tree` that a pass of mirror `name` would protect. Do not store the mounts."""
     before, journal = accepted_mounts(Meta(db, name)), Journal(db, name)
     if before and before.path == from_os(str(tree.root)):
         closed, covered, _ = _mount_changes(tree, journal, before, look_at_mounts(tree, before))
-        _close_paths(tree, name, closed, covered)
+        _protect_paths(tree, name, closed, covered)
 
 
 def _mount_changes(tree: Tree, journal: Journal, before: AcceptedMounts, seen: MountSurvey) -> _MountChanges:
@@ -280,7 +283,7 @@ def _mount_changes(tree: Tree, journal: Journal, before: AcceptedMounts, seen: M
     return compare_mounts(before.inner, before.covered, seen.inner, known, empty)
 
 
-def _close_paths(tree: Tree, name: str, closed: Mapping[str, str], covered: list[str]) -> None:
+def _protect_paths(tree: Tree, name: str, closed: Mapping[str, str], covered: list[str]) -> None:
     def problem(path: str, why: str) -> Problem:
         text = f"{why}; nothing below it is deleted. Mount it again, or accept it as it is: {_by_force(name)}"
         return Problem(shown(tree.prefix + _folder(path)), "unreadable", text)
@@ -290,7 +293,7 @@ def _close_paths(tree: Tree, name: str, closed: Mapping[str, str], covered: list
 
 
 def uncover_mounts(mirror: Mirror) -> None:
-    """After a complete full pass, forget each mount that hides files if none of its files was missing."""
+    """After a complete full pass, forget each covered path without a missing file in this pass."""
     before = accepted_mounts(mirror.meta)
     if before and before.covered:
         left = [path for path in before.covered if _folder(path) in mirror.tree.protected.withheld]

@@ -26,9 +26,9 @@ from syncd.state.queue import FAR_S, Dirty, Queue
 from syncd.targets.base import Target
 
 CONVERSIONS = 2
-"""Files that are read to be converted at a time.
+"""Maximum files to convert that are read at the same time (our own limit).
 
-Their bytes are in memory, and more files would not be converted faster.
+Their bytes are in memory, and reading more files would not speed up the conversion.
 """
 
 
@@ -36,6 +36,7 @@ Their bytes are in memory, and more files would not be converted faster.
 class Settings:
     """The settings of a mirror that a pass needs. create: create a missing target.
 
+    settle, settle_max: seconds, see config/schema.py.
     delete_after: seconds that a file must be gone before `run` deletes its entry.
     audit_interval: seconds between two full listings, see sync/audit.py. 0: every full pass makes one.
     spec: the target as the config names it.
@@ -56,8 +57,10 @@ class Settings:
 class Mirror:
     """A mirror. Only one serial loop uses it.
 
-    root_seen, mount_seen: identity and mount of the root when this process last looked, see sync/guard.py.
-    age: returns seconds that do not depend on the wall clock, see state/db.py.
+    files: the checksums of files that have not changed.
+    root_seen, mount_seen: identity and mount of the root at the last check of this process, see sync/guard.py.
+    now: returns seconds since the epoch. chance: returns a random number in [0, 1).
+    age: returns the age of the state file in seconds, see `state.db.Age`. keep_age: stores it.
     on_action: called with the outcome of each action. It must not raise or block.
     convert: returns the content to send of the file with a key. It blocks, and raises SyncdError.
     """
@@ -121,7 +124,7 @@ class Scope:
 
     @property
     def everything(self) -> bool:
-        """True for a full pass."""
+        """Whether the pass is a full pass."""
         return self.rows is None
 
 
@@ -147,17 +150,18 @@ class Result:
     """The result of a pass. The plan with its outcomes stays in `tables` until it is dropped.
 
     began: the age of the state file when the pass began.
+    complete: whether every directory could be read.
     changed_during_read: files that changed while they were read, so that the next pass looks at them.
     unrecorded: entries of this mirror that have no record in the journal.
     known: entries of the mirror before the pass.
-    fresh: no full pass has ended with this state file.
+    fresh: whether no full pass has ended with this state file.
     done: finished actions by kind, and "failed". problems: problems by kind.
     unsent: key -> checksum of each file that was read and not put.
     plan_id: the id of the plan, "" if it deletes nothing.
     refusal: why the brake refuses the deletes (in a dry run: would refuse them).
-    held_back: deletes were postponed, and only a full pass plans them again.
+    held_back: whether deletes were postponed. Only a full pass plans them again.
     waiting: deletes that wait until the content is uploaded and searchable under another key or entry.
-    audited: an audit took the place of the listing. unsettled: entries that were not indexed yet at that time.
+    audited: whether an audit replaced the listing. unsettled: entries that were not indexed yet at the audit.
     """
 
     tables: PassTables
@@ -207,8 +211,9 @@ class Hooks:
 
     serve_pending: serves changes that arrive during a long full pass; the pass awaits it between batches.
     has_pending: returns whether such changes are due.
-    bulk: the requests of the pass leave room for edits in the budget, and give way to changes that are due.
-    longest_wait_s: a put or delete that the remote asks to wait longer fails for now, so that it keeps no edit waiting.
+    bulk: whether the requests of the pass leave a part of the budget to edits, and wait for changes that are due.
+    longest_wait_s: if the remote asks to wait longer before a put or delete, the action fails for now, so that edits do
+    not wait for it.
     on_progress: called with the growing result after every step. Its owner drops the tables of the result, also after
     an error.
     """
@@ -233,7 +238,8 @@ NO_HOOKS = Hooks()
 class Pass:
     """One pass under way: the values that its steps share.
 
-    rows: the dirty rows that it covers. started: by the wall clock. root: the identity of the folder at the start.
+    rows: the rows of the queue that it covers. started: seconds since the epoch. root: the identity of the folder at
+    the start.
     """
 
     mirror: Mirror

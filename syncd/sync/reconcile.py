@@ -262,17 +262,17 @@ async def _forecast_brake(current: Pass) -> None:
 async def _brake(current: Pass) -> DeleteContext:
     """Remove from the plan the deletes that must not be made, or not yet. Return the context of the others."""
     mirror, options, result = current.mirror, current.options, current.result
-    weighed = brake_input(mirror, result, await postpone_deletes(current))
+    figures = brake_input(mirror, result, await postpone_deletes(current))
     consent = options.force or options.approved is not None
     if not consent and result.tables.plan.counts["delete"]:
-        result.refusal = refusal(mirror, result, weighed)
+        result.refusal = refusal(mirror, result, figures)
         if result.refusal:
             result.tables.plan.refuse("delete")
         else:
-            result.held_back |= hold_back(mirror, result.tables, weighed)
+            result.held_back |= hold_back(mirror, result.tables, figures)
     return DeleteContext(
         result.pass_id,
-        weighed,
+        figures,
         mirror.name,
         mirror.settings.spec,
         mirror.policy,

@@ -1,6 +1,6 @@
-"""Turns observed keys into decisions: asks the decision table, and the target if the table has a question.
+"""Turns observed keys into decisions by the decision table, and asks the target if the table has a question.
 
-A question is whether an entry is still there, which content it has, or which writer put it.
+A question is whether an entry still exists, or which content it has.
 """
 
 import asyncio
@@ -30,15 +30,15 @@ from syncd.sync.observe import FileReader, Observed, ScopeTooLarge, too_many
 from syncd.targets.base import for_each
 
 _CONCURRENCY = 8
-"""Keys that the target is asked about at the same time. Verifying one may need its whole content in memory."""
+"""Maximum keys with a question to the target at a time. A verification may need the whole content in memory."""
 _ROUNDS = 5
-"""Decisions for one key: the first one, and one after each answer. The table asks at most four questions."""
+"""Maximum decisions for one key: the first one, and one after each answer. The table has at most four questions."""
 
 
 class Resolved(NamedTuple):
     """The decision for a key.
 
-    changed_during_read: the file is changing right now, so the next pass looks at it.
+    changed_during_read: whether the file is changing now, so that the next pass must look at it.
     extra: the deletes of further entries under the key.
     """
 
@@ -72,7 +72,7 @@ class Resolver:
             observed = judged[place]
             if observed.key not in changing:
                 found = _renew(mirror, await self._resolve(observed, waits=observed.key in waiting))
-                resolved[place] = _heed_refusal(found, parked.get(observed.key))
+                resolved[place] = _without_refused_put(found, parked.get(observed.key))
 
         await for_each(range(len(judged)), resolve, _CONCURRENCY)
         return resolved
@@ -95,7 +95,7 @@ class Resolver:
         return Resolved(observed, decision, extra=self._duplicates(observed))
 
     async def _decide(self, observed: Observed, *, waits: bool) -> tuple[Observed, Action | Problem | None]:
-        """Ask the decision table; while it has a question, ask the target and then the table once more."""
+        """Return the decision of the table. While it has a question, ask the target, and then the table again."""
         policy, was_verified = self._mirror.policy, False
         if observed.seen == "listing":
             observed = self._questions.prefer_record(observed)
@@ -124,13 +124,13 @@ class Resolver:
         return isinstance(decision, Put) or (isinstance(decision, Delete) and not waits)
 
     async def _look_again(self, observed: Observed, decision: Delete | Forget) -> Resolved:
-        """Look for an absent file once more: the rules may exclude it, or it may have come after the walk."""
+        """Look for an absent file again, because the rules may exclude it, or it may have appeared after the walk."""
         tree = self._mirror.tree
         if observed.entry and await self._has_file_under_other_prefix(observed.entry):
             return Resolved(observed, None)
         local = await asyncio.to_thread(tree.look, observed.key)
         if isinstance(local, Excluded):
-            # The result contains excluded files, so they do not count as absent.
+            # The resolved key gets the exclusion, so that the file does not count as absent.
             observed = observed._replace(local=local)
             return Resolved(observed, self._with_evidence(observed, decision) if self._delete_excluded else None)
         if isinstance(local, Problem):
@@ -142,7 +142,7 @@ class Resolver:
         return Resolved(observed, self._with_evidence(observed, decision), extra=self._duplicates(observed))
 
     async def _has_file_under_other_prefix(self, entry: Entry) -> bool:
-        """Return whether an entry that an earlier key prefix of this mirror wrote still has its file."""
+        """Return whether the file of an entry exists that this mirror wrote under an earlier key prefix."""
         policy = self._mirror.policy
         if not has_other_prefix(entry, policy) or self._delete_excluded:
             return False
@@ -157,7 +157,7 @@ class Resolver:
     def _duplicates(self, observed: Observed) -> tuple[Delete, ...]:
         """Return deletes for further entries of the key: entries of this mirror, or all if a takeover puts the file.
 
-        With prune = "never" only superseded entries go: a put replaced them.
+        With prune = "never", only entries that a put has superseded are deleted.
         """
         policy, others = self._mirror.policy, observed.others
         if not others or isinstance(observed.local, (Problem, Excluded)):
@@ -180,18 +180,19 @@ class Resolver:
 
 
 def _as_converted(observed: Observed, *, again: bool) -> Observed:
-    """Return a file to convert with the checksum that is known of its source, even of another version of the converter.
+    """Return a file to convert with its recorded checksum, if the source is the same, so that it counts as unchanged.
 
-    again: keep the checksum with the present version, so that the file counts as changed. The size of the entry is
-    left out where it would be compared with the size of the source.
+    A checksum contains the version of the converter. A newer converter alone is no reason to upload a file. again: keep
+    the checksum with the present version, so that the file counts as changed. Without a record, the size of the entry
+    is left out, because it is not the size of the source.
     """
     local, record, entry = observed.local, observed.record, observed.entry
     if not isinstance(local, Item) or local.checksum is None or converter_of(local.checksum) is None:
         return observed
     if record is None and entry is not None and entry.size is not None:
         observed = observed._replace(entry=entry._replace(size=None))
-    known = (each.checksum for each in (entry, record) if each is not None and each.checksum is not None)
-    same = None if again else next((each for each in known if same_source(each, local.checksum)), None)
+    known = [held.checksum for held in (entry, record) if held is not None and held.checksum is not None]
+    same = None if again else next((checksum for checksum in known if same_source(checksum, local.checksum)), None)
     return observed._replace(local=local._replace(checksum=same)) if same else observed
 
 
@@ -206,7 +207,7 @@ def _waiting_deletes(mirror: Mirror, block: Sequence[Observed]) -> set[str]:
 
 
 def _renew(mirror: Mirror, resolved: Resolved) -> Resolved:
-    """Put a file that is in step again if its entry is about to expire."""
+    """Decide to put a file in step again if its entry is about to expire."""
     observed, renew_s = resolved.observed, mirror.target.limits.renew_s
     local, record = observed.local, observed.record
     if (
@@ -222,7 +223,7 @@ def _renew(mirror: Mirror, resolved: Resolved) -> Resolved:
     return resolved._replace(decision=Put(observed.key, "missing", local.path, local.size, record.ref))
 
 
-def _heed_refusal(resolved: Resolved, parked: tuple[str, Problem] | None) -> Resolved:
+def _without_refused_put(resolved: Resolved, parked: tuple[str, Problem] | None) -> Resolved:
     """Replace a put by a problem if the remote has refused this content, or cannot index it."""
     local, record = resolved.observed.local, resolved.observed.record
     if not isinstance(resolved.decision, Put) or not isinstance(local, Item):
@@ -279,7 +280,7 @@ class Questions:
         return judged._replace(others=observed.others)
 
     async def verify(self, observed: Observed) -> Observed:
-        """Find out the checksum of an entry. Raises FileChanged if its file is changing right now."""
+        """Ask for the checksum of an entry. Raises FileChanged if its file is changing now."""
         entry = observed.entry
         if entry is None or not isinstance(observed.local, Item):
             raise AssertionError(f"nothing to verify: {observed}")
@@ -293,7 +294,7 @@ class Questions:
         return confirmed._replace(entry=None) if same else confirmed
 
     def _is_outdated(self, observed: Observed) -> bool:
-        """Return whether our write is so young that the shown entry may predate it, and no other writer is seen."""
+        """Return whether the shown entry may be older than our last write. False if another writer replaced it."""
         record = observed.record
         return (
             record is not None and self._may_lag(record.written_at) and not is_replaced_by_other(self.mirror, observed)
@@ -315,8 +316,8 @@ class Questions:
 def mark_other_writers(mirror: Mirror, block: list[Observed], *, delete_excluded: bool) -> list[Observed]:
     """Return the block with `of_other_writer` set in each entry that another writer has put.
 
-    delete_excluded: a person wants excluded entries deleted. This includes entries of an earlier key prefix, so they
-    are not marked.
+    delete_excluded: whether excluded entries are deleted. An entry of an earlier key prefix counts as excluded, and is
+    then not marked.
     """
     owner = mirror.policy.owner
     suspects = [
@@ -350,7 +351,7 @@ def mark_other_writers(mirror: Mirror, block: list[Observed], *, delete_excluded
 def is_replaced_by_other(mirror: Mirror, observed: Observed) -> bool:
     """Return whether another writer wrote the entry after our last write.
 
-    It is neither our entry nor an earlier one.
+    False while the outcome of one of our puts is unknown, because the entry may then be our own.
     """
     entry = observed.entry
     if entry is None or not (entry.of_other_writer or entry.owner not in (None, mirror.policy.owner)):
@@ -359,7 +360,7 @@ def is_replaced_by_other(mirror: Mirror, observed: Observed) -> bool:
 
 
 def _claims_of_short_name(mirror: Mirror, entry: Entry) -> set[Claim]:
-    """Return the claim of an entry that is recorded under its remote name, the possible short name of a longer key."""
+    """Return the claim of an entry with a record under its remote name, which may be the short name of a longer key."""
     limits = mirror.target.limits
     name = remote_name(entry.key, limits.max_key_length, limits.max_key_bytes)
     record = mirror.journal.get(name) if name != entry.key else None

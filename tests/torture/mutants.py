@@ -254,7 +254,7 @@ MUTANTS = (
     Mutant(
         "a root that was a mount is believed without it",
         "syncd/sync/guard.py",
-        "    if root_mount_went(mirror, seen):\n",
+        "    if is_root_mount_gone(mirror, seen):\n",
         "    if False:\n",
         ("tests/e2e/test_mounts.py",),
     ),

@@ -77,15 +77,15 @@ def test_single_keys_are_served_once_everything_was_compared() -> None:
 @pytest.mark.parametrize(("refused", "hidden"), [(True, True), (False, False)])
 def test_an_action_ends_the_display_of_an_earlier_halt_unless_it_refused_deletes(refused: bool, hidden: bool) -> None:
     policy = ErrorPolicy(1.0, refused=refused)
-    assert policy.hides_progress(halted=True, moved=False)
-    assert policy.hides_progress(halted=True, moved=True) is hidden
-    assert not policy.hides_progress(halted=False, moved=False)
+    assert policy.hides_progress(halted=True, acted=False)
+    assert policy.hides_progress(halted=True, acted=True) is hidden
+    assert not policy.hides_progress(halted=False, acted=False)
 
 
 def test_an_action_ends_the_display_of_an_earlier_failure() -> None:
     policy = ErrorPolicy(1.0, refused=False)
     policy.on_error(Retry("busy"), 0.0, 0.5)
-    assert policy.hides_progress(halted=False, moved=False)
-    assert not policy.hides_progress(halted=False, moved=True)
+    assert policy.hides_progress(halted=False, acted=False)
+    assert not policy.hides_progress(halted=False, acted=True)
     policy.on_success(everything=True)
-    assert not policy.hides_progress(halted=False, moved=False)
+    assert not policy.hides_progress(halted=False, acted=False)

@@ -32,10 +32,10 @@ from syncd.state.directory import (
     check,
     companions,
     data_version,
+    find_damage,
     holder,
     lock,
     make_private,
-    no_database,
     refusal,
     set_aside,
     size_of,
@@ -109,10 +109,10 @@ def test_an_unexpected_error_is_one_of_the_file_only_if_the_file_is_damaged(
 ) -> None:
     path = tmp_path / FILE_NAME
     with closing(open_state(tmp_path)) as db:
-        assert no_database(db, path) is None
+        assert find_damage(db, path) is None
         with pytest.raises(KeyError), detect_damage(db, path):
             raise KeyError
-        monkeypatch.setattr(state_db, "no_database", lambda *_: directory.damaged(path, "page 3"))
+        monkeypatch.setattr(state_db, "find_damage", lambda *_: directory.damaged(path, "page 3"))
         with pytest.raises(StateDamaged, match=rf"{path} is damaged \(page 3\)"), detect_damage(db, path):
             raise KeyError
 
@@ -121,7 +121,7 @@ def test_a_file_that_is_replaced_by_other_bytes_is_damaged(tmp_path: Path) -> No
     path = tmp_path / FILE_NAME
     path.write_bytes(NO_DATABASE)
     with closing(sqlite3.connect(path)) as db:
-        found = no_database(db, path)
+        found = find_damage(db, path)
     remedy = "it is only a cache: stop syncd and delete it"
     assert str(found) == f"the state file {path} is damaged (file is not a database); {remedy}"
 
@@ -136,7 +136,7 @@ def test_a_row_that_contradicts_the_schema_is_damage_and_named(tmp_path: Path) -
             "UPDATE sqlite_schema SET sql = 'CREATE TABLE numbers (number INTEGER NOT NULL)' WHERE name = 'numbers'"
         )
     with closing(sqlite3.connect(path)) as db:
-        found = no_database(db, path)
+        found = find_damage(db, path)
     remedy = "it is only a cache: stop syncd and delete it"
     assert str(found) == f"the state file {path} is damaged (NULL value in numbers.number); {remedy}"
 
@@ -147,13 +147,13 @@ def test_a_damaged_page_is_found(tmp_path: Path) -> None:
         with transaction(db):
             for number in range(2000):
                 Meta(db, "docs").set(f"name {number}", "x" * 100)
-        assert no_database(db, path) is None
+        assert find_damage(db, path) is None
     size = path.stat().st_size
     with path.open("r+b") as file:
         file.seek(size - 8 * 4096)
         file.write(os.urandom(8 * 4096))
     with closing(sqlite3.connect(path)) as db:
-        found = no_database(db, path)
+        found = find_damage(db, path)
     assert str(found).startswith(f"the state file {path} is damaged (")
 
 

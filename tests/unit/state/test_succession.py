@@ -16,7 +16,7 @@ from syncd.state.directory import FILE_NAME, lock
 from syncd.state.journal import Journal
 from syncd.state.ownership import Claims, bind
 from syncd.state.pass_tables import last_pass_id, next_pass_id
-from syncd.state.succession import REBUILD, rebuild_description, rebuild_directory, stored_binding, succeed
+from syncd.state.succession import REBUILD, adopt_rebuild, rebuild_description, rebuild_directory, stored_binding
 
 FIRST, SECOND = ["account ai-search:default/docs", ""], ["account ai-search:default/docs-2", ""]
 
@@ -61,21 +61,21 @@ def killed(*_: object, **__: object) -> None:
 
 
 def test_the_journal_of_the_rebuild_takes_over(db: sqlite3.Connection, tmp_path: Path) -> None:
-    assert succeed(db, tmp_path, "docs", SECOND, keep=False)
+    assert adopt_rebuild(db, tmp_path, "docs", SECOND, keep=False)
 
     assert refs(db) == {"a.md": "new", "c.md": "new"}
     assert refs(db, "other") == {"b.md": "others"}
     assert Meta(db, "docs").get("binding") == SECOND
     assert Meta(db, "docs").get("owners") == {"/srv": ["docs-1", 2]}
     assert list((tmp_path / "rebuild").iterdir()) == []
-    assert not succeed(db, tmp_path, "docs", SECOND, keep=False), "nothing is left to do"
+    assert not adopt_rebuild(db, tmp_path, "docs", SECOND, keep=False), "nothing is left to do"
 
 
 def test_numbers_of_passes_go_on_and_ages_move(db: sqlite3.Connection, tmp_path: Path) -> None:
     age = Age(db)
     age._offset += 5000.0
     age.keep()
-    succeed(db, tmp_path, "docs", SECOND, keep=False)
+    adopt_rebuild(db, tmp_path, "docs", SECOND, keep=False)
     changed = Journal(db, "docs").get("c.md")
     assert changed is not None
     assert (changed.pass_id, last_pass_id(db)) == (10, 10)
@@ -88,20 +88,20 @@ def test_numbers_of_passes_go_on_and_ages_move(db: sqlite3.Connection, tmp_path:
 
 @pytest.mark.parametrize("binding", [FIRST, ["account ai-search:default/docs-3", ""], [SECOND[0], "v2/"]])
 def test_a_rebuild_of_another_target_has_no_effect(db: sqlite3.Connection, tmp_path: Path, binding: list[str]) -> None:
-    assert not succeed(db, tmp_path, "docs", binding, keep=False)
+    assert not adopt_rebuild(db, tmp_path, "docs", binding, keep=False)
     assert refs(db) == {"a.md": "old"}
     assert (rebuild_directory(tmp_path, "docs") / FILE_NAME).exists()
 
 
 def test_a_copy_leaves_the_files_of_the_rebuild_alone(db: sqlite3.Connection, tmp_path: Path) -> None:
-    assert succeed(db, tmp_path, "docs", SECOND, keep=True)
+    assert adopt_rebuild(db, tmp_path, "docs", SECOND, keep=True)
     assert refs(db) == {"a.md": "new", "c.md": "new"}
     assert (rebuild_directory(tmp_path, "docs") / FILE_NAME).exists()
 
 
 def test_a_rebuild_at_work_is_named(db: sqlite3.Connection, tmp_path: Path) -> None:
     with lock(rebuild_directory(tmp_path, "docs")), pytest.raises(Locked):
-        succeed(db, tmp_path, "docs", SECOND, keep=False)
+        adopt_rebuild(db, tmp_path, "docs", SECOND, keep=False)
     assert refs(db) == {"a.md": "old"}
 
 
@@ -111,9 +111,9 @@ def test_a_kill_before_the_commit_changes_nothing(
     with monkeypatch.context() as patched:
         patched.setattr("syncd.state.succession.keep_pass_id", killed)
         with pytest.raises(KeyboardInterrupt):
-            succeed(db, tmp_path, "docs", SECOND, keep=False)
+            adopt_rebuild(db, tmp_path, "docs", SECOND, keep=False)
     assert (refs(db), Meta(db, "docs").get("binding")) == ({"a.md": "old"}, FIRST)
-    assert succeed(db, tmp_path, "docs", SECOND, keep=False)
+    assert adopt_rebuild(db, tmp_path, "docs", SECOND, keep=False)
 
 
 @pytest.mark.parametrize("step", ["rename", "rmtree"])
@@ -127,11 +127,11 @@ def test_a_kill_after_the_commit_is_cleaned_up_later(
             calls: list[object] = []
             patched.setattr("shutil.rmtree", lambda *args, **_: killed() if calls else calls.append(args))
         with pytest.raises(KeyboardInterrupt):
-            succeed(db, tmp_path, "docs", SECOND, keep=False)
+            adopt_rebuild(db, tmp_path, "docs", SECOND, keep=False)
     assert refs(db) == {"a.md": "new", "c.md": "new"}
     Journal(db, "docs").put(record("later.md", "newer"))
 
-    assert not succeed(db, tmp_path, "docs", SECOND, keep=False)
+    assert not adopt_rebuild(db, tmp_path, "docs", SECOND, keep=False)
 
     assert refs(db) == {"a.md": "new", "c.md": "new", "later.md": "newer"}, "a later change stays"
     assert list((tmp_path / "rebuild").iterdir()) == []
@@ -146,17 +146,17 @@ def test_a_rebuild_that_cannot_be_read_has_no_effect(db: sqlite3.Connection, tmp
             other.execute("PRAGMA user_version = 9")
     else:
         file.write_bytes(b"x" * 8192)
-    assert not succeed(db, tmp_path, "docs", SECOND, keep=False)
+    assert not adopt_rebuild(db, tmp_path, "docs", SECOND, keep=False)
     assert refs(db) == {"a.md": "old"}
 
 
 def test_a_mirror_that_has_lost_its_state_begins_with_caution(tmp_path: Path) -> None:
     make_rebuild(tmp_path)
     with closing(open_state(tmp_path)) as db:
-        assert not succeed(db, tmp_path, "docs", SECOND, keep=False)
+        assert not adopt_rebuild(db, tmp_path, "docs", SECOND, keep=False)
         assert refs(db) == {}
         bind(db, "docs", *SECOND)
-        assert not succeed(db, tmp_path, "docs", SECOND, keep=False)
+        assert not adopt_rebuild(db, tmp_path, "docs", SECOND, keep=False)
         assert list((tmp_path / "rebuild").iterdir()) == []
 
 
