@@ -1,4 +1,4 @@
-"""Chunks: pieces of a text for an embedding model, each with the path of its headings. It has no side effects.
+"""Cuts a text into chunks for an embedding model, each with the path of its headings. Has no side effects.
 
 A section that is too long is cut into units: blocks, then lines or sentences, then words, then characters. Units are
 packed into chunks. The candidates for the end of a chunk are the units of the best rank in its second half. The chunk
@@ -18,16 +18,16 @@ from syncd.text.sections import Block, Section, front_end, paragraphs, sections,
 TextKind = Literal["markdown", "text"]
 
 CHUNKS_VERSION = 1
-"""A part of the ids of vectors. Increase it when the same text gives other chunks."""
+"""The ids of vectors contain this number. Increase it after a change by which the same text gives other chunks."""
 
 _PARAGRAPH, _LINE, _WORD, _CHARACTER, _HEADING = range(5)
 """The ranks of units. A lower rank is a better border after the unit."""
 
 _WORD_GROUPS = 8
-"""Words are taken in groups of at most 1/8 of the size of a chunk. Single words would make long lines slow."""
+"""A unit of words has at most 1/8 of the size of a chunk. One unit for each word would be slow for long lines."""
 
 _CLUSTER = 16
-"""Maximum characters that a cut moves back, to keep a letter with its accents or an emoji in one piece."""
+"""Maximum characters by which a cut moves back, so that it does not cut a letter with accents or an emoji."""
 
 _ZWJ = "\u200d"
 _SPACE = re.compile(r"\s")
@@ -122,6 +122,7 @@ def _units(text: str, section: Section, limit: int) -> Iterator[_Unit]:
 
 
 def _block(text: str, block: Block, limit: int) -> Iterator[_Unit]:
+    """Yield a block as one unit, or a long block as lines or sentences."""
     start, end, by_lines = block
     if end - start <= limit:
         yield _Unit(start, end, _PARAGRAPH)
@@ -139,6 +140,7 @@ def _block(text: str, block: Block, limit: int) -> Iterator[_Unit]:
 
 
 def _lines(text: str, start: int, end: int, limit: int) -> Iterator[_Unit]:
+    """Yield the lines of text[start:end], and a long line as sentences."""
     for line in _NOT_EMPTY.finditer(text, start, end):
         for first, last in trimmed(text, line.start(), line.end()):
             if last - first <= limit:
@@ -148,6 +150,7 @@ def _lines(text: str, start: int, end: int, limit: int) -> Iterator[_Unit]:
 
 
 def _sentences(text: str, start: int, end: int, limit: int) -> Iterator[_Unit]:
+    """Yield the sentences of text[start:end], and a long sentence as groups of words."""
     stops = (stop.end() for stop in _SENTENCE_END.finditer(text, start, end))
     begin = start
     for stop in (*stops, end):
@@ -159,6 +162,7 @@ def _sentences(text: str, start: int, end: int, limit: int) -> Iterator[_Unit]:
 
 
 def _words(text: str, start: int, end: int, limit: int) -> Iterator[_Unit]:
+    """Yield text[start:end] in groups of words, and a long word in parts."""
     begin = _skip_spaces(text, start, end)
     while begin < end:
         stop, rank = _word_border(text, begin, end, limit)

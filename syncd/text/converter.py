@@ -36,23 +36,24 @@ HEADER = struct.Struct("!cQ")
 MEMORY_BYTES = 512 * 1024 * 1024
 CPU_S = 60.0
 ANSWER_BYTES = 32 * 1024 * 1024
+"""Maximum memory of a process, processor time of a request, and bytes of an answer (our own limits)."""
 LIMIT_CODE = 9
 """Exit code of a process that ended itself at a limit."""
 _CHECK_INTERVAL_S = 0.2
 """Seconds between two checks of the memory and of the processor time."""
 WALL_S = 3 * CPU_S
-"""Maximum seconds of one conversion. On a busy machine, a process gets only a part of the processor time."""
+"""Maximum seconds of one conversion. On a busy machine, the processor time needs more seconds than CPU_S."""
 IDLE_S = 30.0
-"""Seconds that an idle process waits for the next page."""
+"""Seconds after which an idle process is ended."""
 MAX_PROCESSES = 2
-"""A slow page blocks only one of the processes."""
+"""Maximum processes (our own limit). With two, a slow file does not block all others."""
 COMMAND = ("-m", "syncd.text.converter")
 _TOO_MUCH = (
     f"takes over {CPU_S:.0f} s of processor time, or {MEMORY_BYTES // 1024**2} MiB of memory, or gives over"
     f" {ANSWER_BYTES // 1024**2} MiB of text; cut it into several"
 )
 _QUIET = {"MALLOC_ARENA_MAX": "2", "RAYON_NUM_THREADS": "1", "TOKIO_WORKER_THREADS": "1"}
-"""Environment of the process. Each thread and each arena of the allocator takes a part of the allowed memory."""
+"""Environment of the process. It limits threads and arenas of the allocator, because each one takes memory."""
 _HTML, _DOCUMENT = b"H", b"D"
 _NOUNS = {_HTML: ("HTML", "pages"), _DOCUMENT: ("document", "files")}
 """The letter of a request -> the names of its content and of several such contents in messages."""
@@ -63,7 +64,7 @@ class Converter:
 
     def __init__(self, wall_s: float = WALL_S) -> None:
         self._wall_s = wall_s
-        self._places = threading.BoundedSemaphore(MAX_PROCESSES)
+        self._slots = threading.BoundedSemaphore(MAX_PROCESSES)
         self._lock = threading.Lock()
         self._idle: list[subprocess.Popen[bytes]] = []
         self._all: set[subprocess.Popen[bytes]] = set()
@@ -81,7 +82,8 @@ class Converter:
         return self._convert(_DOCUMENT, name.encode("utf-8", "surrogatepass") + b"\0" + data)
 
     def _convert(self, kind: bytes, data: bytes) -> bytes:
-        with self._places, self._process() as process:
+        """Send a request to a process and return its Markdown. Raises Park or Retry."""
+        with self._slots, self._process() as process:
             overdue = threading.Event()
 
             def kill_overdue() -> None:
@@ -99,7 +101,7 @@ class Converter:
             finally:
                 timer.cancel()
             if letter == b"L":
-                # The memory of this process holds the long answer, so the process ends too.
+                # This exception ends the process, because its memory still holds the long answer.
                 raise Park("too_large", _too_much(kind))
         if letter == b"M":
             return answer
@@ -118,6 +120,7 @@ class Converter:
 
     @contextmanager
     def _process(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Yield an idle process, or a new one. End the process if the block raises."""
         with self._lock:
             alive = [idle for idle in self._idle if idle.poll() is None]
             process = alive[-1] if alive else _start()
@@ -154,6 +157,7 @@ class Converter:
 
 
 def _start() -> subprocess.Popen[bytes]:
+    """Start a process. Raises Retry if it cannot be started."""
     # The process must not see the API token, and needs no other variable.
     environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONUTF8": "1", **_QUIET}
     try:
@@ -164,7 +168,7 @@ def _start() -> subprocess.Popen[bytes]:
             stderr=subprocess.DEVNULL,
             env=environment,
             cwd="/",
-            # Ctrl-C must not end it.
+            # In a session of its own, the process does not receive SIGINT from Ctrl-C.
             start_new_session=True,
         )
     except OSError as error:
@@ -172,6 +176,7 @@ def _start() -> subprocess.Popen[bytes]:
 
 
 def _ask(process: subprocess.Popen[bytes], letter: bytes, data: bytes) -> tuple[bytes, bytes]:
+    """Send a request. Return the letter and the content of the answer. Raises OSError or EOFError if there is none."""
     if process.stdin is None or process.stdout is None:
         raise AssertionError("a process without pipes")
     process.stdin.write(HEADER.pack(letter, len(data)))
@@ -215,10 +220,10 @@ atexit.register(converter.close)
 
 @cache
 def converter_version() -> str | None:
-    """Return the version of the converter, None if the extra `convert` is not installed.
+    """Return the version of kreuzberg, None if the extra `convert` is not installed.
 
-    The result is cached, because the search for the package takes longer than the conversion of a small file. The
-    mirrors are built with this version, so a later installation needs a new start anyway.
+    The result is cached, because the search for the package takes longer than the conversion of a small file. After an
+    installation or upgrade, syncd must be started again.
     """
     try:
         return version(PACKAGE)
@@ -240,7 +245,7 @@ def converted(key: str, content: Content, limits: Limits) -> Content:
     form = limits.forms.of(key)
     if form == "text":
         try:
-            # The target reads other encodings as far as it can. A search would find the bytes of another file as words.
+            # Text with a few bytes in another encoding is sent. A file that is no text would put noise into the index.
             decode(content.data, errors="replace")
         except ValueError as error:
             why = f"the file is named in as_text, but {error} to send it, or exclude it"
@@ -248,7 +253,7 @@ def converted(key: str, content: Content, limits: Limits) -> Content:
     if form != "convert":
         return content
     if converter_version() is None:
-        # Retry, because a parked file would be retried only after a change of the file.
+        # This is no Park, because syncd retries a parked file only after the file has changed.
         raise Retry(f"converting documents needs the extra 'convert': {CONVERT_REMEDY}, then start syncd again")
     text = converter.document(key.rpartition("/")[2], content.data)
     if problem := limits.refuse_converted(key, len(text)):
@@ -263,7 +268,7 @@ def main() -> None:
     """Answer requests on stdin until it ends."""
     with contextlib.suppress(OSError):
         os.nice(5)
-    # Some systems and services ignore or refuse this limit, so a thread checks it too.
+    # Some systems ignore or refuse this limit, so a thread checks the memory too.
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     began = [0.0]
@@ -287,7 +292,7 @@ def _answer(source: BinaryIO, kind: bytes, size: int) -> tuple[bytes, bytes]:
     except ImportError as error:
         return b"R", _error_text(error)
     except MemoryError:
-        # A part of the page may be unread. Then the next bytes of the input are no header.
+        # A part of the content may be unread, so the next bytes of the input may be no header.
         os._exit(LIMIT_CODE)
     except BaseException as error:  # noqa: BLE001 - any exception of the parser, also a panic of Rust, is a fault of the file
         return b"E", _error_text(error)
@@ -296,7 +301,7 @@ def _answer(source: BinaryIO, kind: bytes, size: int) -> tuple[bytes, bytes]:
 
 def _error_text(error: BaseException) -> bytes:
     name = type(error).__name__
-    # The message of some errors begins with this name.
+    # The message of some exceptions begins with the name of their type.
     text = f"{name}: {str(error).removeprefix(f'{name}: ')}"
     return " ".join(text.split())[:200].encode("utf-8", "backslashreplace")
 

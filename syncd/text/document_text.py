@@ -1,4 +1,4 @@
-"""Converts documents to Markdown, with kreuzberg except for notebooks (docs/decisions/0060-documents-to-text.md).
+"""Converts documents to Markdown: notebooks itself, others with kreuzberg (docs/decisions/0060-documents-to-text.md).
 
 Only a process of `converter` imports this module, for its first document.
 """
@@ -26,13 +26,13 @@ TYPES = {
     ".xlsx": f"{_OFFICE}.spreadsheetml.sheet",
     ".xlsm": "application/vnd.ms-excel.sheet.macroEnabled.12",
 }
-"""Ending -> type. The content does not decide about the type, because it may be any archive."""
+"""Ending of the name -> content type. The content cannot show the type, because many types are zip archives."""
 _TERMINAL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _LANGUAGE = re.compile(r"[\w+#.-]{1,30}")
 
 
 def markdown(name: str, data: bytes) -> bytes:
-    """Return a document as Markdown in UTF-8. name: its file name. Raises an exception of any kind."""
+    """Return a document as Markdown in UTF-8. name: its file name. kreuzberg may raise an exception of any type."""
     ending = "." + name.rpartition(".")[2].lower()
     if ending == ".ipynb":
         # kreuzberg 4.10 joins the lines of a cell, and decodes UTF-8 as Latin-1.
@@ -51,22 +51,23 @@ def markdown(name: str, data: bytes) -> bytes:
 
 
 def notebook_markdown(data: bytes) -> bytes:
-    """Return a notebook of version 3 or 4 as Markdown in UTF-8. Raises ValueError if it is none."""
+    """Return a notebook of version 3 or 4 as Markdown in UTF-8. Raises ValueError if the data is no notebook."""
     notebook = json.loads(data)
     if not isinstance(notebook, dict) or notebook.keys().isdisjoint(("cells", "worksheets")):
         raise ValueError("it is JSON without cells")
-    # Version 3 has its cells in worksheets.
+    # In version 3, the cells are in worksheets.
     sheets = [notebook, *map(_dict, _list(notebook.get("worksheets")))]
     cells = [cell for sheet in sheets for cell in _list(sheet.get("cells"))]
     metadata = _dict(notebook.get("metadata"))
-    named = _dict(metadata.get("language_info")).get("name") or _dict(metadata.get("kernelspec")).get("language")
-    language = named if isinstance(named, str) and _LANGUAGE.fullmatch(named) else ""
+    given = _dict(metadata.get("language_info")).get("name") or _dict(metadata.get("kernelspec")).get("language")
+    language = given if isinstance(given, str) and _LANGUAGE.fullmatch(given) else ""
     parts = (part.strip("\n") for cell in cells for part in _parts(_dict(cell), language))
     text = "\n\n".join(part for part in parts if part.strip())
     return (text + "\n").encode("utf-8", "replace") if text else b""
 
 
 def _parts(cell: dict[str, Any], language: str) -> Iterator[str]:
+    """Yield the source of a cell and its outputs as Markdown."""
     source = _text(cell.get("source", cell.get("input")))
     match cell.get("cell_type"):
         case "code":
@@ -90,6 +91,7 @@ def _output(output: dict[str, Any]) -> str:
 
 
 def _fenced(text: str, language: str) -> str:
+    """Return a text as a fenced block, "" for a blank text."""
     if not text.strip():
         return ""
     fence = "`" * max((len(run) + 1 for run in re.findall(r"```+", text)), default=3)
@@ -97,6 +99,7 @@ def _fenced(text: str, language: str) -> str:
 
 
 def _text(value: object) -> str:
+    """Return a text, or the text of a list of lines, "" for any other value."""
     lines = value if isinstance(value, list) else [value]
     return "".join(line for line in lines if isinstance(line, str))
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 HEADING_LIMIT = 200
-"""Characters of one heading in a path (our own limit, because every chunk repeats the path)."""
+"""Maximum characters of one heading in a path (our own limit, because every chunk repeats the path)."""
 
 _SETEXT_LINES = 4
 """Maximum lines of a setext heading (our own limit). A longer paragraph above a line of dashes counts as prose."""
 
 Span = tuple[int, int]
+"""The start and the end of a part of a text."""
 _BLANK_LINES = re.compile(r"\n[^\S\n]*\n\s*")
 _SPACES = re.compile(r"\s*")
 _LINE = re.compile(
@@ -67,8 +68,8 @@ class Block(NamedTuple):
 class Section:
     """The text below one heading.
 
-    path: the titles of the headings that lead to it. text[heading_start:heading_end]: its heading, with the headings
-    of empty sections before it; empty before the first heading.
+    path: the titles of its heading and of the headings above it, joined by " > ". text[heading_start:heading_end]: its
+    heading, with the headings of empty sections before it; empty before the first heading.
     """
 
     path: str
@@ -171,7 +172,7 @@ def structure(text: str, start: int) -> Iterator[Heading | Block]:
 
 
 def _setext(text: str, prose_start: int, line: re.Match[str]) -> Heading | None:
-    """Return the heading above a line of `=` or `-`. None: there is none, such as below a list or a table."""
+    """Return the heading that ends with a line of `=` or `-`. None: the lines above are no heading, such as a list."""
     begin = line.start()
     for _ in range(_SETEXT_LINES + 1):
         above = text.rfind("\n", prose_start, begin - 1) + 1 if begin > prose_start else begin
@@ -190,7 +191,7 @@ def _setext(text: str, prose_start: int, line: re.Match[str]) -> Heading | None:
 
 
 def _fence_end(text: str, line: re.Match[str]) -> int:
-    """Return the end of a fenced block: a fence of the same length, the end of its list item, or of the text."""
+    """Return the end of a fenced block: a fence of the same length, else the end of its list item or of the text."""
     inside = bool(line["item"]) or len(line["indent"].expandtabs(4)) > 3
     for fence in _FENCE_END.finditer(text, line.end()):
         if fence["other"]:

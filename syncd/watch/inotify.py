@@ -79,10 +79,10 @@ class Descriptor(InotifyFD):
             self._on_overflow()
 
     def add_callback(self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId) -> WatchDescriptor:
-        """Watch a path.
+        """Watch a path. Raises OSError if the kernel refuses the watch or no mirror wants it.
 
-        watchdog ignores an OSError below a root, and treats EACCES as a watch with the number -1. It also warns about a
-        directory that came back and still has its old watch.
+        This method replaces the method of watchdog. That method ignores an OSError below a root, takes EACCES for a
+        watch with the number -1, and warns about a directory that was moved back and still has its old watch.
         """
         root = os.fsdecode(callback.path) if isinstance(callback, InotifyWatchGroup) else ""
         if not self._is_wanted(root, os.fsdecode(path)):
@@ -158,6 +158,7 @@ class Emitter(InotifyEmitter):
                 group._add_all_callbacks(group.path)  # noqa: SLF001
 
     def _prune(self, gone: bytes) -> None:
+        """Remove the watches of a directory that is no longer at the path `gone`, and of everything below it."""
         group = self._inotify
         if group is None or gone == os.fsencode(self.watch.path):
             return
@@ -166,7 +167,7 @@ class Emitter(InotifyEmitter):
             by_watch, by_path = group._active_callbacks_by_watch, group._active_callbacks_by_path  # noqa: SLF001
             stale = [wd for wd, path in by_watch.items() if path == gone or path.startswith(below)]
             for path in [path for path in by_path if path == gone or path.startswith(below)]:
-                # The watch of this path belongs to another path now.
+                # The watch that is stored for this path belongs to another path now.
                 if by_watch.get(by_path[path]) != path:
                     del by_path[path]
             for wd in stale:

@@ -83,8 +83,8 @@ class RootHandler(FileSystemEventHandler):
             # watchdog makes a synthetic event from the event of a directory, and the hint for the directory covers its
             # subtree.
             if not event.is_synthetic:
-                # The new path comes first. If the loop wakes between both hints, a delete of the old path alone would
-                # not wait for the upload of the new one, and a search would find neither.
+                # The new path comes first. Otherwise a pass between both hints would delete the entry of the old path
+                # before the upload of the new one, and a search would find neither.
                 self._hint(event.dest_path, directory=event.is_directory)
                 self._hint(event.src_path, directory=event.is_directory)
         except Exception:  # noqa: BLE001 - an exception must not reach the dispatcher
@@ -129,6 +129,8 @@ class _Probe(FileSystemEventHandler):
 
 
 class _Watch(NamedTuple):
+    """The watch of a root. identity: of the root when the watch was set."""
+
     observed: ObservedWatch
     identity: Identity | None
 
@@ -235,7 +237,7 @@ class KernelWatch:
                     other.put(EVERYTHING)
         elif self._observer is not None:
             self._observer.add_handler_for_watch(handler, watch.observed)
-            # A directory that all earlier handlers ignore has no watch yet.
+            # A directory that all earlier handlers ignore has no watch yet, so `complete` sets it.
             getattr(emitter, "complete", lambda: None)()
 
     def _set_watch(self, root: str) -> None:
@@ -310,12 +312,13 @@ class KernelWatch:
                 handler.refuse()
 
     def _is_wanted(self, root: str, path: str) -> bool:
+        """Return whether a handler of the root does not ignore a directory."""
         handlers = [handler for handler in tuple(self._handlers) if handler.root == root]
         return not handlers or not all(handler.ignores(path, directory=True) for handler in handlers)
 
     @contextlib.contextmanager
     def _busy(self) -> Iterator[None]:
-        """Let `alive` expect no answer to a probe within the block."""
+        """Note for `alive` that watches are changed within the block, so that no thread answers a probe."""
         self._busy_since = time.monotonic()
         try:
             yield

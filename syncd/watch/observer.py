@@ -1,4 +1,4 @@
-"""The watch of all mirrors: one thread for each mirror, which uses events or polls, and the inbox of their hints."""
+"""Watches the roots of all mirrors in one thread each, by events or polling, and collects hints in an inbox."""
 
 import asyncio
 import errno
@@ -24,14 +24,15 @@ from syncd.watch.polling import Ignore, Poller
 _log = structlog.get_logger()
 
 _STOP_S = 1.0
-"""Maximum seconds of a stop. A thread in the walk of a huge tree or on a hung file system ends with the process."""
+"""Maximum seconds that `Watcher.stop` waits for the threads. A thread that still runs ends with the process."""
 _SYSCTL_DIR: Final = Path("/proc/sys/fs/inotify")
 _RECOMMENDED_WATCHES: Final = 524_288
 """The watch limit that most distributions and editors recommend. The kernel needs about 0.5 GB for all of them."""
 
 
 class Inbox:
-    """Holds the hints of each mirror without duplicates. `put` is thread-safe; the other methods are for the loop.
+    """Holds the hints of each mirror without duplicates. `put` is thread-safe. The other methods are for the
+    event loop.
 
     limit: maximum hints of one mirror (our own limit; 10,000 take about 2 MB). A further hint replaces all of them by
     `EVERYTHING`.
@@ -150,6 +151,7 @@ class Monitor(threading.Thread):
         return min(self._interval_s, max(0.0, self._next_poll - time.monotonic()))
 
     def _check(self) -> None:
+        """Set a new watch if the root, the mounts below it or the old watch changed. Poll if a poll is due."""
         if self._handler is not None:
             self._kernel.rebuild_after_loss()
         identity = root_identity(self._root.path)
@@ -164,12 +166,13 @@ class Monitor(threading.Thread):
                 refused=self._refused.is_set(),
             )
             self._set_up()
-            # This hint follows the new watch, so that it covers every earlier change.
+            # The hint comes after the new watch is set, so that it covers every change before.
             self._put(EVERYTHING)
         elif self._poller is not None and time.monotonic() >= self._next_poll:
             self._poll(self._put)
 
     def _set_up(self) -> None:
+        """Set the watch in the best available mode, in place of an earlier one."""
         if self._handler is not None:
             self._kernel.detach(self._handler)
         self._handler = self._poller = None
@@ -198,7 +201,7 @@ class Monitor(threading.Thread):
         """Set self._handler, or return the reason why there is no event source."""
         if self._root.setting == "auto" and (kind := network_filesystem(self._root.path)) is not None:
             return f"{kind} reports no changes by other machines, so syncd polls"
-        # The real path: watchdog would watch a symbolic link itself, not its target.
+        # The handler has the real path, because watchdog would watch a symbolic link and not its target.
         handler = RootHandler(os.path.realpath(self._root.path), self._put, self._refuse, self._root.ignore)
         if self._refused.is_set():
             return ""
@@ -215,6 +218,7 @@ class Monitor(threading.Thread):
         return ""
 
     def _refuse(self) -> None:
+        """Note that the kernel refused a watch, and wake the thread. Any thread may call it."""
         self._refused.set()
         self._wake.set()
 
@@ -267,7 +271,7 @@ class Watcher:
             monitor.start()
 
     async def ready(self, mirror: str) -> None:
-        """Return when the watch of a mirror is set. A full pass that starts afterwards misses no change."""
+        """Wait until the watch of a mirror is set. A full pass that starts afterwards misses no change."""
         await self._monitors[mirror].ready.wait()
 
     def status(self, mirror: str) -> WatchStatus:
@@ -297,7 +301,7 @@ class Watcher:
                 monitor.join()
             _call_soon(loop, stopped.set)
 
-        # The process would wait for a thread of the loop's executor.
+        # This is no thread of the executor of the loop, because the process would wait for it at its end.
         threading.Thread(target=stop_threads, name="watch-stop", daemon=True).start()
         try:
             await asyncio.wait_for(stopped.wait(), _STOP_S)

@@ -21,7 +21,9 @@ _STOP_CHECK: Final = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Listing:
-    """The content of one directory: names joined by NUL, and a 64-bit stamp for each. A file takes about 30 bytes.
+    """The content of one directory: names joined by NUL, and a 64-bit stamp for each name.
+
+    This takes about 30 bytes for a file. A stamp is a hash that changes when the file changes.
 
     The name of a directory ends with "/", and its stamp is 0, because its content has a listing of its own.
     """
@@ -34,7 +36,7 @@ class _Listing:
 
 
 class Poller:
-    """Finds the differences of a tree from the previous scan. Its methods block, and are for one thread only.
+    """Finds the changes of a tree since the previous scan. Its methods block, and are for one thread only.
 
     ignore: see `Ignore`. stopped: returns whether to end a scan early.
     """
@@ -94,6 +96,7 @@ class Poller:
 
     @staticmethod
     def _read(entry: os.DirEntry[bytes]) -> tuple[str, int]:
+        """Return the name and the stamp of an entry, the name "" if the entry has disappeared."""
         name = from_os(entry.name)
         try:
             if entry.is_dir(follow_symlinks=False):
@@ -102,7 +105,7 @@ class Poller:
         except OSError:
             # The entry disappeared after the listing. The next scan finds it missing or present.
             return "", 0
-        # Some network file systems change the inode, so the stamp leaves it out. The ctime reveals a replaced file.
+        # The stamp leaves out the inode, which some network file systems change. The ctime shows a replaced file.
         return name, hash(fingerprint(status)[:3])
 
 

@@ -1,8 +1,8 @@
 """The server of the page and of the routes for programs: /healthz, /livez, /readyz and /metrics.
 
 Every answer has headers that protect the page from other pages that are open in the same browser. The routes for
-programs are also served at an address of their own, which may be open to other machines. They show no page, no names of
-files and no secrets there, and change nothing.
+programs are also served at web.metrics_listen, which may be open to other machines. This address has no page, no file
+names and no secrets, and its routes change nothing.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ FILES = (
     *("chart.js", "uplot.js", "uplot.css"),
 )
 RENDERED_S = 1.0
-"""Seconds for which an open address keeps the text of the metrics, so that many requests cost no more than one."""
+"""Seconds for which web.metrics_listen caches the metrics, because other machines may request them often."""
 SAMPLE_S = 1.0
 """Seconds between two samples of the counters for the chart and the metrics."""
 TOKEN_HEADER = "X-Syncd-Token"  # noqa: S105 - the name of a header
@@ -61,7 +61,7 @@ HEADERS = {
 
 
 class WebServer:
-    """Serves the page and the metrics from the first `open` to `close`, over reloads of the config."""
+    """Serves the page and the metrics from the first `open` to `close`. A reload of the config does not end it."""
 
     def __init__(self) -> None:
         self._history = RecentHistory(time.time)
@@ -70,9 +70,9 @@ class WebServer:
         self._metrics = HttpServer("web.metrics_listen", metrics_address, self._make_metrics, "/metrics")
 
     async def open(self, web: Web) -> None:
-        """Serve at these addresses from now on, or nowhere for "".
+        """Serve at the addresses of [web] from now on, or nowhere for "".
 
-        Raises ConfigError if one is in use. The server then stays at its former address.
+        Raises ConfigError if an address is in use. The server then stays at its earlier address.
         """
         if url := await self._page.open(web.listen):
             _log.info("web.ready", url=url)
@@ -80,7 +80,7 @@ class WebServer:
             _log.info("metrics.ready", url=url)
 
     async def run(self, runtime: Runtime) -> None:
-        """Show the state of these objects until cancelled."""
+        """Show the state of `runtime` until the task is cancelled."""
         for name, worker in runtime.workers.items():
             worker.mirror.on_action = self._history.listener(name)
         self._history.load(runtime.session.db)
@@ -163,7 +163,7 @@ class WebApp:
         return EventStream(self.feed)
 
     def _answered_by(self, answer: "MirrorAnswer") -> Callable[[Request], Awaitable[Response]]:
-        """Return the endpoint of a question or a button for one mirror. Only the page may use it."""
+        """Return the endpoint that calls `answer` for one mirror. It refuses a request that is not from the page."""
 
         async def endpoint(request: Request) -> Response:
             if not is_from_page(request.headers, self._token):
@@ -201,7 +201,7 @@ class WebApp:
 StatusAndJson = tuple[int, dict[str, Any]]
 """The HTTP status and the JSON object of a response."""
 MirrorAnswer = Callable[[Runtime, str, Mapping[str, str]], Awaitable[StatusAndJson]]
-"""Answers for one mirror. The last parameter: the values of the request."""
+"""Answers a request about one mirror. Parameters: runtime, name of the mirror, values of the query or the body."""
 _ACCEPTED: StatusAndJson = 202, {}
 _BUSY: StatusAndJson = 409, {"error": "something that was asked for before is still under way; wait for its end"}
 
@@ -230,7 +230,7 @@ async def _reconcile_now(runtime: Runtime, name: str, _values: Mapping[str, str]
 
 
 async def _retry(runtime: Runtime, name: str, values: Mapping[str, str]) -> StatusAndJson:
-    """Make the problem of one key, the problems of one kind, or all of them due."""
+    """Make the problem of one key, all problems of one kind, or all problems due."""
     worker = runtime.workers[name]
     journal, keys = worker.mirror.journal, None
     if "key" in values:
@@ -272,7 +272,7 @@ class SecurityMiddleware:
 
 
 def is_from_page(headers: Mapping[str, str], token: str) -> bool:
-    """Return whether a request comes from the status page: the origin that the browser states and the token match."""
+    """Return whether a request comes from the status page, by its token and by the origin that the browser states."""
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is not None and site != "same-origin":
         return False
@@ -287,7 +287,7 @@ def is_from_page(headers: Mapping[str, str], token: str) -> bool:
 class Probes:
     """The routes for programs.
 
-    is_open: for the address of `web.metrics_listen`. Its answers hold no reasons, which may quote names of files.
+    is_open: whether they are for web.metrics_listen. The answers then have no reasons, which may contain file names.
     """
 
     def __init__(
@@ -312,7 +312,7 @@ class Probes:
 
     async def _healthz(self, _request: Request) -> Response:
         runtime = self._status.runtime
-        # Reading the config again takes moments. A failing check would make a supervisor restart the daemon.
+        # While the config is read again, which is short, the check passes. Otherwise a supervisor would restart syncd.
         return self._answer(runtime.faults() if runtime else [])
 
     async def _livez(self, _request: Request) -> Response:

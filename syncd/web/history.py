@@ -1,6 +1,6 @@
-"""The counts of each minute of a day, and the last errors, which the page shows beside the log.
+"""The counts of each minute of the last day, and the last errors, which the page shows beside the log.
 
-They survive a reload of the config. The state file keeps them over a restart.
+A reload of the config keeps them. The state file keeps them over a restart.
 """
 
 import sqlite3
@@ -22,13 +22,13 @@ MINUTE_S = 60
 MINUTES = 24 * 60
 """Number of minutes in the chart."""
 RATE_S = 10
-"""The request rate is the mean of this many seconds."""
+"""The shown request rate is the mean of this many seconds."""
 SAVE_EVERY_S = 60.0
-"""A crash loses the counts of this many seconds at most."""
+"""Minimum seconds between two saves. A crash loses the counts since the last save."""
 STORED = "page_history"
 """The name of the stored value for all mirrors."""
 SPANS = 200
-"""Maximum number of spans. A daemon that restarts all the time has more."""
+"""Maximum stored spans. A daemon that restarts often has more."""
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ class RecentHistory:
         return on_action
 
     def sample(self, runtime: Runtime) -> None:
-        """Add the counts since the last call. The counters of a new object begin at 0."""
+        """Add the counts since the last call. The counters of a new runtime begin at 0."""
         count = self.metrics.sample(runtime)
         self._requests.append((self._now(), count))
         if count:
@@ -88,12 +88,12 @@ class RecentHistory:
         self._extend_span()
 
     def note_states(self, runtime: Runtime) -> None:
-        """Note the error of each mirror that is in trouble."""
+        """Note the time and the error of each mirror that has become degraded or halted."""
         for name, worker in runtime.workers.items():
             status = worker.status.shown
             error = status.detail if status.state in ("degraded", "halted") else None
             last = self.errors.get(name)
-            # The halt of an earlier process keeps its time.
+            # A halt that an earlier process noted keeps its time.
             known = self._in_trouble.get(name, last.text if last else None)
             if error and error != known:
                 self.errors[name] = LastError(self._now(), error)
@@ -105,7 +105,7 @@ class RecentHistory:
         return sum(count for at, count in self._requests if at > since) / RATE_S
 
     def minutes_from(self, number: int) -> Iterator[Minute]:
-        """Return the minutes from that number on in which something happened, oldest first."""
+        """Yield the minutes with counts, from the minute `number` on, oldest first."""
         oldest = max(number, self._oldest())
         return reversed(list(takewhile(lambda minute: minute.number >= oldest, reversed(self._minutes))))
 
@@ -149,7 +149,7 @@ class RecentHistory:
 
     def _minute(self) -> Minute:
         number = int(self._now() // MINUTE_S)
-        # After the clock is set back, the latest minute goes on.
+        # After the clock was set back, the counts go to the latest minute.
         if not self._minutes or self._minutes[-1].number < number:
             self._minutes.append(Minute(number))
         return self._minutes[-1]

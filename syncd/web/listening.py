@@ -18,6 +18,7 @@ from syncd.core.errors import ConfigError
 _log = structlog.get_logger()
 
 KEEP_ALIVE_S = 30
+"""Seconds for which the server keeps an idle connection open."""
 CONNECTIONS = 64
 """Maximum number of connections that the server answers. It answers 503 to requests on further connections."""
 OPEN_CONNECTIONS = 2 * CONNECTIONS
@@ -29,10 +30,10 @@ WARN_EVERY_S = 60.0
 
 
 def served_names(host: str) -> list[str]:
-    """Return the names of a server at a loopback address, by which a browser may ask.
+    """Return the host names that a server at a loopback address accepts in the Host header.
 
-    After DNS rebinding, the page of another site still sends its own name as Host. A caller allows every port, because
-    the other end of a tunnel may have another port.
+    This protects against DNS rebinding, because the page of another site sends the name of its site as Host. The caller
+    accepts every port, because the client end of a tunnel may have another port.
     """
     return ["localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host]
 
@@ -146,7 +147,7 @@ def _bind(key: str, listen: str, address: tuple[str, int]) -> socket.socket:
 
 
 App = tuple[ASGIApp, Callable[[], Awaitable[None]] | None]
-"""An application, and the function that ends its streams and jobs, if it has any."""
+"""An application, and the function that ends its streams and jobs. None: it has none."""
 
 
 class HttpServer:

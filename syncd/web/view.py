@@ -1,7 +1,7 @@
 """Collects the state of the running daemon for the page, /healthz and /metrics, and streams it to open pages.
 
-Nothing here sends a request to the remote. While a page is open, the daemon looks more often whether the remote of idle
-mirrors can be reached.
+This module sends no request to the remote. While a page is open, the daemon checks more often whether the remote of
+idle mirrors can be reached.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ from syncd.web.history import RecentHistory
 from syncd.web.problems import count_problems, plan_of, remedies
 
 MIN_AGE_S = 1.0
-"""The status is counted again only after this many seconds."""
+"""Minimum seconds between two counts of the status."""
 MAX_SHARE = 0.05
 """Maximum share of the time that is spent on counting a large state file."""
-COUNTED = (
+COUNTED_FIELDS = (
     *("path", "target", "items", "searchable", "index", "stuck"),
     *("last_reconcile", "oldest_at", "problems", "counts"),
 )
@@ -44,14 +44,16 @@ LOG_S = 7 * 24 * 3600.0
 LISTENERS = 16
 """Maximum number of listeners. The server answers 503 to further listeners."""
 POLL_S = 1.0
+"""Seconds between two checks of the state for a listener."""
 SEND_TIMEOUT_S = 10.0
-"""The stream ends if the listener does not take a message within this time. Its browser connects again."""
+"""Maximum seconds for the transmission of a message. The stream ends after them, and the browser connects again."""
 
 
 class StatusCache:
-    """Counts the object of `status --json`, and reads the log, again after a change, but not too often.
+    """Caches the mirrors of `status --json` and the last log entries.
 
-    A thread counts with its own connection, so the daemon's event loop does not wait.
+    After a change of the state, a thread reads them again, but not before MIN_AGE_S. The thread has its own connection,
+    so the event loop of the daemon does not wait.
 
     runtime: the objects at work, None between two configurations, when the state file is closed. log: the last entries
     of `log --json`, oldest first.
@@ -75,13 +77,13 @@ class StatusCache:
             reloaded = version[:1] != self._version[:1]
             if reloaded or (version != self._version and self._clock() >= self._next):
                 started = self._clock()
-                self._mirrors, self.log = await asyncio.to_thread(_count, runtime)
+                self._mirrors, self.log = await asyncio.to_thread(_read_status, runtime)
                 ended = self._clock()
                 self._version, self._next = version, ended + max(MIN_AGE_S, (ended - started) / MAX_SHARE)
             return self._mirrors
 
 
-def _count(runtime: Runtime) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _read_status(runtime: Runtime) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     config = runtime.session.config
     mirrors: dict[str, Any] = snapshot(config, problems=0)["mirrors"]
     kinds = count_problems(config)
@@ -117,13 +119,13 @@ def _last_contact(mirrors: dict[str, Any], runtime: Runtime) -> int | None:
 
 
 class _Times:
-    """Translates times of the event loop. The same time always has the same translation."""
+    """Converts times of the event loop to seconds since the epoch. The same time always gives the same result."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[float, float]] = {}
 
     def wall(self, name: str, at: float) -> float | None:
-        """Return a time of a mirror in seconds since the epoch, None if there is none."""
+        """Return a time in seconds since the epoch, None if it is infinite. name: of the mirror."""
         if not math.isfinite(at):
             return None
         if self._known.get(name, (None, 0.0))[0] != at:
@@ -137,9 +139,9 @@ def _identity(entry: dict[str, Any]) -> tuple[object, ...]:
 
 
 class EventFeed:
-    """Makes the messages for all listeners, until `close`. Names of files are untrusted: every text is printable.
+    """Makes the messages for all listeners, until `close`. It escapes every text, because file names are untrusted.
 
-    poll_s: seconds between two looks. jobs: the work that the buttons have started.
+    poll_s: seconds between two checks of the state. jobs: the jobs that the buttons have started.
     """
 
     def __init__(self, history: RecentHistory, status: StatusCache, poll_s: float = POLL_S) -> None:
@@ -191,7 +193,7 @@ class EventFeed:
                 await asyncio.wait_for(self._closed.wait(), self._poll_s)
 
     async def _state(self) -> dict[str, Any]:
-        """Return everything but the log and the chart."""
+        """Return the state for the page, without the log and the chart."""
         head = {"version": __version__, "pid": os.getpid(), "began": round(self._history.started)}
         if (runtime := self._status.runtime) is None:
             return {**head, "reloading": True}
@@ -221,11 +223,11 @@ class EventFeed:
         }
 
     def _mirror(self, name: str, mirror: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
-        # The state of the worker is newer than the counted one.
+        # The state of the worker is newer than the state in the cache.
         worker = runtime.workers[name]
         now = worker.status.shown
         watch = runtime.watcher.status(name)
-        status = {key: mirror[key] for key in COUNTED if key in mirror}
+        status = {key: mirror[key] for key in COUNTED_FIELDS if key in mirror}
         if "shard" in mirror:
             status["target"] += f", shard {mirror['shard']}"
         error, job = self._history.errors.get(name), self.jobs.last(name)
@@ -236,7 +238,7 @@ class EventFeed:
             "detail": safe(now.detail),
             "remedies": safe(remedies(now.detail or "")),
             "plan_id": plan_of(now.detail or ""),
-            # This value was counted together with the other numbers.
+            # The cached value fits the other cached numbers.
             "remaining": mirror.get("remaining", now.remaining) if now.remaining else 0,
             "until": now.until,
             "full_at": full_at,
@@ -274,6 +276,6 @@ class EventStream(EventSourceResponse):
 
 
 def _event(name: str, value: Any) -> bytes:
-    # ASCII on one line: no character of a file's name can end the event or begin another one.
+    # The data is ASCII on one line, so that no character of a file name can end the event or begin another one.
     data = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
     return ServerSentEvent(data, event=name, sep="\n").encode()

@@ -1,11 +1,11 @@
-"""Facts about an instance for `syncd check`: permissions, the use of the plan's ceilings, settings that differ.
+"""Facts about an instance for `syncd check`: permissions, the use of the ceilings of the plan, settings that differ.
 
-The documentation names two permissions: to read and write an instance (Edit), and to search it (Run). No route tells
-which of them a token has ("AI Search: REST API, create an API token"), and the answer to a search without Run is
-unknown. A search that is refused while the instance can be read therefore means that Run is missing.
+The documentation names two permissions: to read and write an instance (Edit), and to search it (Run). No request shows
+which permissions a token has ("AI Search: REST API, create an API token"), and the answer to a search without Run is
+unknown. If the instance can be read and a search is refused, syncd concludes that Run is missing.
 
-The ceilings are those of "AI Search: limits and pricing", October 2026. Cloudflare raises them for single accounts on
-request, and no route tells the plan of an account. They are therefore advice, and nothing is refused because of them.
+Source of the ceilings: "AI Search: limits and pricing", October 2026. Cloudflare raises them for an account on request,
+and no request shows the plan of an account. So syncd only reports them, and refuses nothing because of them.
 """
 
 import json
@@ -24,12 +24,12 @@ _MANAGE = "in the dashboard, give the token the permission"
 FILES_FREE = 100_000
 FILES_PAID = 1_000_000
 FILES_PAID_HYBRID = 500_000
-"""Files of one instance. Hybrid search, which is the default, halves them."""
+"""Maximum files of one instance. With hybrid search, which is the default, the paid limit is half."""
 INSTANCES_FREE, INSTANCES_PAID = 100, 5000
-"""Instances of one account."""
+"""Maximum instances of one account."""
 NAMESPACES = 100
-"""Namespaces of one account, on both plans."""
-COUNTED = 10
+"""Maximum namespaces of one account, on both plans."""
+MAX_COUNTED = 10
 """Maximum number of namespaces whose instances are counted, each with one request."""
 
 Counts = Callable[[], Awaitable[Mapping[IndexStatus, int] | None]]
@@ -40,7 +40,7 @@ Counts = Callable[[], Awaitable[Mapping[IndexStatus, int] | None]]
 
 
 async def readable_instance(api: AISearch) -> Instance:
-    """Return the instance. Raises TargetMissing without one, AuthHalt that names the missing permission."""
+    """Return the instance. Raises TargetMissing if there is none, and AuthHalt, which names the missing permission."""
     try:
         return await api.read_instance()
     except AuthHalt as refusal:
@@ -50,7 +50,7 @@ async def readable_instance(api: AISearch) -> Instance:
 
 
 async def _may_search(api: AISearch) -> bool:
-    """Return whether one search passes the check of the token. Most other failures prove nothing."""
+    """Return whether the token may search, by one search. False for a failure that proves nothing."""
     try:
         await api.try_search()
     except TargetMissing:
@@ -61,7 +61,7 @@ async def _may_search(api: AISearch) -> bool:
 
 
 async def search_advice(api: AISearch) -> Advice:
-    """Make one search of an instance that can be read. Return advice about the permissions from its answer."""
+    """Make one search of an instance that the token can read. Return advice by its answer."""
     try:
         await api.try_search()
     except AuthHalt as refusal:
@@ -77,9 +77,9 @@ async def search_advice(api: AISearch) -> Advice:
 
 
 async def instance_usage(api: AISearch, settings: Mapping[str, Any], counts: Counts, *, account: bool) -> list[Usage]:
-    """Return the use of the instance, and that of the account if `account`, or if the instance is still to be made.
+    """Return the use of the instance. With `account`, or if the instance is missing, also return that of the account.
 
-    settings: of an instance that is still to be made.
+    settings: the configured settings, for a missing instance. counts: returns the items of the instance by status.
     """
     try:
         shown = (await api.read_instance()).settings
@@ -99,7 +99,7 @@ def _files(settings: Mapping[str, Any], used: int | None) -> Usage:
 
 async def _account_usage(api: AISearch, to_come: int) -> Sequence[Usage]:
     names = await api.namespace_names()
-    numbers = [await api.count_instances(name) for name in names[:COUNTED]]
+    numbers = [await api.count_instances(name) for name in names[:MAX_COUNTED]]
     known = [number for number in numbers if number is not None]
     instances = sum(known) if len(known) == len(names) else None
     missing = 0 if api.namespace in names else to_come
@@ -203,7 +203,7 @@ def settings_advice(wanted: Mapping[str, Any], instance: Instance) -> Sequence[A
 
 
 def _source_advice(instance: Instance) -> Sequence[Advice]:
-    """Return one line about an instance with an external source: only newer ones take uploads, too (API error 7053)."""
+    """Return a line about an instance with an external source. Only newer ones accept uploads (API error 7053)."""
     if instance.type is None:
         return ()
     shown = _written(instance.type)
@@ -254,7 +254,7 @@ def _flat(values: Mapping[str, Any], start: str = "") -> dict[str, Any]:
 
 
 def _same_type(wanted: Any, found: Any) -> bool:
-    """Return whether the service shows a value of the type of the setting. Any other value counts as not shown."""
+    """Return whether both values have the same type. A value of another type counts as not shown."""
     if isinstance(wanted, int | float) and not isinstance(wanted, bool):
         return isinstance(found, int | float) and not isinstance(found, bool)
     return type(wanted) is type(found)
@@ -271,14 +271,14 @@ def _equal(wanted: Any, found: Any) -> bool:
 
 
 def _covers(wanted: Any, found: Any) -> bool:
-    """Return whether an element of a list has the values of one in the config, which may leave values out."""
+    """Return whether an element of a list has all values of an element in the config, which may omit values."""
     if isinstance(wanted, dict) and isinstance(found, dict):
         return all(value == found.get(name) for name, value in wanted.items())
     return bool(wanted == found)
 
 
 def metadata_advice(fields: Mapping[str, str], instance: Instance) -> Sequence[Advice]:
-    """Name the metadata fields that the instance does not declare. fields: maps their names to data types."""
+    """Return a line with the metadata fields that the instance does not declare. fields: {name: data type}."""
     declared = {name.lower() for name in instance.custom_metadata}
     if not (missing := [name for name in fields if name not in declared]):
         return ()

@@ -22,15 +22,15 @@ from syncd.targets.shared import ShortNames, content_checksum, refusals_halt
 log = structlog.get_logger()
 
 SHA256, OWNER, PREFIX = "sha256", "owner", "prefix"
-"""The marks: text fields in the metadata of every item that syncd uploads."""
+"""Names of the marks. A mark is a text field in the metadata of every item that syncd uploads."""
 INSTANCE = "the AI Search instance"
 READINGS = 3
-"""Maximum readings of a listing that shifts. An item that is still missing after these is requested by its key."""
+"""Maximum readings of a listing that changes meanwhile. An item missing after them is requested by its key."""
 
 
 @dataclass(frozen=True, slots=True)
 class ItemWritePolicy(WritePolicy):
-    """See WritePolicy. settings: of an instance that syncd makes, by the names of the API."""
+    """See WritePolicy. settings: the settings of an instance that syncd creates, by the names of the API."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -44,12 +44,12 @@ class ItemWritePolicy(WritePolicy):
 
 
 def is_present(item: StoredItem) -> bool:
-    """Return whether the item is an uploaded one and is not being deleted. A listing may ignore its source filter."""
+    """Return whether the item was uploaded and is not being deleted. A listing may ignore its source filter."""
     return item.source_id == BUILTIN and item.next_action != "DELETE"
 
 
 def digests(data: bytes) -> frozenset[str]:
-    """Return the plain digests of a content that a remote checksum may equal."""
+    """Return the digests of a content (hex) that a remote checksum may equal."""
     return frozenset(hashlib.new(name, data, usedforsecurity=False).hexdigest() for name in ("md5", "sha1", "sha256"))
 
 
@@ -105,10 +105,9 @@ def seconds_of(time: str | None) -> float | None:
 
 
 class CurrentAnswers:
-    """The answers of the last `syncd check --probe`, as of the last `refresh`.
+    """The answers of the last `syncd check --probe`. `refresh` reads them again.
 
-    learned: the stored answers, None for a target without them. An answer that turns out to be wrong is dropped, and
-    the target works without it.
+    learned: the stored answers, None for a target that stores none. A wrong answer is dropped.
     """
 
     def __init__(self, learned: StoredAnswers | None) -> None:
@@ -122,13 +121,13 @@ class CurrentAnswers:
             self.current = self._learned.get()
 
     def drop(self, answer: str, why: str) -> None:
-        """Go on without an answer that turned out to be wrong, and store that it is dropped."""
+        """Remove a wrong answer here and from the stored answers. answer: its name. why: the observation."""
         if self._learned is not None:
             self._learned.drop(answer, why)
         self.current = self.current.without(answer)
 
     def check_checksum(self, checksum: str | None, content: Content) -> None:
-        """Drop the answer on checksums if the checksum of an upload is not the digest that it should be."""
+        """Drop the answer about checksums if the checksum of an upload is not the expected digest of its content."""
         kind = self.current.checksum
         if kind in DIGESTS and checksum and plain_digest(checksum) != digest_of(kind, content.data):
             self.drop("checksum", f"an upload got the checksum {checksum[:64]!r}")
@@ -155,10 +154,10 @@ class ItemReader:
     async def entries(self) -> AsyncIterator[Entry]:
         """Yield every uploaded item under the prefix, each id at least once, even if pages shift during the listing.
 
-        Additions and changes move rows down or to the top. So a row may appear twice, and a row that was missed appears
-        when the listing is read from the top again. The listing is complete when it has shown as many rows as existed
-        at the start of that reading. A removal moves another row to a page that was read already. So after the total
-        number fell, the reading proves nothing, and the rows before it no longer count.
+        Additions and changes move rows down or to the top. So a row may appear twice, and another reading from the top
+        shows a row that was missed. The listing is complete when it has shown as many rows as existed at the start of
+        that reading. A removal can move an unread row to a page that was read already. So if the total number falls,
+        the rows that were seen before no longer count.
         """
         seen: set[str] = set()
         self.listed_whole, self.landmark = False, None
@@ -180,7 +179,7 @@ class ItemReader:
                         if entry.key.startswith(self._policy.prefix):
                             yield entry
                     seen.add(item.id)
-                # Rows of others count too, because total_count includes them.
+                # Rows of other writers count too, because total_count includes them.
                 count.add(page)
                 if reading and count.complete:
                     break
@@ -204,12 +203,12 @@ class ItemReader:
                 yield page
 
     async def confirm(self, key: str, ref: str | None) -> Entry | None:
-        """Return one item by id, else by key, as an entry."""
+        """Return the item of a key as an entry: by its id `ref`, else by key. None: there is no such item."""
         item = await self.look(key, ref)
         return entry_of(item)._replace(key=key) if item else None
 
     async def look(self, key: str, ref: str | None) -> StoredItem | None:
-        """Return one item by id, else by key."""
+        """Return the item of a key by its id `ref`, else by key. None: there is no such item."""
         item = None
         if ref is not None:
             with suppress(NotFound):
@@ -224,9 +223,9 @@ class ItemReader:
         return self.names.is_of(item.key, own, key, ours=self._is_ours(item))
 
     def is_left_by_other(self, item: StoredItem, key: str) -> bool:
-        """Return whether our own item has the name of a key because of another file, which no longer exists.
+        """Return whether the item is ours and has the name of a key, but was sent for another file, which is gone.
 
-        If both files existed, neither of them would be sent.
+        Two files with the same remote name are a key collision, and syncd sends neither of them (core/names.py).
         """
         own = key_of(item.key, item.metadata)
         return own != key and self._is_ours(item) and own in neighbours(key)
@@ -270,7 +269,7 @@ class ItemReader:
 
 
 class _RowCount:
-    """Decides whether a listing that shifts is complete, by the total number of rows and the rows seen.
+    """Decides whether a listing that changes meanwhile is complete, by the total number of rows and the seen rows.
 
     seen: the ids of the rows so far. The caller adds to the same set.
     """
@@ -309,6 +308,6 @@ class _RowCount:
 
     @property
     def landmark(self) -> Landmark | None:
-        """The summary of the listing, None if the remote's number differs from the number of rows seen."""
+        """The summary of the listing, None if the total number differs from the number of seen rows."""
         rows = 0 if self._no_rows else self.total
         return Landmark(rows, self._newest) if rows is not None and rows == len(self._seen) else None

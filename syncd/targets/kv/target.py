@@ -1,8 +1,8 @@
 """The target of one namespace. key = prefix + path; ref = the name in KV, which is the key or its short name.
 
 Checksum and owner are in the metadata of a value. One bulk request writes a thousand files, and the listing contains
-the checksums, so a full comparison of n files takes n / 1000 requests. Reads and listings may show a write of our own a
-minute late, so the journal outranks them for that long.
+the checksums, so a full comparison of n files takes n / 1000 requests. Reads and listings may show our own write up to
+a minute late. For that time, syncd believes the journal and not the answer.
 """
 
 import hashlib
@@ -56,13 +56,13 @@ _ENDINGS = """
 BINARY_ENDINGS = frozenset(_ENDINGS.split())
 """File name endings of values that a bulk get would refuse. A wrong guess costs one request."""
 TURN = 4 * BULK_PAIRS
-"""Puts of one batch. With several bodies in a batch, one is read and encoded while another is under way."""
+"""Maximum puts of one batch. A batch has several bodies, so that one is read while another one is sent."""
 LAG_S = 60.0
-"""Seconds after which a write is visible everywhere, in most cases (KV: how KV works)."""
+"""Seconds until a write is visible everywhere in most cases (KV: how KV works)."""
 NAMESPACES = 1000
-"""Namespaces of one account, on both plans (KV limits)."""
+"""Maximum namespaces of one account, on both plans (KV limits)."""
 WRITES_FREE = 1000
-"""Writes of one day on the free plan (KV limits). A paid plan has no such limit."""
+"""Maximum writes in one day on the free plan (KV limits). A paid plan has no such limit."""
 CREATE_HINT = "create = true makes one by its title"
 
 
@@ -95,7 +95,7 @@ class ValueReader:
         self.unreadable_rows = tuple(namespace.faults)
 
     async def confirm(self, key: str, ref: str | None) -> Entry | None:
-        """Return the entry of a key by its metadata: first under the name `ref`, then under the key's present name."""
+        """Return the entry of a key, None if there is none. Look under the name `ref`, then under the present name."""
         namespace, present = await self._namespace.find(), self._names.name(key)
         for name in dict.fromkeys((ref or present, present)):
             try:
@@ -147,7 +147,7 @@ def _text(mark: object) -> str:
 
 
 async def fetch_values(namespace: KVNamespace, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Fetched]]:
-    """Yield the value of each entry, in bulk requests for probable texts with a known checksum, else one by one."""
+    """Yield the value of each entry. Entries that are probably text are requested in bulk, and others one by one."""
 
     async def read(entry: Entry) -> bytes:
         return await namespace.read_value(entry.ref)
@@ -166,7 +166,7 @@ async def fetch_values(namespace: KVNamespace, entries: Sequence[Entry]) -> Asyn
 
 
 def _fits_bulk_get(entry: Entry) -> bool:
-    """Return whether a bulk get can prove the value: its text must have the recorded checksum, so a text is needed."""
+    """Return whether a bulk get can return the value. It returns text only, and needs a checksum to prove the bytes."""
     is_text = entry.key.rpartition(".")[2].lower() not in BINARY_ENDINGS
     return is_text and entry.checksum is not None and entry.size is not None and 0 <= entry.size <= BULK_GET_BYTES
 
@@ -179,7 +179,7 @@ async def _bulk_get(namespace: KVNamespace, group: Sequence[Entry]) -> tuple[dic
         group, lambda entries: namespace.bulk_get([entry.ref for entry in entries]), refused=TooMuch
     ):
         if isinstance(answer, Park):
-            # A single value that is no text makes the remote refuse the whole request.
+            # The remote refuses the whole request if a single value is no text.
             left += part
             continue
         if isinstance(answer, SyncdError):
@@ -247,7 +247,7 @@ class NamespaceFinder:
         return self._found
 
     def forget(self) -> None:
-        """Search again at the next `find`: the title may belong to another namespace by then."""
+        """Let the next `find` search again, because the title may belong to another namespace then."""
         self._found = None
 
     async def create(self) -> None:
@@ -259,7 +259,7 @@ class NamespaceFinder:
         try:
             made = await self._api.create_namespace(title, self._choice.jurisdiction)
         except Conflict:
-            # Somebody else has just created it. The next `find` lists it.
+            # Another program has just created the namespace. The next `find` lists it.
             return
         self._found = KVNamespace(self._api.transport, made.id)
         log.info("target.created", namespace=made.id, title=made.title)
@@ -296,7 +296,7 @@ class KVTarget:
     # -- the namespace
 
     async def check(self) -> str:
-        """Return one line about the namespace. Raises TargetMissing with the existing ones, Halt for a double title."""
+        """Return one line about the namespace. Raises TargetMissing, or Halt if two have its title."""
         self._namespace.forget()
         namespace = await self._namespace.find()
         return f"KV namespace {self._choice.title or namespace.namespace_id} is there"
@@ -354,7 +354,10 @@ class KVTarget:
             await self.writer.retire(deletes, report)
 
     def requests(self, puts: int, deletes: int, size: int | None = None) -> int:
-        """Return the number of bulk requests, by pairs or by bytes of base64. A value that expires is also read."""
+        """Return the number of requests. Bulk writes are limited by pairs and by bytes of base64.
+
+        With stale_ttl, a delete also reads the value.
+        """
         bodies = max(-(-puts // BULK_PAIRS), -(-(size or 0) * 4 // (3 * BULK_BYTES)))
         removing = -(-deletes // BULK_DELETES)
         retiring = deletes + -(-deletes // RETIRED_VALUES)
