@@ -31,16 +31,15 @@ _SERVICE_VARIABLE = re.compile(
 # -- mirrors
 
 
-def check_mirrors(config: Config, secret_file: Path | None = None) -> Iterator[tuple[str, str]]:
+def check_mirrors(config: Config, secret_files: Sequence[Path] = ()) -> Iterator[tuple[str, str]]:
     """Yield (mirror, fault) for invalid names, roots that must not be mirrored, and mirrors that conflict.
 
-    secret_file: the config file if it contains a token, which no mirror may upload.
+    secret_files: the files that contain a token, which no mirror may upload.
     """
-    secrets = [path for path in (config.cloudflare.api_token_file, secret_file) if path]
     for name, mirror in config.mirrors.items():
         if not MIRROR_NAME.fullmatch(name):
             yield name, ": a mirror's name is 1-64 of a-z 0-9 - _, beginning with a letter or digit"
-        if fault := _root_fault(mirror, config.state_dir, secrets):
+        if fault := _root_fault(mirror, config.state_dir, secret_files):
             yield name, f".path: {mirror.path} {fault}"
         if fault := name_fault(mirror.key_prefix + mirror.owner):
             yield name, f": key_prefix and owner: {fault.partition(';')[0]}; use printable characters"

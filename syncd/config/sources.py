@@ -31,6 +31,7 @@ from syncd.config.file import (
     text_of,
 )
 from syncd.config.schema import Config, permissions
+from syncd.config.values import local_path
 from syncd.core.errors import ConfigError, ConfigFaults
 from syncd.core.keys import from_os
 from syncd.core.plain_text import decode
@@ -49,8 +50,8 @@ def load(flag: Path | None = None, environ: Mapping[str, str] | None = None, *, 
     environ = os.environ if environ is None else environ
     path = config_path(flag, environ)
     values = file_values(path.absolute())
-    secret_file = path if holds_secret(values) else None
-    if secret_file:
+    has_secret = holds_secret(values)
+    if has_secret:
         refuse_writable(path, f"{path}: cloudflare")
     faults = variable_faults(environ)
     found = _EnvironmentSource(environ)(), _credential_values(environ), values, _default_values(environ)
@@ -61,8 +62,9 @@ def load(flag: Path | None = None, environ: Mapping[str, str] | None = None, *, 
     except ValidationError as error:
         raise ConfigFaults([*faults, *describe(error, _places(path, environ)), *missing]) from None
     faults += missing
-    config = _with_absolute_paths(config, path.absolute().parent)
-    if conflicting := list(check_mirrors(config, secret_file)):
+    base = path.absolute().parent
+    config = _with_absolute_paths(config, base)
+    if conflicting := list(check_mirrors(config, [*_token_files(found, base), *([path] if has_secret else [])])):
         places = _places(path, environ)
         faults += [mirror_fault(places, name, fault) for name, fault in conflicting]
     if faults:
@@ -92,6 +94,16 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
     return config.model_copy(
         update={"mirrors": mirrors, "cloudflare": cloudflare, "state_dir": absolute(config.state_dir)}
     )
+
+
+def _token_files(sources: Iterable[dict[str, Any]], base: Path) -> Iterator[Path]:
+    """Yield the token file of each source, also one that is not read because a stronger source has a login."""
+    for values in sources:
+        section = values.get("cloudflare")
+        file = section.get("api_token_file") if isinstance(section, dict) else None
+        if file and isinstance(file, str):
+            with contextlib.suppress(ValueError):
+                yield Path(os.path.normpath(base / local_path(Path(file))))
 
 
 # -- the sources

@@ -103,6 +103,18 @@ def test_a_token_file_that_would_be_uploaded_is_refused(place: Place, name: str)
     place.load(text.replace('path = "docs"', 'path = "docs"\nexclude = ["*token"]'))
 
 
+@pytest.mark.parametrize("stronger", ["CLOUDFLARE_API_TOKEN", "SYNCD_CLOUDFLARE__API_TOKEN_FILE", "credential"])
+def test_a_token_file_is_not_uploaded_where_a_stronger_login_is_in_use(place: Place, stronger: str) -> None:
+    text = token_file(place, 0o600, "docs/token")
+    other = place.base / "cloudflare_api_token"
+    other.write_text(TOKEN)
+    other.chmod(0o600)
+    variable = "CREDENTIALS_DIRECTORY" if stronger == "credential" else stronger
+    environ = {variable: {"CLOUDFLARE_API_TOKEN": TOKEN, "credential": str(place.base)}.get(stronger, str(other))}
+    assert "which would be uploaded" in place.fault(text, environ)
+    place.load(text.replace('path = "docs"', 'path = "docs"\nexclude = ["token"]'), environ)
+
+
 def test_a_config_file_that_holds_the_token_and_would_be_uploaded_is_refused(place: Place) -> None:
     place.file = place.base / "docs/own.toml"
     text = place.with_key("cloudflare.api_token", toml(TOKEN)).replace('"docs"\n', '"."\n', 1)
