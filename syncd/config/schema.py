@@ -203,9 +203,9 @@ class MirrorConfig(ConfigSection):
     owner: Annotated[str, StringConstraints(max_length=64)] = ""
     """Owner mark of the entries that this mirror writes, at most 64 characters. Default: the mirror's name and 8 hex
     digits of a hash over this machine and the folder, as `syncd status` shows it. Two machines therefore never share
-    a mark. Entries with another mark are left alone (except with `prune = "all"` and --takeover). A mark in the
-    config means this folder on any machine. Set it for shards, for containers whose state directory is temporary,
-    and before you rename a mirror.
+    a mark. Entries with another mark are left alone (except with `prune = "all"` and --takeover). With an owner in the
+    config, the mirror has the same mark on every machine. Set an owner for shards, for containers whose state
+    directory is temporary, and before you rename a mirror.
 
     Example: "docs-1a2b3c4d"
     """
@@ -214,16 +214,16 @@ class MirrorConfig(ConfigSection):
     every owner under the prefix), "never".
     """
     max_delete: MaxDelete = "25%"
-    """The delete guard refuses the deletes of a plan until a person approves them (`syncd approve`), if they are more
-    than this, including the deletes of the last hour, and more than 10. Its uploads are made. The value is a number of
-    entries or a percentage. 0 deletes nothing. A moved file does not count as a delete.
+    """The delete guard refuses the deletes of a plan until a person approves them (`syncd approve`), if there are more
+    deletes than this value and more than 10, including the deletes of the last hour. The uploads of the plan are made.
+    The value is a number of entries or a percentage. 0 deletes nothing. A moved file does not count as a delete.
 
     Unit: entries, or %
     """
     delete_after: Seconds = 30.0
     """In `syncd run`: how long a file must have been gone before its entry is deleted. A deploy that removes and writes
-    the same pages therefore deletes nothing. The old name of a moved file waits as long. `syncd reconcile` deletes
-    at once.
+    the same pages therefore deletes nothing. The entry under the old name of a moved file waits equally long.
+    `syncd reconcile` deletes at once.
     """
     settle: Seconds = 0.5
     """The time without a change before a changed file is uploaded. Raise it if editors or builds write in bursts."""
