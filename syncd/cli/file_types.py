@@ -79,7 +79,7 @@ def print_excludes(*, as_json: bool) -> int:
     from syncd.core import rules
 
     if as_json:
-        print_json({"excludes": rules.GROUPS, "exit_code": EXIT_OK})
+        print_json({"excludes": {**rules.GROUPS, "reserved names": rules.RESERVED}, "exit_code": EXIT_OK})
         return EXIT_OK
     for group, patterns in rules.GROUPS.items():
         print_line(f"# {group}")
@@ -87,4 +87,8 @@ def print_excludes(*, as_json: bool) -> int:
             print_line(pattern)
         print_line("")
     print_line('# Case is ignored. To include such a file: exclude = ["!PATTERN"], or !PATTERN in a .syncdignore file.')
+    print_line("")
+    print_line("# reserved names, which no pattern includes")
+    for pattern in rules.RESERVED:
+        print_line(pattern)
     return EXIT_OK

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from syncd.cli.file_types import print_types, type_groups
+from syncd.cli.file_types import print_excludes, print_types, type_groups
 from syncd.cli.main import run
 from syncd.cloudflare.file_types import GROUPS, LARGE, LARGE_WITH_OCR, MIB, SUPPORTED
+from syncd.core import rules
 from syncd.targets.ai_search.target import limits
 from syncd.text.documents import SUPPORTED as TEXTS
 
@@ -69,3 +70,16 @@ def test_forty_types_are_large_in_every_instance() -> None:
     # The documentation lists 41 types of plain text and code; of .log.gz nobody knows which bytes count.
     assert len(LARGE) == 40
     assert {".pdf"} == LARGE_WITH_OCR
+
+
+def test_the_excludes_that_are_printed_have_the_reserved_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert print_excludes(as_json=True) == 0
+    groups = json.loads(capsys.readouterr().out)["excludes"]
+    assert groups == {
+        **{name: list(group) for name, group in rules.GROUPS.items()},
+        "reserved names": list(rules.RESERVED),
+    }
+    assert print_excludes(as_json=False) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[lines.index("# reserved names, which no pattern includes") + 1 :] == ["..*", ".syncd-probe-*"]
+    assert {pattern for group in groups.values() for pattern in group} <= set(lines)

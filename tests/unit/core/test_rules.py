@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from syncd.core.probe_answers import PROBE_STEM
-from syncd.core.rules import BUILTIN_EXCLUDES, DOTTED, GROUPS, PROBES, IgnoreFile, Rules
+from syncd.core.rules import BUILTIN_EXCLUDES, DOTTED, GROUPS, PROBES, RESERVED, IgnoreFile, Rules
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
 PAGE = Path(__file__).parents[3] / "docs/reference/excludes.md"
@@ -60,6 +60,14 @@ def test_documents_and_templates_are_included(path: str) -> None:
 def test_reserved_names_are_excluded_in_every_folder(folder: str, name: str, rule: str) -> None:
     assert Rules().excluded(folder + name) == Rules().excluded(f"{folder}{name}/") == rule
     assert Rules().excluded(f"{folder}x{name}") is None
+
+
+@pytest.mark.parametrize("pattern", RESERVED)
+def test_no_pattern_takes_a_reserved_name_back(pattern: str) -> None:
+    name = pattern.replace("*", "x.md")
+    ours = IgnoreFile.parse("", f"!{pattern}\n!{name}\n")
+    assert Rules(exclude=(f"!{pattern}", f"!{name}")).excluded(name, [ours]) in (DOTTED, PROBES)
+    assert f"`{pattern.removesuffix('*')}`" in PAGE.read_text(encoding="utf-8")
 
 
 def test_a_gitignore_does_not_override_the_built_in_list() -> None:
