@@ -45,9 +45,9 @@ async def ask_daemon(state_dir: Path, request: Mapping[str, Any], *, quiet: bool
 
 
 def let_daemon_look(state_dir: Path) -> None:
-    """Let the daemon find out whether idle mirrors can reach their remote, and wait a moment for the result.
+    """Let the daemon check whether idle mirrors can reach their remote, and wait at most LOOK_S for the result.
 
-    Without a daemon, or if this user may not ask it, nothing happens.
+    Without a daemon, or if this user may not use its socket, nothing happens.
     """
     from syncd.state.directory import holder
 

@@ -49,7 +49,7 @@ class ReconcileRequest:
     as_json: bool
 
     def for_daemon(self, config: "Config", names: Sequence[str]) -> dict[str, Any]:
-        """Return the request as the daemon takes it. config: of this command. names: the mirrors, none for all."""
+        """Return the JSON object of the request. config: of this command. names: the mirrors; empty: all."""
         from syncd.config.schema import settings_digest
 
         return {
@@ -71,7 +71,7 @@ class _ReconcileCommand(Command):
 
 
 def _with_wait_value(arguments: Sequence[str]) -> list[str]:
-    """Give a bare `--wait` its value. The library would take the name of a mirror that follows it as the value."""
+    """Add a value to a `--wait` without one. Otherwise click would take the next argument as the value."""
     given = list(arguments)
     for place, argument in enumerate(given):
         if argument == "--":
@@ -221,7 +221,7 @@ def print_result(session: "Session", request: ReconcileRequest, reports: "dict[s
 
 
 def _interruption(reports: "dict[str, Report]", mirrors: int, *, dry_run: bool) -> str:
-    """Return how far an interrupted pass came. mirrors: the number of mirrors that the command has."""
+    """Return a text with the progress of an interrupted pass. mirrors: the number of mirrors of the command."""
     if dry_run:
         return "reconcile: nothing was changed"
     results = [result for report in reports.values() for result in report.results]

@@ -27,13 +27,13 @@ from syncd.core.plain_text import shown_size
 from syncd.core.requests import check_base_url, current_contact, current_priority
 
 ANSWER_LIMIT = 32 * 1024 * 1024
-"""Largest JSON answer that is read, in bytes. A KV page of 1,000 keys with full metadata has 2 MB."""
+"""Maximum bytes of a JSON answer. A KV page of 1,000 keys with full metadata has 2 MB."""
 BACKOFF_MIN_S = 0.2
 """Shortest pause between two tries, in seconds."""
 BACKOFF_MAX_S = 20.0
 """Longest pause between two tries, in seconds, unless the remote asks for more."""
 ASKED_LIMIT_S = 3600.0
-"""Longest time that one request waits because the remote asks for it, in seconds. It ends a 429 that never stops."""
+"""Maximum seconds that one request waits because the remote asks for it. A remote may answer 429 for ever."""
 REFUSED_PAUSE_S = 1.0
 """Pause before a request that a proxy or firewall refused is sent again, in seconds."""
 REFUSED_LIMIT = 200
@@ -109,7 +109,7 @@ class RetryPolicy:
     def _wait_s(self, state: RetryCallState) -> float:
         ceiling = min(BACKOFF_MAX_S, 2.0 * BACKOFF_MIN_S * 2.0 ** min(state.attempt_number - 1, 16))
         pause = BACKOFF_MIN_S + self.rng() * (ceiling - BACKOFF_MIN_S)
-        # The last try is made when the time is over, and not a long pause later.
+        # The last try is made at the end of the time, even if the pause would be longer.
         left = max(BACKOFF_MIN_S, self.retry_for - self._own_s())
         return max(min(pause, left), _error_of(state).after_s or 0.0)
 
@@ -134,7 +134,7 @@ class RetryPolicy:
 
 
 def _error_of(state: RetryCallState) -> Retry:
-    """Return the error that tenacity asks about. `_retries` accepts no other type."""
+    """Return the error of the last try. `_retries` accepts no other type."""
     error = state.outcome.exception() if state.outcome else None
     if not isinstance(error, Retry):
         raise TypeError("only a Retry is retried")
@@ -244,7 +244,7 @@ class Transport:
         return http_date(self._date)
 
     async def request(self, request: Request) -> Answer:
-        """Return the answer, after as many tries as it takes.
+        """Return the answer of a request. Repeat a failed try, see `attempts`.
 
         Raises the errors of `attempts`. If it is unknown whether a request was carried out, a request that is not
         repeatable is not sent again; its ambiguous Retry is raised at once.
@@ -257,9 +257,9 @@ class Transport:
         parse: Callable[[Answer], _T],
         translated: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> _T:
-        """Like `request`, with the answer parsed. A Retry of `parse` leads to another try.
+        """Return the result of `parse` for the answer of a request. A Retry of `parse` leads to another try.
 
-        translated: opens the context of each try, which replaces an error by one that says more.
+        translated: returns the context of each try, which may replace an error by a more specific error.
         """
 
         async def send() -> _T:
@@ -311,17 +311,17 @@ class Transport:
 
     async def _once(self, request: Request) -> Answer:
         response = await self._send(request, ANSWER_LIMIT)
-        # A token that the remote echoes must not be stored in a key, an error or a reason.
+        # If the remote repeats the token, it must not be stored in a key, an error or a reason.
         response.body = self.login.hide_bytes(response.body)
         return self._judge(response, lambda: response.answer(request.is_partial))
 
     async def _send(self, request: Request, limit: int, expected_bytes: int = 0) -> Response:
         """Send a request through the gate, and return its response without judging it.
 
-        expected_bytes: size of an answer that may take its time. Raises Retry if no whole answer comes, and Park if
-        the body of a success is larger than limit.
+        expected_bytes: the size of a large answer, which extends the time limit. Raises Retry if no whole answer
+        comes, and Park if the body of a success is larger than limit.
         """
-        # The message is built before it has a slot in the gate, while other requests are in flight.
+        # The message is built before the request takes a slot of the gate, while other requests are in flight.
         seconds = {"connect": self._timeout, "write": self._timeout, "read": self._timeout + request.slow_s}
         extensions = {"timeout": seconds, "trace": _unrequested_answer_check()}
         message = build(request, self.base_url, self.login.credentials.headers, extensions)

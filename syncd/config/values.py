@@ -1,4 +1,4 @@
-"""The kinds of values in the config, such as durations, sizes, patterns and addresses. Makes no I/O."""
+"""The kinds of values in the config, such as durations, sizes, patterns and addresses. Performs no I/O."""
 
 import re
 from collections.abc import Callable

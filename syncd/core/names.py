@@ -71,7 +71,7 @@ class Forms:
         return "text" if self.as_text and self._as_text.takes(path) else None
 
     def name(self, key: str) -> str:
-        """Return the name of the entry of a file. The ending of the name tells the type of the content."""
+        """Return the name of the entry of a file. The ending of the name shows the type of the content."""
         return entry_name(key, self.of(key))
 
     def checksum(self, key: str, sha256: str) -> str:
@@ -282,6 +282,6 @@ WHOLE = Shard(0, 1)
 
 def shard_index(key: str, count: int) -> int:
     """Return the index of the shard of a key among `count` shards."""
-    # A key of another writer may contain half a surrogate pair.
+    # A key of another writer may contain a lone surrogate.
     digest = sha256(key.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") % count

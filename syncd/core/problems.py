@@ -280,7 +280,8 @@ indexes the entry again.
 The sum is half an hour, because indexings of AI Search have been observed to hang for this time.
 """
 LATER_TRIES_S = (300.0, 900.0, 2700.0, 7200.0, 14400.0, 28800.0, 43200.0)
-"""The same for LATER. The sum is 27 hours: the service says "later" and names no time. A daily quota is over then."""
+"""The delays for the errors of LATER, in seconds. The service says "later" and names no time. The sum is 27 hours,
+after which a daily quota has been renewed."""
 
 
 def tries_of(error: str | None) -> tuple[float, ...]:
@@ -342,6 +343,6 @@ def index_problem(key: str, error: str | None, why: str | None = None, tries: in
 
 
 def full_message(error: str) -> str:
-    """Return why a mirror halts whose instance is full. error: a value of FULL."""
+    """Return the message of the halt for a full instance. error: a value of FULL."""
     fault = FAULTS[error]
     return f"{fault.meaning} ({error}): {fault.remedy}; then have the files indexed that are not: syncd retry"

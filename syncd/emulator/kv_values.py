@@ -30,10 +30,10 @@ from syncd.emulator.requests import ApiError, Call, Endpoint, Handler, ok, parse
 
 MAX_KV_BULK_ITEMS = 10_000
 MAX_KV_BULK_SIZE = 100_000_000
-"""Bytes of the whole request: 100 megabytes, not mebibytes."""
+"""Maximum bytes of a bulk request: 100 decimal megabytes."""
 
 MAX_KV_BULK_GET = 100
-"""Keys of one bulk read. The values together have the limit of one value."""
+"""Maximum keys of one bulk read. All values together have the limit of one value."""
 
 MIN_KV_LIST = 10
 MAX_KV_LIST = 1000

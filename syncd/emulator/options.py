@@ -26,7 +26,7 @@ def _option(default: Any, help_text: str, **metadata: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class EmulatorOptions:
-    """How the stand-in behaves; the help of each option says how."""
+    """The behaviour of the stand-in. The help of an option describes it."""
 
     store: Path | None = _option(None, "The SQLite file for all data. Default: memory.", metavar="PATH")
     token: str | None = field(default=None, repr=False, metadata={"help": "Accept this token only. Default: any."})

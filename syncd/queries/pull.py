@@ -121,7 +121,7 @@ def _holds(folder: int, name: bytes, data: bytes) -> bool:
 
 
 def _replace(folder: int, name: bytes, data: bytes) -> int:
-    """Write a temporary file and rename it, so that no reader sees half a file. Return the inode of the new file."""
+    """Write a temporary file and rename it, so that no reader sees an incomplete file. Return its inode."""
     beside = f".syncd-pull-{secrets.token_hex(8)}"
     # The umask of the process applies to the mode.
     descriptor = os.open(beside, _NEW, 0o644, dir_fd=folder)

@@ -129,7 +129,7 @@ class SavePlace:
         raise ConfigError(f"--save {self._name}: it holds something else than results of verify; name another file")
 
     def write(self, results: SavedRun) -> None:
-        """Replace the file in one step, so that no reader sees half of it. Raises ConfigError."""
+        """Replace the file atomically. Raises ConfigError if it cannot be written."""
         try:
             replace_file(self._path, f"{results.model_dump_json(indent=1)}\n".encode())
         except OSError as error:

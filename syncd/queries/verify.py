@@ -33,8 +33,9 @@ class Difference:
 class Verdict:
     """The result of a comparison.
 
-    files: the target keeps files, so that "deep" compares bytes. checked: the number of compared keys. error: the error
-    that stopped it. search: the answers to the questions. compared: False if only questions were asked.
+    files: whether the target keeps files, so that "deep" compares bytes. checked: the number of compared keys.
+    error: the error that stopped the comparison. search: the answers to the questions. compared: whether the folder was
+    compared; False if only questions were asked.
     """
 
     deep: bool

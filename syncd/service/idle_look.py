@@ -15,13 +15,13 @@ from syncd.service.worker import MirrorWorker
 READ_EVERY_S = 2.0
 """Seconds between two looks while a person reads the state, on the page or by `status`."""
 READER_S = 5.0
-"""Seconds after which a person who has not asked for the state no longer reads it."""
+"""Seconds after the last reading of the state for which a person counts as a reader."""
 FAULT_EVERY_S = 10.0
 """Seconds between two looks without a reader, after a fault."""
 IDLE_EVERY_S = 60.0
 """Seconds between two looks without a reader, if the remote can be reached."""
 FRESH_S = 1.0
-"""A look is not repeated within this many seconds after its end."""
+"""Minimum seconds from the end of a look to the next look."""
 LIMIT_S = 2.0
 """Maximum seconds of a name lookup, and of a connection. A lost packet is sent again after a second."""
 RETRY_PAUSE_S = 0.3
@@ -73,7 +73,7 @@ class IdleLook:
                 self._log(fault)
             self._fault = fault
             for worker in resting:
-                # A request in the meantime gives a newer answer.
+                # The answer to a request that was sent in the meantime is newer.
                 if worker.status.at_rest:
                     worker.status.contact.looked(fault, self._pause_s())
                     worker.status.look()

@@ -27,7 +27,7 @@ skipped or are stuck in the index. foreign: another writer's entries. budget: re
 TEXT_LIMIT = 1500
 """Characters of a text. Discord takes 2,000 (Discord API: execute webhook), the other services more."""
 _PINGS = str.maketrans({"@": "@\u200b", "<": "\u2039", ">": "\u203a"})
-"""Characters with which chats begin a mention or a link. A name of a file must not call everybody."""
+"""Characters with which chats begin a mention or a link. A file name must not notify all members of a chat."""
 
 TIMEOUT_S = 10.0
 PAUSES_S = (2.0, 15.0, 60.0)
@@ -87,7 +87,7 @@ Send = Callable[[Notice], Awaitable[str]]
 
 
 class Outbox:
-    """The waiting notices of one way to send. It survives reloads of the config.
+    """The waiting notices for one kind of address (webhook or apprise). A reload of the config keeps them.
 
     name: a part of the names of its log events. sleep: for tests.
     """
@@ -103,7 +103,7 @@ class Outbox:
         return len(self._waiting)
 
     def open(self, send: Send | None) -> None:
-        """Send in this way from now on. None: there is no address, so waiting and later notices are dropped."""
+        """Use `send` from now on. None: there is no address, so waiting and later notices are dropped."""
         self._send = send
         if send is None:
             self._waiting.clear()

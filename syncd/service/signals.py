@@ -21,7 +21,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
-    """A signal has arrived. Not a KeyboardInterrupt, because libraries handle that in their own ways."""
+    """A signal has arrived. This is no KeyboardInterrupt, because some libraries handle that exception."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

@@ -87,7 +87,7 @@ class History(MirrorRows):
             return
         self._run(_INSERT, action.key, now, action.kind, action.reason, outcome, detail[:DETAIL], number)
         if not first:
-            # After a first upload, the next action on the key deletes the older rows.
+            # A first upload deletes no older rows. The next action on the key does it.
             self._run(_PRUNE_KEY, action.key, ACTIONS_PER_KEY)
 
     def found(self, problems: Iterable[Problem], now: float, number: int) -> None:
@@ -107,7 +107,7 @@ class History(MirrorRows):
         return [PastAction(*row) for row in rows][::-1]
 
     def since(self, moment: float, kinds: Collection[str], most: int) -> list[PastAction]:
-        """Return the last actions of some kinds since a moment, newest first. "problem" includes failed actions."""
+        """Return the last actions of `kinds` since a moment, newest first. "problem" includes failed actions."""
         if not kinds:
             return []
         rows = self._run(
@@ -207,8 +207,8 @@ class MirrorState:
     """The state of a mirror. detail: why it is halted or degraded. remaining: planned actions that are not done yet.
 
     until: the expected end of the pass. next_try: when a degraded mirror tries again. since: when the state began.
-    These are seconds since the epoch, None if unknown. stored: the number of entries in step. under_way: a pass is
-    under way.
+    These times are seconds since the epoch, None if unknown. stored: the number of entries in step. under_way: whether
+    a pass is under way.
     """
 
     state: State

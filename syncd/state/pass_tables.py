@@ -30,9 +30,9 @@ from syncd.state.db import REPORTED, Meta, transaction
 from syncd.state.journal import FIELDS, record_of
 
 PAGE = 512
-"""The number of changed keys that one query returns at most."""
+"""Maximum changed keys of one query."""
 WINDOW = 1024
-"""The number of keys that one query examines at most. It bounds the time for which the event loop is blocked."""
+"""Maximum keys that one query examines. It bounds the time for which the event loop is blocked."""
 _ENTRY_COLUMNS = Entry._fields[: Entry._fields.index("metadata")]
 """The fields of an entry that decisions use."""
 _NUMBERS = {None: None, False: 0, True: 1}
@@ -132,8 +132,8 @@ _SUMMARY = f"""
 class ChangeQuery(NamedTuple):
     """The parameters of the query for changed keys.
 
-    first, last: the keys are in first < key <= last. listed: the remote table holds a listing, so a record without an
-    entry is a change; otherwise the journal filled the table. cached: the checksums of the file cache are valid.
+    first, last: the keys are in first < key <= last. listed: whether the remote table holds a listing, so that a record
+    without an entry is a change; if not, the journal filled the table. cached: whether the file cache is valid.
     A record that was written less than lag_s or more than renew_s ago is never in step.
     """
 
@@ -366,7 +366,7 @@ class PassTables:
         self.plan = PlanTable(self._db, self.pass_id)
 
     def changed(self, query: ChangeQuery) -> Iterator[list[KeyRow]]:
-        """Yield the keys that are not in step, in order. A page can be empty: the caller yields control there.
+        """Yield the keys that are not in step, in order. A page can be empty, so that the caller can yield control.
 
         A key that is left out is in step: `core.plan.decide` returns None for it. The file is as the file cache knows
         it, the record has the cached checksum, and the only entry is the recorded one without a new value.
@@ -422,7 +422,7 @@ def _key_row(row: Sequence[Any]) -> KeyRow:
 
 
 def _serialized(entries: Sequence[Entry]) -> dict[str, Sequence[object]]:
-    """Return rows for values that SQLite cannot store as text or number, such as half a surrogate pair."""
+    """Return rows for values that SQLite cannot store as text or number, such as a lone surrogate."""
     columns = dict(zip(Entry._fields, zip(*entries, strict=True), strict=True))
     rows = zip(*(columns[name] for name in _ENTRY_COLUMNS[2:]), strict=True)
     return {"key": columns["key"], "ref": columns["ref"], "serialized": [marshal.dumps(row) for row in rows]}

@@ -17,7 +17,8 @@ FAR_S = 2 * 3600.0
 LATER_S = 30.0
 """Maximum seconds until another look at a key that waits without a failure."""
 _NEVER_DUE = "due > ?2 + CASE WHEN attempts > 0 THEN ?3 ELSE ?4 END"
-"""A row whose due time comes from another clock. A row without a failure is due after `settle_max` or LATER_S at most.
+"""A condition for rows that were stored under another clock, because their due time is too far in the future. A row
+without a failure is due after `settle_max` or LATER_S at most.
 `Queue._far` returns the parameters 2 to 4."""
 _INSERT_DUE = "INSERT INTO dirty VALUES (?1, ?2, 0, ?3, ?3, 0, 1) ON CONFLICT (mirror, key) DO UPDATE SET"
 """Adds a row (mirror, key, due time), or changes the row of the key by the assignments that follow."""
@@ -69,7 +70,7 @@ class Queue(MirrorRows):
         return self._rows("true ORDER BY key")
 
     def marked(self, now: float) -> list[Dirty]:
-        """Return the rows that were marked and not processed since."""
+        """Return the rows that were marked and have not been processed since their mark."""
         return self._rows("attempts = 0 AND first_seen <= ?", now)
 
     def _far(self, now: float) -> tuple[float, float, float]:
@@ -104,7 +105,7 @@ class Queue(MirrorRows):
 
     def has_due(self, now: float) -> bool:
         """Return whether a row is due, in the same time for any number of rows."""
-        # The index of due times serves each of the two conditions alone. The second finds rows of another clock.
+        # SQLite uses the index of due times for one condition at a time. The second one finds rows of another clock.
         rows = "SELECT 1 FROM dirty WHERE mirror = ?1 AND due"
         due = f"SELECT EXISTS ({rows} <= ?2) OR EXISTS ({rows} > ?2 + ?3)"
         return bool(self._value(due, now, FAR_S + self._settle_max))
@@ -131,7 +132,7 @@ class Queue(MirrorRows):
         )
 
     def retry(self, key: str, due: float, attempts: int, *, subtree: bool = False) -> None:
-        """Schedule another look at `key` after `attempts` failed tries. A later mark brings it forward."""
+        """Schedule another look at `key` after `attempts` failed tries. A later mark makes it due earlier."""
         self._run(
             "INSERT INTO dirty VALUES (?1, ?2, ?3, ?4, ?4, ?5, 1) ON CONFLICT (mirror, key) DO UPDATE SET"
             " due = excluded.due, attempts = excluded.attempts, seq = seq + 1,"
@@ -147,8 +148,8 @@ class Queue(MirrorRows):
         )
 
     def later(self, keys: Iterable[str], due: float) -> None:
-        """Schedule another look at keys that did not fail, at most LATER_S from now. A mark brings it forward."""
-        # A mark in the meantime starts a new settling, as after a retry.
+        """Schedule another look at keys that did not fail, at most LATER_S from now. A mark makes them due earlier."""
+        # A later mark of the key starts a new settling, as after a retry.
         self._run_each(
             f"{_INSERT_DUE} first_seen = excluded.first_seen, due = excluded.due, attempts = 0, seq = seq + 1",
             ((key, due) for key in keys),
@@ -161,7 +162,7 @@ class Queue(MirrorRows):
         )
 
     def restart_settling(self, key: str, now: float) -> None:
-        """Restart the settling of a key that was uploaded and may have been marked during the upload."""
+        """Restart the settling of an uploaded key, because it may have been marked during the upload."""
         self._run(
             "UPDATE dirty SET first_seen = ?3, due = ?4 WHERE mirror = ?1 AND key = ?2 AND attempts = 0",
             *(key, now, now + self._settle),

@@ -1,4 +1,4 @@
-"""The index status of entries: poll it, store and report it, and request the indexing of failed entries again."""
+"""Polls, stores and reports the index status of entries, and requests to index failed entries again."""
 
 import asyncio
 import math
@@ -21,26 +21,26 @@ from syncd.targets.base import Indexed
 log = structlog.get_logger()
 
 POLLED = 20_000
-"""Maximum number of records in one poll, about ten megabytes. The other records take turns, poll by poll."""
+"""Maximum records in one poll (about 10 MB). Later polls include the other records in turn."""
 NEWEST = 1_000
 """Number of newest records that every poll includes, so that an edit does not wait behind a first upload."""
 BLOCK = 500
-"""Answers stored in one transaction, between two turns of the event loop."""
+"""Maximum answers stored in one transaction. Between two transactions, the event loop runs."""
 FIRST_POLL_S = 1.0
 LONGEST_POLL_S = 60.0
 SHARE = 0.1
 """Maximum share of the time that polls take. They use the same rate limit as all other requests."""
 LONGEST_REST_S = 300.0
 LOOKED, PAUSED = "looked_for_pause", "paused"
-"""Names of stored values: when syncd last looked whether the instance is paused, and whether it was."""
+"""Names of stored values: the time of the last check whether the instance is paused, and the result of the check."""
 LINES = 20
-"""Entries of one poll that are logged one by one when they become searchable."""
+"""Maximum newly searchable entries of one poll that get their own log line."""
 NAMED = 20
-"""Stuck entries of one poll that are logged one by one."""
+"""Maximum stuck entries of one poll that get their own log line."""
 DOUBT_S = 60.0
-"""Seconds without an end of an indexing after which syncd looks whether the instance is paused. One request."""
+"""Seconds without an end of any indexing after which syncd checks by one request whether the instance is paused."""
 DOUBT_EVERY_S = 300.0
-"""Minimum seconds between two such looks."""
+"""Minimum seconds between two of these checks."""
 REASONS = 10
 """Errors whose reason is fetched after one poll, one request each. The other errors wait for the next poll."""
 TRIES = 20
@@ -106,7 +106,7 @@ class IndexFollowup:
             self._poll_at = self._clock() + LONGEST_POLL_S
 
     def postpone(self) -> None:
-        """Rest for a while, because there is no request to spare."""
+        """Postpone the next poll, because the budget of requests is used up."""
         self._rest_until = self._clock() + LONGEST_POLL_S
 
     def make_due(self) -> None:
@@ -250,7 +250,7 @@ async def halt_if_paused(mirror: Mirror) -> None:
 
 @contextmanager
 def noting_pause(mirror: Mirror) -> Iterator[None]:
-    """Store that the instance is paused if the block finds it so."""
+    """Store that the instance is paused if the block raises PausedHalt."""
     try:
         yield
     except PausedHalt:

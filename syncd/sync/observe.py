@@ -1,7 +1,7 @@
 """The observation of a pass: the keys that are not in step, each with its file, its record and its entries.
 
-The walk fills a table of local files, and the listing, or the journal, a table of remote entries. `FileReader` reads
-the files whose checksum a decision needs. A shard sees its own keys only.
+The walk fills a table of local files. The listing or the journal fills a table of remote entries. `FileReader` reads
+the files whose checksum a decision needs. A shard observes only its own keys.
 """
 
 import asyncio
@@ -28,12 +28,12 @@ WALK_BATCH = 1000
 LISTING_BATCH = 250
 """The number of listed entries that one transaction stores.
 
-With a larger number, the garbage collector has to visit more objects.
+With a larger number, the garbage collector visits more objects.
 """
 FAULTS_NAMED = 20
 """The number of unreadable rows of a listing that are reported."""
 FEW_KEYS = 20
-"""Up to this number, unknown keys are confirmed one by one. A full pass would also read the whole folder."""
+"""Up to this number, a pass confirms unknown keys one by one. A full pass would also read the whole folder."""
 
 
 class Observed(NamedTuple):
@@ -137,7 +137,7 @@ async def fill_from_listing(current: Pass) -> None:
         if any_deleted is None:
             any_deleted = tombstones.any_about(started, lag_s)
         refs = [entry.ref for entry in batch] if any_deleted else []
-        # A delete from a clock that was ahead has an unknown time, and must not hide an entry for days.
+        # A delete with a time in the future was stored under another clock. It must not hide an entry for days.
         deleted = tombstones.deleted_between(refs, started - lag_s, started + lag_s)
         tables.remote.add([entry for entry in batch if entry.ref not in deleted])
         tables.remote.hidden += len(deleted)

@@ -1,4 +1,4 @@
-"""Runs one full pass of a mirror to its end: reads files again that change meanwhile, and can wait for the index."""
+"""Runs one full pass of a mirror and the short passes that it needs afterwards, and can wait for the index."""
 
 import asyncio
 import math
@@ -100,10 +100,10 @@ async def run(
 ) -> None:
     """Bring a mirror in step and fill in the report. A SyncdError that stops the mirror is stored in the report.
 
-    bulk: the requests leave room for the edits of a daemon with the same budget.
+    bulk: whether the requests leave a part of the budget to the edits of a daemon.
     """
     status = MirrorStatus(mirror)
-    # An approved plan may turn out to have changed, and then nothing was done.
+    # The pass of an approved plan does nothing if the plan has changed, so its progress is not shown.
     is_shown = not options.dry_run and options.approved is None
 
     def report_progress(result: Result) -> None:
@@ -255,7 +255,7 @@ async def _serve_pending(mirror: Mirror, options: PassOptions, hooks: Hooks, rep
         if report.postponed_deletes:
             await index.poll(mirror)
         rows = [row for row in mirror.queue.settled(mirror.now()) if row.attempts == 0]
-        # The progress display goes on to show the postponed deletes, and not this short pass.
+        # The progress display continues to show the postponed deletes, and not this short pass.
         await _serve_keys(mirror, rows, options, Hooks(on_progress=report.add) if report.postponed_deletes else hooks)
 
 
@@ -268,7 +268,7 @@ async def _serve_keys(mirror: Mirror, rows: Sequence[Dirty], options: PassOption
 
 
 async def _catch_refusal(passes: Awaitable[object]) -> Brake | None:
-    """Make passes. Return why their deletes were refused, None if they were not. Uploads go on after a refusal."""
+    """Make passes. Return why their deletes were refused, None if they were not. A refusal stops no upload."""
     try:
         await passes
     except Brake as error:

@@ -28,7 +28,7 @@ TITLES: dict[ProblemKind, str] = {
 """The kinds, the worst first, and their headings."""
 _COMMAND = re.compile(
     r"syncd (?:approve|check|explain|kv|ls|plan|reconcile|reload|retry|status|verify)\b(?: --[a-z-]+)*"
-    # A word that is not followed by the end of the clause belongs to the sentence.
+    # If the clause continues after a word, the word belongs to the sentence and not to the command.
     r"(?: (?:'[^']*'|[^\s;,`()…]+)(?=[;,`()…]|\s*$))?"
 )
 _PLAN = re.compile(r"syncd approve (\S+-[0-9a-f]{12})\b")

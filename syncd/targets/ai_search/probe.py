@@ -1,4 +1,4 @@
-"""The probe: learns how one instance answers, with throw-away items of names that no mirror can hold.
+"""The probe: learns how one instance answers, by throw-away items with names that no file of a mirror can have.
 
 It makes at most REQUESTS requests and deletes its items. If the process is killed, the next probe or the next full
 listing of a pass finds them by name and owner.
@@ -46,7 +46,7 @@ def is_leftover(item: StoredItem, owner: str) -> bool:
 
 
 def is_old(item: StoredItem, now: float) -> bool:
-    """Return whether an item is so old that no probe needs it. False if the remote gives no time."""
+    """Return whether an item is too old to belong to a running probe. False if the remote reports no time."""
     created = seconds_of(item.created_at)
     return created is not None and now - created > OLD_S
 
@@ -258,7 +258,7 @@ class ItemProbe:
 
     @asynccontextmanager
     async def _cleaned(self) -> AsyncIterator[None]:
-        """Delete the items of the probe after the block, however it ends."""
+        """Delete the items of the probe after the block, also after an error."""
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""The ids of vectors, the content of an index as far as it is known, and changes, which it processes seconds later.
+"""The ids of vectors, the known content of an index, and the changes that the index has not processed yet.
 
     rD8xkQ2a.q1Zr8h2Lm0sX9tYw.0aBcDeFgHiJkLmNoPqRs.m3AcD1.0002-000c
     owner    key              content              |      chunk 2 of 12
@@ -44,7 +44,7 @@ mutations).
 SPREAD_S = 30.0
 """Maximum seconds by which two clocks of the remote differ. The number is an assumption."""
 GIVE_UP_S = 600.0
-"""Seconds after which a change counts as processed without a proof."""
+"""Seconds after which a change counts as processed, even if no answer shows it."""
 
 _REF = re.compile(
     rf"(?P<owner>[\w-]{{{OWNER_CHARS}}})\.(?P<key>[\w-]{{{KEY_CHARS}}})\.(?P<content>[\w-]{{{CONTENT_CHARS}}})"
@@ -304,7 +304,7 @@ class VectorStore:
 
 
 class PendingMutations:
-    """Remembers our last change, and finds out whether the index has processed it.
+    """Remembers our last change, and checks whether the index has processed it.
 
     read: reads vectors by id. clock: returns seconds since the epoch.
     """

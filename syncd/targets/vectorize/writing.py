@@ -49,7 +49,7 @@ Embedding: TypeAlias = "Vector | SyncdError"
 REQUEST_CHARS = 100_000
 """Maximum characters of the texts of one request. The service has a limit on their sum, but does not document it."""
 RETRIES = 2
-"""Repetitions of a request that gave vectors of a wrong length. After these, the model does not fit the index."""
+"""Maximum repetitions of a request that returned vectors of a wrong length. Then the model does not fit the index."""
 REQUESTS = 4
 """Maximum number of requests at a time. 400 texts take a second or two, and other mirrors need requests too."""
 KEY, HEADING, TEXT, OWNER, SHA256 = "key", "heading", "text", "owner", "sha256"
@@ -305,7 +305,7 @@ class VectorWriter:
             await self.check_dimensions(MODELS.get(self._embedder.model))
         embeddings = await self._embedder.embed([vector.text for vector in due], await self._index.dimensions())
         encoded = [(vector.file, self._encode(vector, embeddings[vector.text])) for vector in due]
-        # The vectors of a file that has failed or gives way would only be removed again.
+        # The vectors of a failed or postponed file are not written, because they would be removed again.
         lines = [line for file, line in encoded if line and not file.error]
         if lines:
             values = (value for value in embeddings.values() if not isinstance(value, SyncdError))
