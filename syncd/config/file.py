@@ -79,7 +79,7 @@ def config_path(flag: Path | None, environ: Mapping[str, str] = os.environ) -> P
     for candidate in candidates:
         if os.path.isfile(candidate):  # noqa: PTH113 - as above
             return candidate
-    if any(name.upper().startswith(MIRROR_VARIABLES) for name in environ):
+    if any(f"{name.upper()}__".startswith(MIRROR_VARIABLES) for name in environ):
         return candidates[0]
     tried = ", ".join(map(str, candidates))
     raise ConfigError(f"no config file (tried {tried}); make one with: syncd init PATH --target SPEC")

@@ -1,6 +1,7 @@
 """Every key, its default, and the order of its sources."""
 
 import errno
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -268,6 +269,18 @@ def test_the_config_is_sought_in_the_documented_order(tmp_path: Path, monkeypatc
     places[3].unlink()
     with pytest.raises(ConfigError, match=r"no config file \(tried syncd.toml, .*/etc/syncd/config.toml\).*syncd init"):
         taken()
+
+
+def test_without_a_file_one_variable_holds_all_mirrors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    target = {"type": "kv", "namespace_title": "docs", "create": True}
+    mirrors = {"docs": {"path": "docs", "exclude": ["*.tmp"], "target": target}}
+    environ = {"CLOUDFLARE_ACCOUNT_ID": ACCOUNT, "XDG_STATE_HOME": str(tmp_path), "SYNCD_MIRRORS": json.dumps(mirrors)}
+    mirror = load(None, environ).mirrors["docs"]
+    assert (mirror.path, mirror.exclude, mirror.target.create) == (tmp_path / "docs", ["*.tmp"], True)
+    mirrors["docs"]["pathh"] = "x"
+    with pytest.raises(ConfigError, match=r"environment variable SYNCD_MIRRORS: unknown key mirrors\.docs\.pathh"):
+        load(None, environ | {"SYNCD_MIRRORS": json.dumps(mirrors)})
 
 
 def test_without_a_file_the_environment_is_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
