@@ -42,16 +42,15 @@ def main() -> None:
     """Run the program and exit with its exit code."""
     is_service = _command_name(sys.argv[1:]) in _SERVICES
     prepare_streams(signals.received, is_service=is_service)
-    signals.install(_print_error)
     if is_service:
         signals.end_cleanly_on_sigterm()
     try:
+        signals.install(_print_error)
         from syncd.core.keys import from_os
 
-        code = run([from_os(argument) for argument in sys.argv[1:]])
+        sys.exit(run([from_os(argument) for argument in sys.argv[1:]]))
     except signals.Interrupted as interruption:
-        code = signals.report(interruption.number)
-    sys.exit(code)
+        sys.exit(signals.report(interruption.number))
 
 
 def _command_name(arguments: Sequence[str]) -> str | None:
@@ -71,8 +70,9 @@ def run(arguments: Sequence[str]) -> int:
     from click import Abort, UsageError
 
     try:
-        code = _invoke(arguments)
-        sys.stdout.flush()
+        with signals.unconverted():
+            code = _invoke(arguments)
+            sys.stdout.flush()
     except UsageError as error:
         return _end_by_usage(error)
     except SyncdError as error:

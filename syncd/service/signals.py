@@ -34,6 +34,7 @@ class _State:
     def __init__(self) -> None:
         self.installed = False
         self.received: list[int] = []
+        self.raised: Interrupted | None = None
         self.action: Callable[[int], object] | None = None
         self.print_line: Callable[[str], object] = lambda _: None
         self.describe: Callable[[], str] = lambda: "nothing was changed"
@@ -83,6 +84,20 @@ def received() -> int | None:
     return _state.received[0] if _state.received else None
 
 
+@contextmanager
+def unconverted() -> Iterator[None]:
+    """Raise Interrupted again if the block made another exception from it.
+
+    pydantic and Python 3.11 do so while they define a class, as during an import or the load of the config.
+    """
+    try:
+        yield
+    except Exception as error:
+        if _state.raised:
+            raise _state.raised from error
+        raise
+
+
 def report(number: int) -> int:
     """Print the work done before the signal, at the first call only. Return the exit code."""
     if _state.reported.acquire(blocking=False):
@@ -101,7 +116,8 @@ def _on_signal(number: int, _frame: FrameType | None) -> None:
         # The thread handles a second signal.
         return
     if not _call_action(number):
-        raise Interrupted(number)
+        _state.raised = Interrupted(number)
+        raise _state.raised
 
 
 def _call_action(number: int) -> bool:

@@ -32,6 +32,63 @@ except signals.Interrupted:
     sqlite3.connect("").execute(endless)
 """
 """A program whose main thread hangs in a call that no signal ends. Other threads can run."""
+IN_A_CLASS = """
+import os, sys
+from syncd.cli import main
+
+class Attribute:
+    def __set_name__(self, owner, name):
+        os.kill(os.getpid(), int(sys.argv[1]))
+
+def define(arguments):
+    class Definition:
+        attribute = Attribute()
+
+main._invoke = define
+main.main()
+"""
+"""A program that gets a signal during the definition of a class. Python 3.11 makes a RuntimeError of it."""
+IN_A_MODEL = """
+import os, sys
+from syncd.cli import main
+
+class Word:
+    def __repr__(self):
+        os.kill(os.getpid(), int(sys.argv[1]))
+        return "word"
+
+def define(arguments):
+    from pydantic_core import SchemaValidator, core_schema
+
+    SchemaValidator(core_schema.nullable_schema(core_schema.literal_schema([Word()])))
+
+main._invoke = define
+main.main()
+"""
+"""A program that gets a signal while pydantic builds the validator of a model. pydantic keeps only the text of it."""
+IN_THE_SETUP = """
+import os, sys, threading
+from syncd.cli import main
+
+start = threading.Thread.start
+
+def start_late(thread):
+    start(thread)
+    os.kill(os.getpid(), int(sys.argv[1]))
+
+threading.Thread.start = start_late
+main.main()
+"""
+"""A program that gets a signal while the handlers of signals are installed."""
+
+
+@both_signals
+@pytest.mark.parametrize("program", [IN_A_CLASS, IN_A_MODEL, IN_THE_SETUP], ids=["class", "model", "setup"])
+def test_a_signal_during_the_start_is_no_bug(program: str, number: int, code: int) -> None:
+    command = [sys.executable, "-c", program, str(int(number))]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_S)
+    said = f"syncd: interrupted by {signal.Signals(number).name}; nothing was changed\n"
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("", said, code)
 
 
 @pytest.mark.slow
