@@ -174,8 +174,10 @@ class Workshop:
             leaks += TOKEN.encode() in text
             early = code == ENDED_EARLY and not text
             if b"Traceback" in text or not (early or code in process.may):
-                last = text.decode(errors="replace").strip().splitlines()[-1:]
-                self.bugs.append(f"`{process.command}` ended with {code}: {' '.join(last)[:300]}")
+                # A storm does not repeat exactly, so the traceback is shown at once.
+                _, traceback, after = text.decode(errors="replace").strip().rpartition("Traceback")
+                last = traceback + after if traceback else "".join(after.splitlines()[-1:])
+                self.bugs.append(f"`{process.command}` ended with {code}: {last[:4000]}")
         files = [file for file in self.state.rglob("*") if file.is_file()]
         return leaks + sum(TOKEN.encode() in file.read_bytes() for file in files)
 
