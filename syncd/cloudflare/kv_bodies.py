@@ -124,7 +124,9 @@ def check_key(key: str, *, in_url: bool = False) -> None:
     if (size := check_text(key)) > KV_KEY_BYTES:
         raise Park("key_too_long", f"the key has {size} bytes, KV takes {KV_KEY_BYTES}; shorten it")
     if in_url and _CONTROL.search(key):
-        raise Park("invalid_key", "a URL cannot contain a key with control characters: use a bulk request")
+        raise Park(
+            "invalid_key", "a URL cannot contain the control characters of the key; syncd kv ls and kv rm can handle it"
+        )
 
 
 def check_text(key: str) -> int:
