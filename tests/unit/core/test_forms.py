@@ -16,6 +16,7 @@ from syncd.core.names import (
     same_source,
     shown_checksum,
 )
+from syncd.core.plain_text import over_limit
 from syncd.core.problems import Limits
 
 FORMS = Forms(("*.pptx", "books/", "!books/*.txt"), ("*.ts", "LICENSE", "docs/*.org"), "p/", "kreuzberg-1.2")
@@ -172,6 +173,29 @@ def test_the_text_of_a_converted_file_has_the_limits_of_an_entry(
     size: int, kind: ProblemKind | None, message: str
 ) -> None:
     assert LIMITS.refuse_converted("a.pptx", size) == (Problem("a.pptx", kind, message) if kind else None)
+
+
+@pytest.mark.parametrize(
+    ("large", "size", "message"),
+    [
+        (".md", 101, "after its conversion, {}; make the file smaller, or leave it out with exclude"),
+        (".md", 100, None),
+        (".pptx", 100, "after its conversion, {} for this type of file; split it"),
+        (".pptx", 10, None),
+    ],
+)
+def test_the_limit_of_a_converted_file_is_that_of_its_text(large: str, size: int, message: str | None) -> None:
+    limits = Limits(
+        max_file_size=100,
+        most_file_size=100,
+        small_file_size=10,
+        large_extensions=frozenset({large}),
+        small_remedy="split it",
+        forms=Forms(("*.pptx",)),
+    )
+    found = limits.refuse_converted("a.pptx", size)
+    over = over_limit(size, 100 if large == ".md" else 10)
+    assert found == (message and Problem("a.pptx", "too_large", message.format(over)))
 
 
 def test_each_convertible_ending_has_a_type() -> None:

@@ -125,7 +125,7 @@ def test_a_line_that_is_no_pattern_says_which_and_why(line: str, why: str) -> No
         ("[a-c]", "abc"),
         ("[a-c-e-g]", "abc-efg"),
         ("[a-c-]", "abc-"),
-        ("[a-c--e]", "-0123456789[\\]^_`abcde"),
+        ("[a-c--e]", "-0123456789X[\\]^_`abcde"),
         ("[-a]", "-a"),
         ("[a\\-c]", "a-c"),
         ("[+-\\-]", "+,-"),
@@ -141,7 +141,7 @@ def test_a_line_that_is_no_pattern_says_which_and_why(line: str, why: str) -> No
 )
 def test_a_bracket_matches_these_characters(bracket: str, characters: str) -> None:
     rules = Rules(exclude=(f"{bracket}x",))
-    candidates = "0123456789abcdefg+,-]^_`[\\" if bracket[1] not in "^!" else "abcz^"
+    candidates = "0123456789abcdefgX+,-]^_`[\\" if bracket[1] not in "^!" else "abcz^"
     assert {each for each in candidates if rules.excluded(f"{each}x")} == set(characters)
 
 
@@ -151,6 +151,24 @@ def test_a_bracket_matches_these_characters(bracket: str, characters: str) -> No
 )
 def test_names_between_two_double_stars_are_adjacent(path: str, *, matches: bool) -> None:
     assert (Rules(exclude=("a/**/b/c/**/d",)).excluded(path) is not None) == matches
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        ("*.md", "a.md"),
+        ("*.md", ".md"),
+        ("*.tar.gz", "a.tar.gz"),
+        ("*~", "a~"),
+        ("*_old", "a.md_old"),
+        ("*a.md", "ba.md"),
+    ],
+)
+def test_a_star_before_any_ending_matches_the_names_with_this_ending(pattern: str, name: str) -> None:
+    rules = Rules(exclude=(pattern,))
+    for folder in ("", "docs/"):
+        assert rules.excluded(folder + name) == f"exclude: {pattern}"
+        assert rules.excluded(f"{folder}{name}x") is None
 
 
 def test_a_star_below_a_directory_does_not_match_the_directory_itself() -> None:

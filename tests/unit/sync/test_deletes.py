@@ -8,6 +8,7 @@ from syncd.core.errors import Brake, FileChanged, Park, Retry
 from syncd.core.model import Put
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
+from syncd.state.deletions import last_delete
 from syncd.state.queue import LATER_S, Dirty
 from syncd.sync.deletes import SOON_S
 from syncd.sync.mirror import Hooks, PassOptions, Result, Scope
@@ -192,6 +193,15 @@ async def test_a_young_delete_is_looked_at_again_when_it_is_due(
     due = [row.due - core.clock.now for row in core.mirror.queue.every()]
     assert (due, result.held_back) == ([] if due_in_s is None else [due_in_s], False)
     assert ("a" in core.target.store) is (due_in_s is not None)
+
+
+async def test_the_log_of_deletes_names_the_mirror_and_the_target(core: Core) -> None:
+    await in_step(core, a="1", other="o")
+    core.use(spec="kv:docs")
+    core.remove("a")
+    await core.full()
+    line = last_delete(core.state, "docs", "a") or {}
+    assert (line["mirror"], line["target"], line["key"], line["reason"]) == ("docs", "kv:docs", "a", "stale")
 
 
 async def test_a_manual_pass_deletes_at_once(core: Core) -> None:

@@ -1,6 +1,7 @@
 """A pass observes what a merge of three dictionaries gives, whatever the size of a page."""
 
 import asyncio
+import os
 import tempfile
 from contextlib import closing
 from pathlib import Path
@@ -23,7 +24,7 @@ from syncd.state.db import open_state
 from syncd.state.pass_tables import PassTables
 from syncd.state.queue import Dirty
 from syncd.sync.mirror import Mirror, Settings
-from syncd.sync.observe import ROOT, Observed, Places, fill_from_journal, observe, places, too_many
+from syncd.sync.observe import ROOT, Observed, Places, ScopeTooLarge, fill_from_journal, observe, places, too_many
 from tests.harness import IN_MEMORY, Core, ScriptedTarget, in_step, open_core, planned, sha
 
 KEYS = ["a-b", "a.b", "a/b", "a/c/d", "a0", "b", "b.c", "c/a", "c/b", "\u00fc", "\U0001f600"]
@@ -226,6 +227,36 @@ async def test_a_part_includes_the_files_whose_entries_would_have_the_same_name(
     assert places(core.mirror, rows) == Places([""], [])
     rows = [Dirty(f"p/{key}", subtree, 0, 1, 0.0, 0.0) for key, subtree in (("", False), ("a", False))]
     assert places(core.mirror, rows) == Places([], ["p/a"])
+
+
+@pytest.mark.parametrize("changes", [24, 25])
+async def test_entries_that_would_be_replaced_are_confirmed_unless_a_listing_costs_less(
+    core: Core, changes: int
+) -> None:
+    await in_step(core, **{f"{number:02}": "old" for number in range(40)})
+    core.target.limits = Limits(max_file_size=1000, page=10)
+    names = [f"{number:02}" for number in range(changes)]
+    for name in names:
+        core.write(name, "other")
+    if changes == 24:
+        assert planned(await core.hint(*names)) == {"put": changes}
+        assert sorted(core.target.confirmed) == names
+    else:
+        with pytest.raises(ScopeTooLarge):
+            await core.hint(*names)
+        assert core.target.applied == []
+
+
+async def test_the_problem_of_an_invalid_name_concerns_no_file_whose_key_it_shows(core: Core) -> None:
+    await in_step(core, other="1")
+    (core.root / os.fsdecode(b"bad\xff")).write_text("2")
+    await core.full()
+    ((shown, kind),) = core.problems().items()
+    assert kind == "invalid_key"
+    core.write(shown, "3")
+    result = await core.full()
+    assert core.target.texts() == {"other": "1", shown: "3"}
+    assert result.problems == {"invalid_key": 1}
 
 
 # -- a second look

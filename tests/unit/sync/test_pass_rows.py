@@ -114,6 +114,9 @@ async def test_uploads_leave_these_rows_events_and_lines(core: Core) -> None:
         done | {"key": "dark.md", "reason": "new", "bytes": 7, "checksum": sha("dark.md")},
         {"event": "put.again", "key": "late.md", "why": "it moved"},
     ]
+    assert own(lines, "index.failed") == [
+        {"event": "index.failed", "mirror": "docs", "key": "dark.md", "error": "invalid_pdf"}
+    ]
 
 
 async def test_deletes_leave_these_rows_events_and_lines(core: Core) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from syncd.core.errors import Halt, PausedHalt
 from syncd.core.problems import LATER_TRIES_S, TRIES_S
+from syncd.core.requests import current_priority
 from syncd.state.queue import retry_problems
 from syncd.sync import index, once
 from syncd.sync.mirror import PassOptions
@@ -24,6 +25,22 @@ async def made(core: Core, *, dry_run: bool = False) -> once.Report:
     core.clock.forward(1)
     await once.run(core.mirror, PassOptions(dry_run=dry_run), lambda _: None, report)
     return report
+
+
+@pytest.mark.parametrize(("how", "bulk"), [({}, False), ({"bulk": False}, False), ({"bulk": True}, True)])
+async def test_a_command_leaves_room_for_edits_only_beside_a_daemon(
+    core: Core, monkeypatch: pytest.MonkeyPatch, how: dict[str, bool], *, bulk: bool
+) -> None:
+    seen, listing = set(), ScriptedTarget.listing
+
+    def noting(target: ScriptedTarget) -> object:
+        seen.add(current_priority().bulk)
+        return listing(target)
+
+    monkeypatch.setattr(ScriptedTarget, "listing", noting)
+    report = once.Report()
+    await once.run(core.mirror, PassOptions(), lambda _: None, report, **how)
+    assert (seen, report.exit_code) == ({bulk}, 0)
 
 
 # -- full
