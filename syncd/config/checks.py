@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple, get_args, get_origin
@@ -209,22 +209,33 @@ def variable_faults(environ: Mapping[str, str]) -> list[str]:
     Raises ConfigFaults if one variable sets a key and another one sets a key below it, because they cannot be merged.
     """
     names = _variables(environ)
-    faults, under = [], []
-    for variable, name in names.items():
-        section = name.partition("__")[0]
-        if section in Config.model_fields:
-            # state_dir is the one key outside a section.
-            if any(name.startswith(f"{other}__") for other in (*names.values(), "state_dir")):
-                under.append(f"environment: {variable} lies under a key that has a value; unset one of them")
-            continue
-        near = None if "__" in variable else _nearest(section)
-        if near is None and "__" not in variable:
-            continue
-        meant = f"did you mean {PREFIX}{near.upper()}?" if near else _meant(name)
-        faults.append(f"environment variable {variable} names no config key; {meant}")
-    if under:
-        raise ConfigFaults([*faults, *under])
+    faults = [fault for variable, name in names.items() if (fault := _unknown_variable(variable, name))]
+    if conflicting := [variable for variable, name in names.items() if _is_below_value(name, names.values())]:
+        below = [
+            f"environment: {variable} lies under a key that has a value; unset one of them" for variable in conflicting
+        ]
+        raise ConfigFaults([*faults, *below])
     return faults
+
+
+def _unknown_variable(variable: str, name: str) -> str | None:
+    """Return the line for a variable that may be a misspelt key. None: it names a section, or resembles no key."""
+    section = name.partition("__")[0]
+    if section in Config.model_fields:
+        return None
+    if "__" in variable:
+        meant = _meant(name)
+    elif near := _nearest(section):
+        meant = f"did you mean {PREFIX}{near.upper()}?"
+    else:
+        return None
+    return f"environment variable {variable} names no config key; {meant}"
+
+
+def _is_below_value(name: str, names: Iterable[str]) -> bool:
+    """Return whether a name lies under another name of `names`, or under state_dir, the one key outside a section."""
+    in_section = name.partition("__")[0] in Config.model_fields
+    return in_section and any(name.startswith(f"{other}__") for other in (*names, "state_dir"))
 
 
 def _meant(name: str) -> str:

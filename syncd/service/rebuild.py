@@ -164,7 +164,7 @@ def check_second(config: Config, rebuild: Rebuild) -> None:
                 f"mirror {name} has no key_prefix, and each prefix lies within it; fill another namespace with a second"
                 " mirror instead"
             )
-        more = ", whose prefix neither begins with the other prefix nor is its beginning" if any(prefixes) else ""
+        more = ", such that neither prefix begins with the other" if any(prefixes) else ""
         raise ConfigError(f"mirror {name} has the target {where} already; name another one with --into{more}")
 
 
