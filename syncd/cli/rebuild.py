@@ -60,7 +60,7 @@ class _Filled:
 
     @property
     def comparison(self) -> "Comparison | None":
-        """The differences of the answers of the second target from those of the first."""
+        """The comparison of the answers of the second target with the answers of the first target."""
         from syncd.queries.retrieval import compare
 
         return compare(*(search.named() for search in self.searches)) if self.searches else None

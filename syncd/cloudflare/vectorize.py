@@ -59,7 +59,7 @@ LIST_LIMIT = 1000
 FULL_QUERY_LIMIT = 50
 """Maximum number of matches of one query with all metadata (Vectorize limits)."""
 WRITE_SLOW_S = 60.0
-"""Additional seconds for a write. Cloudflare's edge answers 524 after 100 s, which tells the caller to send less."""
+"""Additional seconds for a write. Cloudflare's edge answers 524 after 100 s, after which the caller sends less."""
 
 TOO_MANY_VECTORS = 40006
 """Error code of an upsert with too many vectors. A query gives the same code for wrong dimensions."""

@@ -26,7 +26,7 @@ def shown(name: str) -> str:
             return name.encode("utf-8", errors).decode("utf-8", "backslashreplace")
         except UnicodeEncodeError:
             continue
-    # No file name contains half a surrogate pair, but a remote key may.
+    # No file name contains a lone surrogate, but a remote key may.
     return name.encode("utf-8", "surrogatepass").decode("utf-8", "backslashreplace")
 
 

@@ -4,7 +4,7 @@ Sources: "AI Search: limits and pricing", "AI Search: data source" and "AI Searc
 """
 
 MAX_FILE_SIZE = 4 * 1024 * 1024
-"""Bytes of one upload of any type but those with MAX_LARGE_FILE_SIZE."""
+"""Maximum bytes of one upload, except for the types with MAX_LARGE_FILE_SIZE."""
 
 MAX_LARGE_FILE_SIZE = 10 * 1024 * 1024
 """Bytes of a plain text or code file, and of a PDF if the instance reads pictures of text (use_ocr)."""

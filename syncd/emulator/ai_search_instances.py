@@ -200,7 +200,7 @@ _REINDEXING = ("chunk", "chunk_size", "chunk_overlap", "custom_metadata", "index
 """Settings whose change indexes every item again."""
 
 _MERGED = ("indexing_options", "retrieval_options")
-"""Objects of which an update changes the given fields only. All other objects are replaced wholesale."""
+"""In these objects, an update changes only the given fields. It replaces all other objects as a whole."""
 
 _READ_ONLY = ("id", "namespace", "account_id", "status", "created_at", "modified_at", "engine_version")
 """Fields of an answer that a request cannot set. Whether the service refuses or ignores them is unknown."""

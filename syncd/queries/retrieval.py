@@ -89,9 +89,10 @@ class Measured:
 class Figures:
     """The figures of a measurement. Searches that failed count in `failed` only.
 
-    answered: the questions that the search answered, found: those whose file is among the hits. hit_rate: hit@k, the
-    share of the questions that found their file. mrr: the mean of 1/rank, where a miss counts 0. Both are None if no
-    question was answered. texts: the questions with an answer text, texts_found: those whose text was found.
+    answered: the questions that the search answered. found: the answered questions whose file is among the hits.
+    hit_rate: hit@k, the share of the questions that found their file. mrr: the mean of 1/rank, where a miss counts 0.
+    Both are None if no question was answered. texts: the questions with an answer text. texts_found: the questions
+    whose answer text was found.
     """
 
     answered: int

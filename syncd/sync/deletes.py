@@ -1,8 +1,8 @@
-"""Decides after the puts of a pass which of its deletes have to wait, and counts the deletes that lose a content.
+"""Decides after the puts of a pass which of its deletes must wait, and counts the deletes that lose a content.
 
 - A delete loses nothing if an entry that stays has its content: the file was moved, or has a copy.
-- A delete waits while an upload that did not succeed may be of its content, so that a search finds the old entry. The
-  size of the file tells which upload that may be.
+- A delete waits while an upload that did not succeed may have the same content, so that a search finds the old entry.
+  An upload may have the same content if its file has the same size.
 - In `run` a file must have been gone for `delete_after`, so that a deploy that removes files and brings them back
   deletes nothing.
 - A delete waits for a replacement, another entry with the same content or key, until the index has it. So a search
@@ -204,7 +204,7 @@ class Replacements:
                 kept.add(delete)
                 continue
             waited_s = now - replacement.written_at
-            # The limit holds in both directions, because a time in the future tells nothing about the age.
+            # The limit holds in both directions, because a time in the future does not show the age.
             if abs(waited_s) <= PATIENCE_S:
                 waiting[delete] = replacement
             else:

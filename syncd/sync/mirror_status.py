@@ -27,8 +27,8 @@ class MirrorStatus:
 
     While requests fail, or get no answer, `look` shows the mirror as degraded. When a request succeeds, it shows the
     state of the passes again.
-    A halt of an earlier process is shown until a pass of this process replaces it. Times of the steady clock are those
-    of the event loop.
+    A halt of an earlier process is shown until a pass of this process replaces it. The steady clock is the
+    clock of the event loop.
 
     contact: receives the outcomes of the mirror's requests. shown: the state as it is shown. since: when it began,
     seconds since the epoch. fault: why the state could not be stored.

@@ -2,7 +2,7 @@
 
 key = prefix + path; ref = all vectors of one content of the key (see index.py). The index holds chunks of text and
 their vectors, not the files. A listing gives ids only, and the ids prove key, owner and completeness. The index
-processes changes later. Until then, the journal and not the index tells the state of an entry.
+processes changes later. Until then, the journal and not the index has the state of an entry.
 """
 
 import asyncio
