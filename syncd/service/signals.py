@@ -7,11 +7,13 @@ returns from its current call. So the handlers are installed at the start, and a
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 GRACE_S = 4.0
 """The process exits this long after a signal, even if a call still hangs, for example on a dead network mount."""
@@ -57,6 +59,20 @@ def install(print_line: Callable[[str], object]) -> None:
     for number in SIGNALS:
         signal.signal(number, _on_signal)
     threading.Thread(target=_watch, args=(reader,), name="syncd-signals", daemon=True).start()
+    sys.unraisablehook = _keep_quiet(sys.unraisablehook)
+
+
+def _keep_quiet(report_other: Callable[[Any], object]) -> Callable[[Any], None]:
+    """Return a hook that prints no traceback if Interrupted was raised where no code can catch it.
+
+    Finalizers and callbacks of weak references are such places. The thread then ends the process after GRACE_S.
+    """
+
+    def hook(unraisable: Any) -> None:
+        if not isinstance(unraisable.exc_value, Interrupted):
+            report_other(unraisable)
+
+    return hook
 
 
 def describe_with(describe: Callable[[], str]) -> None:

@@ -66,6 +66,25 @@ main._invoke = define
 main.main()
 """
 """A program that gets a signal while pydantic builds the validator of a model. pydantic keeps only the text of it."""
+IN_A_FINALIZER = """
+import os, sys, time
+from syncd.cli import main
+from syncd.service import signals
+
+signals.GRACE_S = 0.1
+
+class Short:
+    def __del__(self):
+        os.kill(os.getpid(), int(sys.argv[1]))
+
+def finalize(arguments):
+    Short()
+    time.sleep(30)
+
+main._invoke = finalize
+main.main()
+"""
+"""A program that gets a signal in a finalizer, whose exceptions nobody can catch."""
 IN_THE_SETUP = """
 import os, sys, threading
 from syncd.cli import main
@@ -83,8 +102,10 @@ main.main()
 
 
 @both_signals
-@pytest.mark.parametrize("program", [IN_A_CLASS, IN_A_MODEL, IN_THE_SETUP], ids=["class", "model", "setup"])
-def test_a_signal_during_the_start_is_no_bug(program: str, number: int, code: int) -> None:
+@pytest.mark.parametrize(
+    "program", [IN_A_CLASS, IN_A_MODEL, IN_A_FINALIZER, IN_THE_SETUP], ids=["class", "model", "finalizer", "setup"]
+)
+def test_a_signal_at_a_bad_moment_is_no_bug(program: str, number: int, code: int) -> None:
     command = [sys.executable, "-c", program, str(int(number))]
     ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_S)
     said = f"syncd: interrupted by {signal.Signals(number).name}; nothing was changed\n"
