@@ -186,6 +186,10 @@ class StateHalt(Halt):
     """The state file cannot be written: its disk is full or fails. No data is lost. The fault may end by itself."""
 
 
+class StateFull(StateHalt):
+    """The disk of the state file has no room, or fails. The daemon waits until the file can be written again."""
+
+
 class StateBusy(StateHalt):
     """Another process holds the lock of the state file for longer than the timeout. No data is lost."""
 

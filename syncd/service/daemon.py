@@ -1,6 +1,7 @@
 """The daemon: a worker for each mirror, until a signal. Reloads the config, and replaces a damaged state file."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -16,6 +17,7 @@ from syncd.core.errors import (
     ConfigError,
     Locked,
     StateDamaged,
+    StateFull,
     StateGone,
     StateHalt,
     SyncdError,
@@ -32,6 +34,8 @@ from syncd.state.db import OnDamage
 
 log = structlog.get_logger()
 
+ROOM_AGAIN_S = 10.0
+"""Seconds between two tries to open a state file whose disk is full."""
 REBUILD_EVERY_S = 60.0
 """If a new state file is damaged within this time, the daemon ends: a person must check the disk."""
 
@@ -109,11 +113,14 @@ class _Daemon:
             except StateDamaged as error:
                 self._plan_new_state(error)
             except (ConfigError, Locked, StateHalt) as error:
-                # A reloaded config that cannot be opened, for example because of its state_dir, is dropped.
-                if former is None or isinstance(error, StateGone):
+                if former is not None and not isinstance(error, StateGone):
+                    # A reloaded config that cannot be opened, for example because of its state_dir, is dropped.
+                    self._reject_config(error)
+                    config, former = former, None
+                elif isinstance(error, StateFull):
+                    await self._wait_for_room(error)
+                else:
                     raise
-                self._reject_config(error)
-                config, former = former, None
         log.info("daemon.stop", code=self._exit_code)
         return self._exit_code
 
@@ -196,6 +203,19 @@ class _Daemon:
                 raise
             log.warning("web.refused", error=str(error), consequence="the page stays where it was")
         self._started = True
+
+    async def _wait_for_room(self, error: StateFull) -> None:
+        """Wait a moment before the next try, or until the signal that ends the daemon.
+
+        Ending here would not help: systemd gives a service up after some starts.
+        """
+        log.error("state.full", error=str(error), consequence=f"the next try is made in {ROOM_AGAIN_S:g} s")
+        self._requests.end_reloads(error)
+        self._notifier.status(str(error))
+        self._notifier.watchdog()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ROOM_AGAIN_S):
+                await self._stop.wait()
 
     def _plan_new_state(self, error: StateDamaged) -> None:
         """Let the next start replace the state file. Raises the error if it did so a short time ago."""

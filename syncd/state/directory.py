@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from syncd.core.errors import ConfigError, Locked, StateBusy, StateDamaged, StateHalt
+from syncd.core.errors import ConfigError, Locked, StateBusy, StateDamaged, StateFull, StateHalt
 
 FILE_NAME = "state.db"
 SET_ASIDE = ".damaged"
@@ -95,7 +95,7 @@ def check(error: Exception, path: Path | None = None, *, reading: bool = False) 
     if code in _REFUSED_CODES or number in REFUSED_ERRNOS:
         raise StateHalt(refusal(path, error, reading=reading)) from error
     if code in _ROOM_CODES or number in _ROOM_ERRNOS:
-        raise StateHalt(f"{_named(path)} cannot be written ({error}); make room on the disk of state_dir") from error
+        raise StateFull(f"{_named(path)} cannot be written ({error}); make room on the disk of state_dir") from error
 
 
 def damaged(path: Path | None, why: object) -> StateDamaged:

@@ -1,8 +1,10 @@
 """A state file that is damaged, locked, removed or owned by another user leads to one line or a new file."""
 
 import importlib
+import json
 import os
 import pkgutil
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -365,6 +367,56 @@ def test_commands_that_change_nothing_work_on_a_full_disk(tmp_path: Path) -> Non
         assert "a.md" in without_room(workspace, "ls").out
         checked = without_room(workspace, "check")
         assert "last reconcile" in checked.out, checked
+
+
+@contextmanager
+def daemon_without_room(workspace: Workspace) -> Iterator[subprocess.Popen[str]]:
+    """Run a daemon that cannot make any file longer until `make_room`."""
+    command = workspace.command("--log-format", "json", "run")
+    line = ["sh", "-c", 'ulimit -S -f 0; exec "$@"', "sh", *command]
+    with subprocess.Popen(line, env=workspace.env(), cwd=workspace.path, stderr=subprocess.PIPE, text=True) as daemon:
+        try:
+            yield daemon
+        finally:
+            daemon.kill()
+
+
+def make_room(daemon: subprocess.Popen[str], size: int = resource.RLIM_INFINITY) -> None:
+    resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def wait_for_event(daemon: subprocess.Popen[str], event: str) -> None:
+    assert daemon.stderr
+    for line in daemon.stderr:
+        if json.loads(line)["event"] == event:
+            return
+    raise AssertionError(f"the daemon ended without {event}")
+
+
+@pytest.mark.slow
+def test_the_daemon_waits_for_room_at_its_start_and_at_a_reload(tmp_path: Path) -> None:
+    with open_workspace(tmp_path) as workspace, daemon_without_room(workspace) as daemon:
+        workspace.write("a.md", "text a")
+        wait_for_event(daemon, "state.full")
+        make_room(daemon)
+        workspace.in_step()
+        make_room(daemon, 0)
+        reloaded = workspace.syncd("reload")
+        assert (reloaded.code, "make room on the disk" in reloaded.err) == (EXIT_HALT, True), reloaded
+        wait_for_event(daemon, "state.full")
+        make_room(daemon)
+        workspace.write("b.md", "text b")
+        workspace.in_step()
+        daemon.terminate()
+        assert daemon.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.slow
+def test_a_daemon_that_waits_for_room_ends_soon_at_sigterm(tmp_path: Path) -> None:
+    with open_workspace(tmp_path) as workspace, daemon_without_room(workspace) as daemon:
+        wait_for_event(daemon, "state.full")
+        daemon.terminate()
+        assert daemon.wait(5) == 0
 
 
 def test_init_on_a_full_disk_leaves_the_directory_as_it_was(tmp_path: Path) -> None:

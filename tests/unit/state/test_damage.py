@@ -14,7 +14,7 @@ from typing import NoReturn
 import pytest
 from structlog.testing import capture_logs
 
-from syncd.core.errors import StateBusy, StateDamaged, StateHalt
+from syncd.core.errors import StateBusy, StateDamaged, StateFull, StateHalt
 from syncd.state import db as state_db
 from syncd.state import directory
 from syncd.state.db import (
@@ -322,10 +322,10 @@ BROKEN = "the state file /s is damaged (why); it is only a cache: stop syncd and
         (sqlite_error(sqlite3.SQLITE_PROTOCOL), StateBusy, LOCKED),
         (sqlite_error(sqlite3.SQLITE_CORRUPT), StateDamaged, BROKEN),
         (sqlite_error(sqlite3.SQLITE_NOTADB), StateDamaged, BROKEN),
-        (sqlite_error(sqlite3.SQLITE_FULL), StateHalt, NO_ROOM.format("why")),
-        (sqlite_error(sqlite3.SQLITE_IOERR_WRITE), StateHalt, NO_ROOM.format("why")),
-        (OSError(errno.ENOSPC, "why"), StateHalt, NO_ROOM.format(f"[Errno {errno.ENOSPC}] why")),
-        (OSError(errno.EIO, "why"), StateHalt, NO_ROOM.format(f"[Errno {errno.EIO}] why")),
+        (sqlite_error(sqlite3.SQLITE_FULL), StateFull, NO_ROOM.format("why")),
+        (sqlite_error(sqlite3.SQLITE_IOERR_WRITE), StateFull, NO_ROOM.format("why")),
+        (OSError(errno.ENOSPC, "why"), StateFull, NO_ROOM.format(f"[Errno {errno.ENOSPC}] why")),
+        (OSError(errno.EIO, "why"), StateFull, NO_ROOM.format(f"[Errno {errno.EIO}] why")),
         (OSError(errno.EMFILE, "why"), StateHalt, NO_FILES.format(f"[Errno {errno.EMFILE}] why")),
         (OSError(errno.ENOMEM, "why"), StateHalt, NO_FILES.format(f"[Errno {errno.ENOMEM}] why")),
         (sqlite_error(sqlite3.SQLITE_ERROR), None, ""),

@@ -12,7 +12,7 @@ import pytest
 
 from syncd.cloudflare.gate import Gate
 from syncd.core import errors
-from syncd.core.errors import EXIT_HALT, StateHalt
+from syncd.core.errors import EXIT_HALT, StateFull, StateHalt
 from syncd.core.model import Hint
 from syncd.service import error_policy
 from syncd.service.worker import MirrorWorker
@@ -57,7 +57,7 @@ async def test_a_command_halts_in_one_line_and_the_next_one_completes(core: Core
     be_full(core.mirror.db)
     report = Report()
     await run(core.mirror, PassOptions(), lambda _: None, report)
-    assert (type(report.error), report.exit_code) == (StateHalt, EXIT_HALT)
+    assert (type(report.error), report.exit_code) == (StateFull, EXIT_HALT)
     assert "make room on the disk" in str(report.error)
 
     have_room(core.mirror.db)
