@@ -144,7 +144,7 @@ class Outcomes:
 
     def _record_put(self, action: Action, stored: Stored) -> None:
         key, now, mirror = action.key, self._mirror.now(), self._mirror
-        claim_previous(mirror, key, stored)
+        claim_previous(mirror, key, stored, unsure=key in self._unsure)
         mirror.journal.put(Record.of(key, stored, now, self._result.pass_id))
         if stored.status in NOT_INDEXED:
             if stored.status == "error":
@@ -207,17 +207,19 @@ class Outcomes:
             log.log(self.throttle.level(action.kind), _DONE[action.kind], **names, **size, **fields)
 
 
-def claim_previous(mirror: Mirror, key: str, held: Stored | Adopt | None) -> None:
+def claim_previous(mirror: Mirror, key: str, held: Stored | Adopt | None, *, unsure: bool = False) -> None:
     """Claim the entry that was recorded until now, because a listing may still show it.
 
-    held: the entry to record now, None for none.
-    The claim of an unfinished put ends, because its outcome is known.
+    held: the entry to record now, None for none. unsure: whether an earlier put may have written the key.
+    The claim of an unfinished put ends, because its outcome is known. It stays after an unsure put to a target that
+    keeps no files: the entry of the earlier put has another ref, and may appear beside the new entry.
     """
     before = mirror.journal.get(key)
     if before and (held is None or (held.ref, held.checksum) != (before.ref, before.checksum)):
         mirror.claims.add(key, (before.ref, before.checksum), mirror.age())
     # After a takeover a listing may still show the entry of the other writer.
-    if held is not None and not mirror.policy.takeover:
+    beside = unsure and not mirror.target.limits.keeps_files
+    if held is not None and not mirror.policy.takeover and not beside:
         mirror.claims.remove_put(key)
 
 

@@ -1,6 +1,7 @@
 """Entries of another writer that uses our mark differ from the writes of this journal."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -206,6 +207,20 @@ async def test_a_put_that_is_not_sent_leaves_only_the_claim_of_an_earlier_put(co
     core.remove("b")
     assert plan(await core.full()) == [("delete", "a", "orphan")]
     assert core.problems() == {}
+
+
+@pytest.mark.parametrize("keeps_files", [True, False])
+async def test_the_late_entry_of_a_killed_put_is_ours_beside_that_of_the_next_put(
+    core: Core, *, keeps_files: bool
+) -> None:
+    await in_step(core, keep="k")
+    core.target.limits = replace(core.target.limits, keeps_files=keeps_files)
+    # A killed process has sent "a" with another content, which no listing shows yet.
+    core.mirror.claims.add_puts(["a"], core.clock.age)
+    core.write("a", "new")
+    assert plan(await core.full()) == [("put", "a", "new")]
+    # Such a target has an entry for each content, so the earlier entry may appear later.
+    assert core.mirror.claims.puts(["a", "keep"]) == (set() if keeps_files else {"a"})
 
 
 async def test_a_claim_is_on_the_disk_before_anything_is_sent(core: Core) -> None:
