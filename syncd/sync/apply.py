@@ -210,9 +210,8 @@ class Outcomes:
 def claim_previous(mirror: Mirror, key: str, held: Stored | Adopt | None, *, unsure: bool = False) -> None:
     """Claim the entry that was recorded until now, because a listing may still show it.
 
-    held: the entry to record now, None for none. unsure: whether an earlier put may have written the key.
-    The claim of an unfinished put ends, because its outcome is known. It stays after an unsure put to a target that
-    keeps no files: the entry of the earlier put has another ref, and may appear beside the new entry.
+    held: the entry to record now, None for none. unsure: whether an earlier put may have written the key. The claim of
+    an unfinished put ends, but not if a target without files may still show the entry of the earlier put.
     """
     before = mirror.journal.get(key)
     if before and (held is None or (held.ref, held.checksum) != (before.ref, before.checksum)):
