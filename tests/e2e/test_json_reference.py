@@ -31,30 +31,27 @@ Fields = dict[str, set[tuple[str, str]]]
 """Heading of the page -> paths of fields, each with its type or with its text."""
 
 
-def fields_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the path and the type of each field of a JSON value, such as "mirrors.NAME.actions[].key"."""
-    if path and not path.endswith("[]"):
-        yield path, TYPES[type(value)]
+def values_of(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the path and the value of each part of a JSON value, such as "mirrors.NAME.actions[].key"."""
+    if path:
+        yield path, value
     last = path.rpartition(".")[2]
     if isinstance(value, list):
         for inner in value:
-            yield from fields_of(inner, f"{path}[]")
+            yield from values_of(inner, f"{path}[]")
     elif isinstance(value, dict) and last not in FREE:
         for key, inner in value.items():
-            yield from fields_of(inner, f"{path}.{NAMED.get(last, key)}" if path else key)
+            yield from values_of(inner, f"{path}.{NAMED.get(last, key)}" if path else key)
 
 
-def texts_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def fields_of(value: Any) -> Iterator[tuple[str, str]]:
+    """Yield the path and the type of each field of a JSON value."""
+    return ((path, TYPES[type(part)]) for path, part in values_of(value) if not path.endswith("[]"))
+
+
+def texts_of(value: Any) -> Iterator[tuple[str, str]]:
     """Yield the path and the value of each text of a JSON value."""
-    last = path.rpartition(".")[2]
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, list):
-        for inner in value:
-            yield from texts_of(inner, f"{path}[]")
-    elif isinstance(value, dict) and last not in FREE:
-        for key, inner in value.items():
-            yield from texts_of(inner, f"{path}.{NAMED.get(last, key)}" if path else key)
+    return ((path, part) for path, part in values_of(value) if isinstance(part, str))
 
 
 def documented() -> dict[str, dict[str, tuple[str, str]]]:
