@@ -41,8 +41,11 @@ LONGEST_PAUSE_S = 5.0
 """Seconds between two requests for the progress of a change. A change takes seconds (Vectorize: asynchronous
 mutations).
 """
-SPREAD_S = 30.0
-"""Maximum seconds by which two clocks of the remote differ. The number is an assumption."""
+LATER_S = 150.0
+"""Seconds between the acceptance of our change and the time of the last processed one, after which that one counts as
+later than ours. Two minutes, because the time may be that of processing, and a change waits so long for it (p99); and
+30 s, by which two clocks of the remote may differ. The second number is an assumption.
+"""
 GIVE_UP_S = 600.0
 """Seconds after which a change counts as processed, even if no answer shows it."""
 
@@ -354,8 +357,8 @@ class PendingMutations:
         info = await self._api.info()
         if change.mutation and info.processed_up_to_mutation == change.mutation:
             return True
-        # The index may name a later change of another writer. Both times come from clocks of the remote.
-        if info.processed_up_to and change.theirs and info.processed_up_to.timestamp() > change.theirs + SPREAD_S:
+        # The index may name a change of another writer, earlier or later. Both times come from clocks of the remote.
+        if info.processed_up_to and change.theirs and info.processed_up_to.timestamp() > change.theirs + LATER_S:
             return True
         if change.probe and await self._read([change.probe]):
             return True

@@ -7,6 +7,7 @@ import pytest
 from syncd.sync import index
 from syncd.sync.mirror import Scope
 from syncd.sync.reconcile import reconcile
+from syncd.targets.vectorize.index import LATER_S
 from syncd.targets.vectorize.target import VectorizeTarget
 from tests.unit.targets.harness_vectorize import Harness, MirrorFixture, open_harness
 
@@ -142,6 +143,7 @@ async def test_a_missing_vector_is_written_again_from_the_cache(tmp_path: Path) 
 async def test_all_vectors_of_a_file_gone_brings_them_back(tmp_path: Path) -> None:
     async with open_harness(tmp_path) as h:
         fixture = await in_step(h, a=guide(30), b=guide(2))
+        h.clock.now += LATER_S
         await h.drop(*sorted(await h.ids()))
         h.clock.now += 10
         assert (await fixture.full()).done["put"] == 2
@@ -219,6 +221,26 @@ async def test_takeover_replaces_the_vectors_of_another_owner(tmp_path: Path) ->
         assert theirs < you.expected()
 
 
+@pytest.mark.parametrize("after_s", [10.0, 20.0, 50.0])
+async def test_an_earlier_change_of_another_writer_that_is_processed_late_proves_nothing(
+    tmp_path: Path, after_s: float
+) -> None:
+    async with open_harness(tmp_path, mutation_lag=58.0) as h:
+        fixture = await in_step(h, a=guide(5), b=guide(6))
+        h.clock.now += 90
+        await fixture.full()
+        fixture.remove("b.md")
+        began = h.clock.now
+        await h.put("3f2504e0-4f89-11d3-9a0c-0305e82c3301")
+        h.clock.now = began + after_s
+        assert (await fixture.full()).done["delete"] == 1
+        # The index has processed the other change. It still shows the vectors that it is about to delete.
+        h.clock.now = began + 59
+        fixture.write("b.md", guide(6))
+        await fixture.full()
+        assert fixture.expected() < await h.ids()
+
+
 @pytest.mark.parametrize("ahead_s", [-3600.0, -40.0, 40.0, 3600.0])
 async def test_a_clock_that_is_wrong_has_nothing_sent_again(tmp_path: Path, ahead_s: float) -> None:
     async with open_harness(tmp_path, mutation_lag=45.0) as h:
@@ -234,6 +256,7 @@ async def test_a_clock_that_is_wrong_has_nothing_sent_again(tmp_path: Path, ahea
         fixture.remove("b.md")
         assert (await fixture.full()).done["delete"] == 1
         # A later change of somebody else replaces ours as the last processed one.
+        h.clock.now += LATER_S
         await h.put("3f2504e0-4f89-11d3-9a0c-0305e82c3301")
         for _ in range(8):
             assert (await fixture.full()).tables.plan.counts.total() == 0

@@ -11,6 +11,7 @@ from syncd.queries.pull import Folder, Pulled, pull
 from syncd.queries.verify import verify
 from syncd.state.deletions import log_path
 from syncd.state.directory import directory_of
+from syncd.targets.vectorize.index import LATER_S
 from syncd.targets.vectorize.target import VectorizeTarget
 from tests.unit.targets.harness_ai_search import answers, done_but_cut_off
 from tests.unit.targets.harness_mirrors import Act, Forward
@@ -341,6 +342,7 @@ async def test_a_put_that_fails_leaves_the_vectors_that_it_found(tmp_path: Path)
         fixture = h.add_mirror(chunk_size=200, chunk_overlap=20)
         fixture.write("a.md", TEXT * 3)
         await fixture.full()
+        h.clock.now += LATER_S
         whole = await h.ids()
         await h.drop(min(whole))
         before = await h.ids()
