@@ -3,13 +3,11 @@
 Limits: "AI Search: create an instance" and the SDK, cloudflare 5.9.0. Makes no I/O.
 """
 
-from types import UnionType
-from typing import Annotated, Literal, Union, get_args, get_origin
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
-from pydantic.fields import FieldInfo
 
-from syncd.config.values import seconds
+from syncd.config.values import Number, WholeNumber, seconds
 
 CACHE_TTLS = (600, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 259200, 518400)
 """Seconds (AI Search API: cache_ttl)."""
@@ -41,32 +39,6 @@ class ConfigSection(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_truth_as_number(cls, values: object) -> object:
-        """Give a number that is `true` or `false` to the schema as text, because pydantic takes 1 or 0 for it."""
-        if not isinstance(values, dict) or not any(isinstance(value, bool) for value in values.values()):
-            return values
-        return {
-            key: str(value).lower() if isinstance(value, bool) and _is_number(cls.model_fields.get(key)) else value
-            for key, value in values.items()
-        }
-
-
-def _is_number(field: FieldInfo | None) -> bool:
-    """Return whether a key takes a number and no truth value."""
-    kinds = _kinds(field.annotation) if field else set()
-    return bool(kinds & {int, float}) and bool not in kinds
-
-
-def _kinds(annotation: object) -> set[object]:
-    """Return the types that an annotation such as `Annotated[int, …] | None` allows."""
-    if get_origin(annotation) is Annotated:
-        return _kinds(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
-        return set().union(*map(_kinds, get_args(annotation)))
-    return {annotation}
 
 
 def check_cache_ttl(value: int) -> int:
@@ -162,13 +134,13 @@ class MCPSection(RouteSection):
 class PublicRateLimitSection(ConfigSection):
     """Requests in a period of milliseconds."""
 
-    requests: Annotated[int, Field(ge=1)] | None = None
+    requests: Annotated[WholeNumber, Field(ge=1)] | None = None
     """Requests in a period.
 
     Unit: requests
     Example: 60
     """
-    period_ms: Annotated[int, Field(ge=1)] | None = None
+    period_ms: Annotated[WholeNumber, Field(ge=1)] | None = None
     """The length of the period.
 
     Unit: milliseconds
@@ -256,14 +228,14 @@ class InstanceSettingsSection(ConfigSection):
 
     Example: true
     """
-    chunk_size: Annotated[int, Field(ge=CHUNK_SIZE_MIN)] | None = None
+    chunk_size: Annotated[WholeNumber, Field(ge=CHUNK_SIZE_MIN)] | None = None
     """The length of a chunk, at least 64 and at most the input of the embedding model (limits of the service). Lower it
     for short answers.
 
     Unit: tokens
     Example: 256
     """
-    chunk_overlap: Annotated[int, Field(ge=0, le=CHUNK_OVERLAP_MAX)] | None = None
+    chunk_overlap: Annotated[WholeNumber, Field(ge=0, le=CHUNK_OVERLAP_MAX)] | None = None
     """The part of a chunk that the next one repeats, 0 to 30 (a limit of the service).
 
     Unit: percent
@@ -280,13 +252,13 @@ class InstanceSettingsSection(ConfigSection):
 
     Example: "rrf"
     """
-    max_num_results: Annotated[int, Field(ge=1, le=MAX_RESULTS)] | None = None
+    max_num_results: Annotated[WholeNumber, Field(ge=1, le=MAX_RESULTS)] | None = None
     """The largest number of hits of a search, 1 to 50 (a limit of the service).
 
     Unit: hits
     Example: 10
     """
-    score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    score_threshold: Annotated[Number, Field(ge=0, le=1)] | None = None
     """The least score of a hit, 0 to 1. Raise it if searches find too much.
 
     Unit: score

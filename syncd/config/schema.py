@@ -21,11 +21,13 @@ from syncd.config.values import (
     LocalPath,
     MaxDelete,
     MetricsAddress,
+    Number,
     Patterns,
     QuotaText,
     Seconds,
     ShardText,
     Webhook,
+    WholeNumber,
 )
 from syncd.core.errors import ConfigError
 from syncd.core.model import WatchSetting
@@ -93,13 +95,13 @@ class Cloudflare(ConfigSection):
 
     Unit: requests/time
     """
-    tpslimit: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 100.0
+    tpslimit: Annotated[Number, Field(ge=0, allow_inf_nan=False)] = 100.0
     """Requests per second, besides the quota. Cloudflare allows 200 from one address. Lower it if other programs use
     the same address. 0 means no limit.
 
     Unit: requests per second
     """
-    transfers: Annotated[int, Field(ge=1, le=256)] = 8
+    transfers: Annotated[WholeNumber, Field(ge=1, le=256)] = 8
     """Requests in flight, 1 to 256. This is also the number of files that are held in memory at a time. A higher value
     needs more memory, and helps only if answers are slow.
 
@@ -153,7 +155,7 @@ class Notify(ConfigSection):
 
     Example: ["mailtos://user:password@example.org"]
     """
-    problems: Annotated[int, Field(ge=0)] = 10
+    problems: Annotated[WholeNumber, Field(ge=0)] = 10
     """A notice is sent if more items of a mirror than this fail, are refused or skipped, or are stuck in the index.
     Raise it if a mirror has known problems.
 

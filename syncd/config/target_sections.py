@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from syncd.config.instance_settings import ConfigSection, InstanceSettingsSection
-from syncd.config.values import Size, seconds
+from syncd.config.values import Size, WholeNumber, seconds
 from syncd.core.model import FIELD_SOURCES, is_field_source
 
 KV_MAX_VALUE_SIZE = 25 * 1024 * 1024
@@ -73,7 +73,7 @@ class AISearchSection(ConfigSection):
     and code, and for a PDF if the instance has use_ocr; 4 MiB for every other type (`syncd check --types`). Lower it
     to keep large files out of the index.
     """
-    max_key_length: Annotated[int, Field(ge=1, le=128)] = 128
+    max_key_length: Annotated[WholeNumber, Field(ge=1, le=128)] = 128
     """The longest key, up to 128 characters with the prefix, which is the limit of the service. Lower it if other
     programs that use the keys take less.
 
@@ -132,7 +132,7 @@ class KVSection(ConfigSection):
     also an empty one. Raise it if larger files belong to the mirror; up to `transfers` files are held in memory at a
     time.
     """
-    max_key_length: Annotated[int, Field(ge=1, le=512)] = 128
+    max_key_length: Annotated[WholeNumber, Field(ge=1, le=512)] = 128
     """The longest key, up to 512 characters with the prefix, and never more than 512 bytes, which is the limit of the
     service. Raise it for deep folders with long names.
 
@@ -202,14 +202,14 @@ class VectorizeSection(ConfigSection):
 
     Example: "mean"
     """
-    chunk_size: Annotated[int, Field(ge=CHUNK_SIZE_MIN, le=CHUNK_SIZE_MAX)] = 1000
+    chunk_size: Annotated[WholeNumber, Field(ge=CHUNK_SIZE_MIN, le=CHUNK_SIZE_MAX)] = 1000
     """The longest chunk, 100 to 8000 characters. A shorter chunk has too little meaning, and most models ignore the end
     of a longer one. The English bge models take 512 tokens, which is less text in code and much less in Chinese or
     Japanese: use another model or 400 there.
 
     Unit: characters
     """
-    chunk_overlap: Annotated[int, Field(ge=0)] = 150
+    chunk_overlap: Annotated[WholeNumber, Field(ge=0)] = 150
     """The text that a chunk repeats of the chunk before, less than half of `chunk_size`. Raise it if answers are cut
     off at the border of two chunks.
 
@@ -219,7 +219,7 @@ class VectorizeSection(ConfigSection):
     """The largest file that is embedded, up to 25 MiB (our own limit, because the text of a file is held in memory).
     Types: Markdown, text, code in UTF-8, and HTML with the extra: pip install 'syncd[vectorize]'.
     """
-    max_key_length: Annotated[int, Field(ge=1, le=512)] = 128
+    max_key_length: Annotated[WholeNumber, Field(ge=1, le=512)] = 128
     """The longest key, up to 512 characters with the prefix. Raise it for deep folders with long names.
 
     Unit: characters

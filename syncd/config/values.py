@@ -51,13 +51,20 @@ def parse_size(text: str) -> int:
     return number
 
 
+def no_truth(value: object) -> object:
+    """Return a truth value as text, which is no number, because pydantic takes `true` for 1."""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
 def seconds(value: object) -> object:
     """Return the seconds of a text that ends in a unit. Any other value is left to the schema. Raises ValueError."""
+    value = no_truth(value)
     return parse_duration(value) if isinstance(value, str) and value[-1:].isalpha() else value
 
 
 def size(value: object) -> object:
     """Return the bytes of a text that ends in a unit. Any other value is left to the schema. Raises ValueError."""
+    value = no_truth(value)
     return parse_size(value) if isinstance(value, str) and value[-1:].isalpha() else value
 
 
@@ -177,6 +184,8 @@ Patterns = Annotated[list[str], AfterValidator(patterns)]
 MaxDelete = Annotated[int | str, BeforeValidator(max_delete)]
 QuotaText = Annotated[str, text_for(parse_quota)]
 ShardText = Annotated[str, text_for(Shard.parse)]
+WholeNumber = Annotated[int, BeforeValidator(no_truth)]
+Number = Annotated[float, BeforeValidator(no_truth)]
 Duration = Annotated[float, BeforeValidator(seconds), Field(allow_inf_nan=False)]
 """Seconds, as a number or a text such as "5m"."""
 Seconds = Annotated[Duration, Field(ge=0)]
