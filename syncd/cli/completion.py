@@ -88,10 +88,12 @@ class OsPath(click.ParamType[Path]):
     def __init__(self, kind: Literal["file", "dir"]) -> None:
         self._kind = kind
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # noqa: ARG002
-        """Return the path."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path. An empty text is none: a variable without a value would mean the current directory."""
         from syncd.config.file import at_home
 
+        if value == "":
+            self.fail("the path is empty", param, ctx)
         return at_home(Path(to_os(value)))
 
     def shell_complete(self, _: click.Context, __: click.Parameter, incomplete: str) -> "list[CompletionItem]":

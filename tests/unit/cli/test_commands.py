@@ -100,6 +100,27 @@ def test_a_usage_error_is_one_line_that_names_the_right_help(
     assert len(answer.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-c", "", "status"],
+        ["status", "--config", ""],
+        ["init", "", "--target", "kv:docs"],
+        ["pull", ""],
+        ["kv", "put", "key", ""],
+        ["verify", "--queries", ""],
+        ["emulate", "--store", ""],
+    ],
+)
+def test_an_empty_path_is_not_the_current_directory(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(arguments) == EXIT_CONFIG
+    assert "the path is empty" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_durations_of_options_have_units() -> None:
     for text, found in (("2", 2.0), ("500ms", 0.5), ("1h", 3600.0)):
         assert Duration().convert(text, None, None) == found
