@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple, get_args, get_origin
@@ -41,8 +41,9 @@ def check_mirrors(config: Config, secret_files: Sequence[Path] = ()) -> Iterator
             yield name, ": a mirror's name is 1-64 of a-z 0-9 - _, beginning with a letter or digit"
         if fault := _root_fault(mirror, config.state_dir, secret_files):
             yield name, f".path: {mirror.path} {fault}"
-        if fault := name_fault(mirror.key_prefix + mirror.owner):
-            yield name, f": key_prefix and owner: {fault.partition(';')[0]}; use printable characters"
+        for key, text in (("key_prefix", mirror.key_prefix), ("owner", mirror.owner)):
+            if fault := name_fault(text):
+                yield name, f".{key}: {fault.partition(';')[0].removeprefix('its name ')}; use printable characters"
         if fault := _short_names_fault(mirror) or _expiry_fault(mirror):
             yield name, fault
     yield from conflicts(config.mirrors)
@@ -158,23 +159,24 @@ def exposed_files(config: Config, config_file: Path, *, holds_secret: bool) -> l
     if token_file and token_file.name == CREDENTIAL:
         token_file = None  # systemd sets the permissions of its own file
     for path, secret in ((token_file, True), (config_file, holds_secret)):
-        mode = _mode(path)
+        mode = _mode(path, stat.S_ISREG)
         if path and mode & (0o077 if secret else stat.S_IWOTH):
             fault = "can be changed by others" if mode & 0o022 else "can be read by others"
             found.append(Exposed(f"{path} {fault}", f"chmod {'600' if secret else 'o-w'} {path}"))
-    mode = _mode(config.state_dir)
+    mode = _mode(config.state_dir, stat.S_ISDIR)
     # With the sticky bit, only the owner of a file can remove it.
     if mode & 0o022 and not mode & stat.S_ISVTX:
         found.append(Exposed(f"{config.state_dir} can be changed by others", f"chmod 700 {config.state_dir}"))
     return found
 
 
-def _mode(path: Path | None) -> int:
-    """Return the permission bits; 0 if the file cannot be examined."""
+def _mode(path: Path | None, is_kind: Callable[[int], bool]) -> int:
+    """Return the permission bits; 0 for another kind of file, such as /dev/null, or if it cannot be examined."""
     try:
-        return stat.S_IMODE(path.stat().st_mode) if path else 0
+        mode = path.stat().st_mode if path else 0
     except OSError:
         return 0
+    return stat.S_IMODE(mode) if is_kind(mode) else 0
 
 
 def refuse_writable(path: Path, name: str) -> None:
@@ -321,7 +323,7 @@ def _text(key: Sequence[str], kind: str, message: str, *, known: Sequence[str]) 
 
 
 _REMEDIES = (
-    ("model_type", "", "should be a table"),
+    ("model_", "", "should be a table"),
     ("list_type", "", 'should be a valid list, such as ["a", "b"]'),
     ("union_tag", "", 'its type should be "ai-search", "kv" or "vectorize"'),
     ("", "account_id", "should be the account's 32 lower-case hex digits, as in the dashboard's address"),
@@ -343,7 +345,7 @@ def _remedy(where: str, kind: str) -> str | None:
     """Return the remedy of _REMEDIES for an error, None if it has none."""
     found = (text for begin, end, text in _REMEDIES if kind.startswith(begin) and where.endswith(end))
     text = next(found, None)
-    return f"{text}, [{where}]" if text and kind == "model_type" else text
+    return f"{text}, [{where}]" if text and kind.startswith("model_") else text
 
 
 def _keys_at(section: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ This module imports nothing heavy, so that the completion of a shell is quick.
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -214,10 +214,16 @@ class KeyPlaces:
                     return KeyPlace(named, f"environment variable {variable}")
                 if line := self.lines.get(candidate):
                     return KeyPlace(named, f"{self.path}:{line}", line)
+            # The table may be there only because of a variable for one of its keys.
+            if length > 1 and (variable := self._variable(around, below=True)):
+                return KeyPlace(key, f"environment variable {variable}")
         return KeyPlace(key, str(self.path))
 
-    def _variable(self, key: KeyPath) -> str | None:
+    def _variable(self, key: KeyPath, *, below: bool = False) -> str | None:
+        """Return the variable that sets a key. below: the first one that sets a key of this table."""
         wanted = f"{PREFIX}{'__'.join(key)}".upper()
+        if below:
+            return next((name for name in sorted(self.environ) if name.upper().startswith(f"{wanted}__")), None)
         if found := next((name for name in self.environ if name.upper() == wanted), None):
             return found
         ours = (name for name, option in CLOUDFLARE_VARIABLES.items() if key == ("cloudflare", option))
@@ -239,14 +245,12 @@ def key_lines(text: str) -> dict[KeyPath, int]:
         if effort > _EFFORT:
             break
         try:
-            values = tomllib.loads(statement)
+            inside = list(_paths(tomllib.loads(statement)))
         except (ValueError, RecursionError):
             continue
         if statement.lstrip().startswith("["):
-            table = max(_paths(values), key=len, default=())
-            inside: Sequence[KeyPath] = [()]
-        else:
-            inside = list(_paths(values))
+            table = max(inside, key=len, default=())
+            inside = [()]
         for key in inside:
             whole = (*table, *key)
             for length in range(1, len(whole) + 1):

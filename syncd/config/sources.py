@@ -222,6 +222,9 @@ def secrets(config: Config) -> list[str]:
 def read_secret(path: Path, name: str) -> str:
     """Read a secret of one line. Raises ConfigError, which names the key and not the path: the path may be a token."""
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            # A pipe is empty at the second reading, and a device may have no end.
+            raise ConfigError(f"{name}: should name a regular file, because the file is read again and again")
         secret = decode(path.read_bytes()).strip()
     except ValueError:
         raise ConfigError(f"{name}: the file is not text; it should hold the token alone") from None

@@ -57,15 +57,23 @@ def no_truth(value: object) -> object:
 
 
 def seconds(value: object) -> object:
-    """Return the seconds of a text that ends in a unit. Any other value is left to the schema. Raises ValueError."""
-    value = no_truth(value)
-    return parse_duration(value) if isinstance(value, str) and value[-1:].isalpha() else value
+    """Return the seconds of a text with a unit. Any other value is left to the schema. Raises ValueError."""
+    return _with_unit(no_truth(value), float, parse_duration)
 
 
 def size(value: object) -> object:
-    """Return the bytes of a text that ends in a unit. Any other value is left to the schema. Raises ValueError."""
-    value = no_truth(value)
-    return parse_size(value) if isinstance(value, str) and value[-1:].isalpha() else value
+    """Return the bytes of a text with a unit. Any other value is left to the schema. Raises ValueError."""
+    return _with_unit(no_truth(value), int, parse_size)
+
+
+def _with_unit(value: object, plain: Callable[[str], float], parse: Callable[[str], float]) -> object:
+    """Return the number of a text that is no plain number."""
+    if isinstance(value, str):
+        try:
+            plain(value)
+        except ValueError:
+            return parse(value)
+    return value
 
 
 _LISTEN = (

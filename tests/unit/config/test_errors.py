@@ -1,5 +1,6 @@
 """Each fault of the config is one line that names the key and the remedy, and never a secret."""
 
+import os
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from syncd.config.checks import ignored_variables
 from syncd.config.file import key_lines
 from syncd.config.sources import login
-from syncd.config.values import SIZE_FORM
+from syncd.config.values import DURATION_FORM, SIZE_FORM
 from syncd.core.errors import ConfigError
 from tests.unit.config.harness import ACCOUNT, MINIMAL, Place, toml
 
@@ -33,8 +34,8 @@ MISTAKES = {
     "mirrors.docs.path": ("7", "mirrors.docs.path: should be a path, in quotes"),
     "mirrors.docs.include": ('"*.md"', "mirrors.docs.include: should be a valid list"),
     "mirrors.docs.exclude": ('["s3[z-a]"]', "mirrors.docs.exclude: pattern 1 is no gitignore-style pattern"),
-    "mirrors.docs.key_prefix": ('"a\\u0007"', "mirrors.docs: key_prefix and owner: its name has a control character"),
-    "mirrors.docs.owner": ('"a\\nb"', "mirrors.docs: key_prefix and owner"),
+    "mirrors.docs.key_prefix": ('"a\\u0007"', "mirrors.docs.key_prefix: has a control character; use printable"),
+    "mirrors.docs.owner": ('"a\\nb"', "mirrors.docs.owner: has a control character; use printable characters"),
     "mirrors.docs.prune": ('"some"', "mirrors.docs.prune: should be 'owned', 'all' or 'never'"),
     "mirrors.docs.max_delete": ('"lots"', "mirrors.docs.max_delete: should be a number of entries, such as 50"),
     "mirrors.docs.settle": ('"x"', "mirrors.docs.settle: should be a number of seconds, or a duration such as"),
@@ -384,6 +385,32 @@ def test_mirrors_that_keep_apart_are_taken(place: Place, docs: str, wiki: str, i
     assert len(place.load(two(docs, wiki, instance)).mirrors) == 2
 
 
+@pytest.mark.parametrize(
+    ("variable", "fault"),
+    [
+        ("SYNCD_MIRRORS__DOCS__TARGET", "mirrors.docs.target: should be a table, [mirrors.docs.target]"),
+        ("SYNCD_MIRRORS__DOC__PATH", "mirrors.doc.target is missing"),
+        ("SYNCD_MIRRORS__DOCS__SETTLE__X", "mirrors.docs.settle: should be"),
+    ],
+)
+def test_a_fault_of_a_table_in_the_environment_names_the_variable(place: Place, variable: str, fault: str) -> None:
+    assert f"environment variable {variable}: {fault}" in place.fault(MINIMAL, {variable: "1"})
+
+
+@pytest.mark.parametrize("key", ["settle", "target__max_file_size"])
+@pytest.mark.parametrize("value", ["", " ", "%", "1_0,0"])
+def test_a_text_that_is_no_number_names_the_units(place: Place, key: str, value: str) -> None:
+    message = place.fault(MINIMAL, {f"SYNCD_MIRRORS__DOCS__{key.upper()}": value})
+    assert message.endswith(SIZE_FORM if "size" in key else DURATION_FORM)
+
+
+@pytest.mark.parametrize("heading", [False, True])
+def test_a_key_of_very_many_parts_is_named(place: Place, heading: bool) -> None:
+    key = "surprise" + ".a" * 5_000
+    text = f"{MINIMAL}[{key}]\n" if heading else f"{key} = 1\n{MINIMAL}"
+    assert "unknown key surprise; known here:" in place.fault(text)
+
+
 # -- secrets
 
 
@@ -395,6 +422,14 @@ def test_a_token_file_with_anything_else_in_it_is_named_and_not_quoted(place: Pl
     with pytest.raises(ConfigError, match=r"^cloudflare\.api_token_file: ") as caught:
         login(config)
     assert content is None or not content.strip() or content.decode("latin-1") not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "pipe"])
+def test_a_token_file_without_an_end_is_not_read(place: Place, path: str) -> None:
+    os.mkfifo(place.base / "pipe")
+    config = place.load(place.with_key("cloudflare.api_token_file", toml(path)))
+    with pytest.raises(ConfigError, match=r"^cloudflare\.api_token_file: should name a regular file"):
+        login(config)
 
 
 def test_a_token_put_where_its_file_should_be_named_is_not_quoted(place: Place) -> None:

@@ -94,6 +94,11 @@ def test_a_state_directory_that_others_can_change_is_exposed(place: Place, mode:
     assert seen == ([Exposed(f"{state} can be changed by others", f"chmod 700 {state}")] if exposed else [])
 
 
+def test_no_permissions_of_a_device_or_another_kind_of_file_are_to_be_changed(place: Place) -> None:
+    text = f'state_dir = "/dev/null"\n{place.with_key("cloudflare.api_token_file", toml("/dev/null"))}'
+    assert found(place, text) == []
+
+
 @pytest.mark.parametrize("name", ["docs/token", "docs/deep/my.token"])
 def test_a_token_file_that_would_be_uploaded_is_refused(place: Place, name: str) -> None:
     text = token_file(place, 0o600, name)
