@@ -15,6 +15,7 @@ from syncd import __version__
 from syncd.cli import completion
 from syncd.cli.completion import file_path
 from syncd.core.errors import ConfigError
+from syncd.core.keys import shown
 from syncd.service import signals
 from syncd.service.streams import LogFormat
 
@@ -311,6 +312,18 @@ class Duration(click.ParamType[float]):
         if found < self._least:
             self.fail(f"{value!r}: should be at least {self._least:g} seconds", param, ctx)
         return found
+
+
+class Text(click.ParamType[str]):
+    """A text that is sent to the service."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text."""
+        if shown(value) != value:
+            self.fail("it is not valid UTF-8; write it in the encoding of this shell", param, ctx)
+        return str(value)
 
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -11,6 +11,7 @@ import click
 from syncd.cli import completion
 from syncd.cli.context import (
     GlobalOptions,
+    Text,
     as_json_option,
     change_state,
     chosen_mirrors,
@@ -117,7 +118,7 @@ def _remote_row(entry: "Entry") -> dict[str, Any]:
 
 
 @command()
-@click.argument("words", metavar="WORDS...", nargs=-1, required=True, help="The words of the query.")
+@click.argument("words", metavar="WORDS...", type=Text(), nargs=-1, required=True, help="The words of the query.")
 @mirror_option
 @click.option("--limit", metavar="N", type=click.IntRange(1, 50), default=10, help="The largest number of hits.")
 @folder_option

@@ -16,7 +16,7 @@ import click
 
 from syncd.cli import completion
 from syncd.cli.completion import file_path
-from syncd.cli.context import CommandGroup, Duration, GlobalOptions, as_json_option, run_async
+from syncd.cli.context import CommandGroup, Duration, GlobalOptions, Text, as_json_option, run_async
 from syncd.cli.output import print_error, print_json, print_line, print_note, print_table
 from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, Conflict, NotFound, SyncdError, file_error
 from syncd.core.plain_text import printable, shown_size, utc_time
@@ -33,14 +33,16 @@ _BULK_DELETE_KEYS = 1000
 _namespace_argument = click.argument(
     "namespace",
     metavar="TITLE-OR-ID",
+    type=Text(),
     help="The title of the namespace, or its id.",
     shell_complete=completion.titles,
 )
-_title_argument = click.argument("title", help="The title of the namespace.")
-_key_argument = click.argument("key", help="The key.")
+_title_argument = click.argument("title", type=Text(), help="The title of the namespace.")
+_key_argument = click.argument("key", type=Text(), help="The key.")
 _namespace_option = click.option(
     "--namespace",
     metavar="TITLE-OR-ID",
+    type=Text(),
     help="The namespace. Default: the one of the only mirror of type kv.",
     shell_complete=completion.titles,
 )
@@ -169,7 +171,14 @@ def _title_taken(title: str) -> Conflict:
 
 
 @group.command
-@click.option("--prefix", metavar="P", default="", show_default=False, help="List only keys that begin with this text.")
+@click.option(
+    "--prefix",
+    metavar="P",
+    type=Text(),
+    default="",
+    show_default=False,
+    help="List only keys that begin with this text.",
+)
 @_namespace_option
 @as_json_option
 @_pass_config
@@ -264,7 +273,7 @@ def put(  # noqa: PLR0913 - the options of the command
 
 
 @group.command
-@click.argument("names", metavar="KEY...", nargs=-1, required=True, help="The keys.")
+@click.argument("names", metavar="KEY...", type=Text(), nargs=-1, required=True, help="The keys.")
 @_namespace_option
 @as_json_option
 @_pass_config
@@ -344,9 +353,12 @@ async def _existing(key: str, read: Awaitable[_T]) -> _T:
 def _parse_metadata(given: str | None) -> dict[str, Any] | None:
     if given is None:
         return None
+    from syncd.cloudflare.request import compact_json
+
     try:
         metadata = json.loads(given)
-    except ValueError:
+        compact_json(metadata)  # such as NaN cannot be sent
+    except (ValueError, RecursionError):
         metadata = None
     if not isinstance(metadata, dict):
         raise ConfigError('--metadata should be a JSON object, such as {"lang": "en"}')

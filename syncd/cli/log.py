@@ -1,5 +1,6 @@
 """log: prints the actions, problems and passes of the last 30 days, with their reasons."""
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -65,7 +66,7 @@ def log(
     from syncd.queries.log import KINDS, read_log
 
     names = chosen_mirrors(config, mirrors)
-    most = limit if limit is not None else 0 if as_json else _LINES
+    most = min(limit, sys.maxsize) if limit is not None else 0 if as_json else _LINES
     begin = 0.0 if since is None else time.time() - since
     entries, earlier = read_log(config.state_dir, names, begin, kinds or KINDS, most or -1)
     if as_json:

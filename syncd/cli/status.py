@@ -51,6 +51,8 @@ def status(
 
     It works with and without a running daemon.
     """
+    if watch and as_json:
+        raise click.UsageError("--watch prints text; for JSON, repeat: syncd status --json")
     config = options.load(level=None)
     if alive:
         return run_async(check_alive(config.state_dir))

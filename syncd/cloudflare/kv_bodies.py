@@ -120,12 +120,12 @@ def check_key(key: str, *, in_url: bool = False) -> None:
     in_url: for an operation on one key. Only bulk requests transmit control characters (workers-sdk#7997).
     """
     if key in {"", ".", ".."}:
-        raise Park("invalid_key", f"KV takes no key {key!r}: rename the file")
+        raise Park("invalid_key", f"KV takes no key {key!r}; choose another")
     if (size := check_text(key)) > KV_KEY_BYTES:
         raise Park("key_too_long", f"the key has {size} bytes, KV takes {KV_KEY_BYTES}; shorten it")
     if in_url and _CONTROL.search(key):
         raise Park(
-            "invalid_key", "a URL cannot contain the control characters of the key; syncd kv ls and kv rm can handle it"
+            "invalid_key", "a URL cannot contain the control characters of the key; use syncd kv keys, or syncd kv rm"
         )
 
 

@@ -18,7 +18,7 @@ from syncd.cli.context import (
 )
 from syncd.cli.main import run
 from syncd.config.schema import Config
-from syncd.core.errors import EXIT_CONFIG, ConfigError
+from syncd.core.errors import EXIT_CONFIG, EXIT_OK, ConfigError
 from tests.unit.config.harness import MINIMAL, Place
 
 SECOND = '[mirrors.wiki]\npath = "wiki"\n[mirrors.wiki.target]\ntype = "kv"\nnamespace_title = "wiki"\n'
@@ -198,3 +198,45 @@ def test_init_names_the_command_that_checks_the_config(
         monkeypatch.setenv("SYNCD_CONFIG", variable)
     assert run([*(["-c", flag] if flag else []), "init", str(tmp_path), "--target", "kv:docs"]) == 0
     assert f"next: {check} (the token needs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("search", "\udcff"),
+        ("kv", "create", "\udcff"),
+        ("kv", "rename", "docs", "\udcff"),
+        ("kv", "delete", "\udcff"),
+        ("kv", "keys", "--prefix", "\udcff"),
+        ("kv", "keys", "--namespace", "\udcff"),
+        ("kv", "get", "\udcff"),
+        ("kv", "rm", "a", "\udcff"),
+    ],
+)
+def test_a_text_that_cannot_be_sent_is_a_usage_error(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == EXIT_CONFIG
+    assert "it is not valid UTF-8; write it in the encoding of this shell" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("metadata", ['{"a": NaN}', '{"a": "\\ud800"}', "[" * 100_000])
+def test_metadata_that_cannot_be_sent_is_a_usage_error(
+    metadata: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Place(tmp_path).load()
+    assert run(["kv", "put", "key", "syncd.toml", "--metadata", metadata]) == EXIT_CONFIG
+    assert "--metadata should be a JSON object" in capsys.readouterr().err
+
+
+def test_a_log_of_any_number_of_lines_can_be_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SYNCD_STATE_DIR", str(tmp_path / "state"))
+    Place(tmp_path).load()
+    assert run(["log", "--limit", "9" * 30]) == EXIT_OK
+
+
+def test_a_status_that_is_watched_is_no_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["status", "--watch", "--json"]) == EXIT_CONFIG
+    assert "repeat: syncd status --json" in capsys.readouterr().err

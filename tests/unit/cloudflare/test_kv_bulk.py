@@ -166,7 +166,7 @@ def test_odd_keys_travel_in_a_bulk(key: str) -> None:
 
 @pytest.mark.parametrize("key", ["a\nb", "\x00", "\x7f", "\x85", "tab\t"])
 def test_no_url_contains_control_characters(key: str) -> None:
-    with pytest.raises(Park, match="syncd kv ls and kv rm") as caught:
+    with pytest.raises(Park, match="use syncd kv keys, or syncd kv rm") as caught:
         check_key(key, in_url=True)
     assert caught.value.kind == "invalid_key"
 
