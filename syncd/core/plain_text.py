@@ -22,7 +22,7 @@ LEAST_SECRET = 8
 The tokens of Cloudflare have 40 characters or more, its global keys 37.
 """
 _CONTROLS = bytes(set(range(1, 32)) - set(b"\t\n\f\r\x1b"))
-"""The control characters that no text has, except NUL."""
+"""The control characters that text does not contain, except NUL."""
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     # UTF-32-LE stands before UTF-16-LE, because the UTF-16-LE mark is the start of the UTF-32-LE mark.
@@ -132,7 +132,10 @@ def _unmarked(data: bytes) -> str:
 
 
 def _is_utf8(data: bytes) -> bool:
-    """Return whether data is UTF-8, apart from its NULs. A letter of UTF-16 without a NUL has a control character."""
+    """Return whether data is UTF-8, apart from its NULs.
+
+    In UTF-16 a letter of most alphabets has a NUL or a control character among its two bytes.
+    """
     if len(data.translate(None, _CONTROLS)) < len(data):
         return False
     try:

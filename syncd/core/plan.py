@@ -81,7 +81,7 @@ def is_ours(record: Record | None, entry: Entry, policy: Policy) -> bool:
 
 
 def has_other_prefix(entry: Entry, policy: Policy) -> bool:
-    """Return whether a mirror of the same owner with another key prefix wrote the entry, such as before a change."""
+    """Return whether the entry has the mark of this owner and another key prefix, such as one before a change of it."""
     return entry.prefix not in (None, policy.prefix) and entry.owner == policy.owner
 
 
@@ -90,7 +90,8 @@ def is_of_another_writer(
 ) -> bool:
     """Return whether another writer wrote an entry that has, or had at the time of the record, the mark of this mirror.
 
-    complete: whether records and claims name every entry of this mirror. Until then its mark is sufficient.
+    complete: whether records and claims name every entry of this mirror. Otherwise an entry with its mark counts as its
+    own.
     """
     if record is not None and record.marked and entry.marked is False and record.ref == entry.ref:
         return True
@@ -150,7 +151,7 @@ def _compare(item: Item, record: Record | None, entry: Entry, policy: Policy, se
         return Ask("verify")
     if not (is_ours(record, entry, policy) or policy.takeover):
         theirs = "was put there by someone else, with other content"
-        return _foreign(item.key, _TWIN if entry.owner == policy.owner else theirs)
+        return _foreign(item.key, _WRITTEN_BY_OTHER if entry.owner == policy.owner else theirs)
     if record is None:
         return _put(item, "changed" if is_ours(record, entry, policy) else "drift", entry.ref)
     return _put(item, "drift", entry.ref) if seen == "key" else Ask("confirm")
@@ -174,7 +175,7 @@ def _without_file(record: Record | None, entry: Entry | None, policy: Policy, se
         reason: Reason = "stale" if record is not None else "orphan"
         return removal(entry, reason, policy, record)
     if entry.of_other_writer and entry.owner == policy.owner and not has_other_prefix(entry, policy):
-        return _foreign(entry.key, _TWIN)
+        return _foreign(entry.key, _WRITTEN_BY_OTHER)
     return Forget(entry.key, "gone") if record is not None else None
 
 
@@ -191,7 +192,9 @@ def _put(item: Item, reason: Reason, ref: str | None = None) -> Put:
     return Put(item.key, reason, item.path, item.size, ref)
 
 
-_TWIN = "has the mark of this mirror, but another writer wrote it (each folder needs its own `owner` in the config)"
+_WRITTEN_BY_OTHER = (
+    "has the mark of this mirror, but another writer wrote it (each folder needs its own `owner` in the config)"
+)
 
 
 def _foreign(key: str, why: str) -> Problem:
@@ -213,8 +216,8 @@ def _agree(ours: object, theirs: object) -> bool:
 class BrakeInput:
     """The input of the brake.
 
-    deletes: the number of planned deletes. recent: the number of deletes in the last hour without consent. known: the
-    number of entries of the mirror.
+    deletes: the number of planned or waiting deletes that lose a content. recent: the number of deletes in the last
+    hour without consent. known: the number of entries of the mirror.
     max_delete: a count, or a percentage of `known` such as "25%".
     fresh: whether no full pass has ended with this state file yet. Then a small plan does not pass by its size.
     """
@@ -261,7 +264,7 @@ class DeleteContext:
     """
 
     pass_id: int
-    load: BrakeInput
+    figures: BrakeInput
     mirror: str
     target: str
     policy: Policy
@@ -337,20 +340,20 @@ def why(delete: Delete, pass_id: int, owner: str) -> str:
             whose = ", which is this mirror's" if delete.detail == owner else ' (prune = "all")'
             return f"{mark}{whose}, the journal has no row of it, and there is no such file"
         case "duplicate":
-            return f"it is a second entry of its key; {delete.detail}, the one of the file, stays"
+            return f"it is a second entry of its key; the entry {delete.detail} of the file stays"
         case "seen_to_go":
             return "its path was marked for observation, and there is no such file"
     return f"pass {pass_id} read the whole folder and there is no such file"
 
 
 def _passed(context: DeleteContext) -> dict[str, object]:
-    load = context.load
-    within = load.deletes + load.recent <= load.allowed
+    figures = context.figures
+    within = figures.deletes + figures.recent <= figures.allowed
     return {
         "passed": "within max_delete" if within else "forced" if context.force else f"up to {BRAKE_FLOOR} always pass",
-        "max_delete": load.max_delete,
-        "allowed": load.allowed,
-        "planned": load.deletes,
-        "last_hour": load.recent,
-        "known": load.known,
+        "max_delete": figures.max_delete,
+        "allowed": figures.allowed,
+        "planned": figures.deletes,
+        "last_hour": figures.recent,
+        "known": figures.known,
     }

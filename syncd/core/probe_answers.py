@@ -101,7 +101,7 @@ def is_probe_name(name: str) -> bool:
 
 
 def checksum_kind(pairs: Sequence[tuple[str | None, bytes]]) -> ChecksumKind | None:
-    """Return the kind of the checksums of some contents, None without a content."""
+    """Return the kind of some checksums, None for none. pairs: (checksum of an item, its content)."""
     if not pairs:
         return None
     shown = [(plain_digest(checksum), content) for checksum, content in pairs]

@@ -22,20 +22,23 @@ _NOT_CONVERTIBLE = (
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of a target.
+    """The limits of a target. Lengths and sizes are maxima. They apply to the name and the content of the entry.
 
-    max_key_length: characters of a key. max_key_bytes: bytes of a key in UTF-8, None for no limit. max_file_size: bytes
-    of a file. most_file_size: the highest max_file_size that the config may set, None if it is unknown.
-    small_file_size: bytes of a file whose type is not in large_extensions, None for no such limit. large_extensions:
-    file name endings in the form of extensions. small_remedy: the remedy for a file over small_file_size. lag_s:
-    seconds for which a listing may miss a write of our own. reads_lag: whether a request for a single key has the same
-    lag. extensions: the file name endings that the target indexes, in lower case with a dot; None for all. empty:
-    whether the target takes empty files. keeps_files: whether it returns stored bytes unchanged. turn, delete_turn:
-    puts and deletes in one batch. page: entries in one request of a listing; None if a request for a single key costs
-    nothing. listed: files in one request of a listing, for forecasts. long_key_length, long_key_bytes: the limits of a
-    key that the target stores under a shortened name (core/names.py); None if the target does not shorten names.
-    renew_s: seconds after which an entry is written again before it expires; None if entries do not expire. forms: the
-    files that are sent in another form. The other limits concern the entry, so its name and its content.
+    max_key_length: characters of a key. max_key_bytes: bytes of a key in UTF-8, None for no limit.
+    long_key_length, long_key_bytes: the limits of a key that the target stores under a shortened name (core/names.py);
+    None if the target does not shorten names.
+    max_file_size: bytes of a file. most_file_size: the highest max_file_size that the config may set, None if unknown.
+    small_file_size: bytes of a file whose type is not in large_extensions, None for no such limit. small_remedy: the
+    remedy for a file over small_file_size.
+    extensions: the file name endings that the target indexes, in lower case with a dot; None for all.
+    empty: whether the target takes empty files. keeps_files: whether it returns stored bytes unchanged.
+    lag_s: seconds for which a listing may miss a write of our own. reads_lag: whether a request for a single key has
+    the same lag.
+    turn, delete_turn: puts and deletes in one batch.
+    page: entries in one request of a listing; None if a request for a single key costs nothing.
+    listed: files in one request of a listing, for forecasts.
+    renew_s: seconds after which an entry is written again before it expires; None if entries do not expire.
+    forms: the files that are sent in another form.
     """
 
     max_key_length: int = 128
@@ -80,7 +83,7 @@ class Limits:
     def refuse_converted(self, key: str, size: int) -> Problem | None:
         """Return the problem of a file whose text after the conversion has this size. None: the target takes it."""
         name = self.forms.name(key)
-        if size > self._most(name):
+        if size > self._entry_limit(name):
             return Problem(key, "too_large", f"after its conversion, {self._too_large(name, size)}")
         return None if size else Problem(key, "empty", "its conversion gives no text, so there is nothing to index")
 
@@ -93,15 +96,15 @@ class Limits:
         return self._size_limit(form, entry_name(key, form))
 
     def _size_limit(self, form: Form | None, name: str) -> int:
-        return MAX_SOURCE if form == "convert" else self._most(name)
+        return MAX_SOURCE if form == "convert" else self._entry_limit(name)
 
-    def _most(self, name: str) -> int:
+    def _entry_limit(self, name: str) -> int:
         """Return the largest size in bytes of an entry with this name."""
         most = self._type_limit(name)
         return self.max_file_size if most is None else min(self.max_file_size, most)
 
-    def _too_large(self, key: str, size: int) -> str:
-        limit, most = self._most(key), self._type_limit(key)
+    def _too_large(self, name: str, size: int) -> str:
+        limit, most = self._entry_limit(name), self._type_limit(name)
         over = over_limit(size, limit)
         if most is None or limit < most:
             return f"{over}; make the file smaller, or raise max_file_size"
@@ -109,20 +112,20 @@ class Limits:
             return f"{over} for this type of file; {self.small_remedy}"
         return f"{over}; make the file smaller, or leave it out with exclude"
 
-    def _type_limit(self, key: str) -> int | None:
+    def _type_limit(self, name: str) -> int | None:
         """Return the largest size in bytes that the config may allow for this type of file, None if it is unknown."""
-        if self.small_file_size is None or _has_extension(key, self.large_extensions):
+        if self.small_file_size is None or _has_extension(name, self.large_extensions):
             return self.most_file_size
         return self.small_file_size
 
-    def _too_long(self, key: str) -> str | None:
+    def _too_long(self, name: str) -> str | None:
         length, most_bytes, remedy = self.long_key_length, self.long_key_bytes, "shorten it"
         if length is None:
             length, most_bytes, remedy = self.max_key_length, self.max_key_bytes, f"{remedy}, or set {_SHORTEN}"
-        if len(key) > length:
-            return f"the name has {len(key)} characters, the target takes {length}; {remedy}"
-        if most_bytes is not None and len(key.encode()) > most_bytes:
-            return f"the name has {len(key.encode())} bytes, the target takes {most_bytes}; {remedy}"
+        if len(name) > length:
+            return f"the name has {len(name)} characters, the target takes {length}; {remedy}"
+        if most_bytes is not None and len(name.encode()) > most_bytes:
+            return f"the name has {len(name.encode())} bytes, the target takes {most_bytes}; {remedy}"
         return None
 
 
@@ -132,8 +135,8 @@ def _source_too_large(size: int) -> str:
     return f"{shown_size(size)} is over the {limit} of a file to convert; {remedy}"
 
 
-def _has_extension(key: str, extensions: frozenset[str]) -> bool:
-    parts = key.rpartition("/")[2].lower().split(".")
+def _has_extension(name: str, extensions: frozenset[str]) -> bool:
+    parts = name.rpartition("/")[2].lower().split(".")
     # ".gitignore" consists of an ending only. "a.log.gz" has two endings: ".log.gz" and ".gz".
     return any("." + ".".join(parts[start:]) in extensions for start in range(1, len(parts)))
 
@@ -234,7 +237,7 @@ FAULTS: Mapping[str, IndexingFault] = {
     "vectorize_upstream_error": _again("Vectorize failed"),
     "hybrid_search_indexing_failed": _again("the index for hybrid search failed"),
     "ai_search_is_full": IndexingFault("the AI Search instance is full", _FULL, "full"),
-    # The service pauses the whole instance. Where else it shows these errors is not documented.
+    # The service pauses the whole instance. It does not document where else it shows these errors.
     "r2_not_enabled": _setting("R2 is not enabled", _SOURCE),
     "bucket_not_found": _setting("the bucket of the instance does not exist", _SOURCE),
     "bucket_unauthorized": _setting("the instance has no access to its bucket", _SOURCE),
@@ -335,9 +338,9 @@ def index_problem(key: str, error: str | None, why: str | None = None, tries: in
         case _ if tries:
             then = f"it was indexed again {tries} time{'' if tries == 1 else 's'} in vain; once more with: {command}"
         case "later":
-            then = f"it is indexed again by itself, with ever longer pauses (at once: {command})"
+            then = f"syncd has it indexed again, with ever longer pauses (at once: {command})"
         case _:
-            then = f"it is indexed again by itself (at once: {command})"
+            then = f"syncd has it indexed again (at once: {command})"
     fault_text = f"{fault.meaning} ({error or 'no error given'})"
     return Problem(key, "index_error", f"stored, but not searchable: {fault_text}{_quoted(why, error)}; {then}")
 
@@ -345,4 +348,4 @@ def index_problem(key: str, error: str | None, why: str | None = None, tries: in
 def full_message(error: str) -> str:
     """Return the message of the halt for a full instance. error: a value of FULL."""
     fault = FAULTS[error]
-    return f"{fault.meaning} ({error}): {fault.remedy}; then have the files indexed that are not: syncd retry"
+    return f"{fault.meaning} ({error}): {fault.remedy}; then have the other files indexed: syncd retry"

@@ -15,7 +15,7 @@ DOTTED = "names that begin with .. are never taken"
 """The rule that excludes "..data" and its kind: Kubernetes stores the versions of a mounted ConfigMap there."""
 PROBES = f"names that begin with {PROBE_STEM} are kept for syncd check --probe"
 RESERVED = ("..*", f"{PROBE_STEM}*")
-"""The names of DOTTED and PROBES as patterns, for people. No other rule takes such a name back."""
+"""The names of DOTTED and PROBES as patterns, for people. No pattern can include such a name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def test_an_orphan_without_a_mark_names_no_owner() -> None:
         ("excluded", "exclude: *.md", "left out by exclude: *.md, and --delete-excluded was given"),
         ("orphan", "me", "the mark of owner 'me', which is this mirror's"),
         ("orphan", "you", "the mark of owner 'you' (prune = \"all\")"),
-        ("duplicate", "r2", "a second entry of its key; r2, the one of the file, stays"),
+        ("duplicate", "r2", "a second entry of its key; the entry r2 of the file stays"),
     ],
 )
 def test_each_kind_has_its_sentence(evidence: str, detail: str, said: str) -> None:
@@ -84,7 +84,7 @@ def test_the_log_entry_names_the_reason_why_the_brake_let_the_plan_pass(behind: 
     brake = delete_log_entry(STALE, behind)["brake"]
     assert isinstance(brake, dict)
     assert brake["passed"] == passed
-    assert (brake["planned"], brake["last_hour"]) == (behind.load.deletes, behind.load.recent)
+    assert (brake["planned"], brake["last_hour"]) == (behind.figures.deletes, behind.figures.recent)
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_every_error_is_told_with_its_meaning_and_what_follows(error: str) -> No
     expected = f"stored, but not searchable: {fault.meaning} ({error}); the service says: The service"
     assert problem.message.startswith(expected)
     assert "syncd retry 'a b.pdf'" in problem.message
-    assert (fault.remedy or "it is indexed again by itself") in problem.message
+    assert (fault.remedy or "syncd has it indexed again") in problem.message
     assert ("longer pauses" in problem.message) is (error in LATER)
     assert "UTC" not in problem.message, "the newest text names no time"
 
@@ -167,11 +167,11 @@ def test_every_error_is_told_with_its_meaning_and_what_follows(error: str) -> No
             None,
             0,
             (
-                "Vectorize asks for fewer requests (vectorize_rate_limited); it is indexed again by itself, with ever"
+                "Vectorize asks for fewer requests (vectorize_rate_limited); syncd has it indexed again, with ever"
                 " longer pauses (at once: syncd retry a.md)"
             ),
         ),
-        (None, None, 0, "indexing failed (no error given); it is indexed again by itself (at once: syncd retry a.md)"),
+        (None, None, 0, "indexing failed (no error given); syncd has it indexed again (at once: syncd retry a.md)"),
     ],
 )
 def test_the_message_says_the_error_the_remedy_and_the_command(
@@ -185,7 +185,7 @@ def test_the_message_says_the_error_the_remedy_and_the_command(
 @pytest.mark.parametrize(("error", "named"), [("new_error", "new_error"), (None, "no error given")])
 def test_an_unknown_error_value_is_temporary_and_is_shown(error: str | None, named: str) -> None:
     message = index_problem("a.md", error).message
-    assert f"indexing failed ({named}); it is indexed again by itself" in message
+    assert f"indexing failed ({named}); syncd has it indexed again" in message
     assert tries_of(error) == TRIES_S
 
 
@@ -194,7 +194,9 @@ def test_a_reason_that_only_repeats_the_value_is_not_quoted(why: str | None, sai
     assert ("the service says" in index_problem("a.md", "unknown_error", why).message) is said
 
 
-@pytest.mark.parametrize(("tries", "words"), [(0, "by itself"), (1, "1 time in vain"), (5, "5 times in vain")])
+@pytest.mark.parametrize(
+    ("tries", "words"), [(0, "syncd has it indexed"), (1, "1 time in vain"), (5, "5 times in vain")]
+)
 @pytest.mark.parametrize("error", ["timeout_error", "vectorize_rate_limited"])
 def test_the_message_says_whether_a_retry_is_due(tries: int, words: str, error: str) -> None:
     assert words in index_problem("a.md", error, tries=tries).message
