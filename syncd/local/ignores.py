@@ -26,23 +26,23 @@ _NO_FINGERPRINT: Fingerprint = (0, 0, 0, 0)
 _COARSE_S = 2.0
 """Seconds within which two writes may leave the same timestamps on a file."""
 _PATIENCE = 4.0
-"""Factor for the maximum wait for an ignore file that keeps changing, in units of `settle`, at least of 1 s."""
+"""The wait for an ignore file that keeps changing is at most this multiple of `settle`, or of 1 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """now: returns seconds since the epoch. ticks: returns monotonic seconds. rest: sleeps for a number of seconds."""
+    """now: returns seconds since the epoch. monotonic: returns monotonic seconds. sleep: waits a number of seconds."""
 
     now: Callable[[], float] = time.time
-    ticks: Callable[[], float] = time.monotonic
-    rest: Callable[[float], None] = time.sleep
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
 
 
 @dataclass(slots=True)
 class _Known:
-    """An ignore file at its last reading. gone_at: the tick at which it was first missing, None if it is present.
+    """An ignore file at its last reading. gone_at: the monotonic time when it was first missing, None if present.
 
-    fingerprint: NO_FINGERPRINT for a file that must be read again.
+    fingerprint: _NO_FINGERPRINT for a file that must be read again.
     """
 
     fingerprint: Fingerprint
@@ -100,11 +100,11 @@ class IgnoreFiles:
     def _settled(self, directory: int, folder: str, name: str, *, wait: bool) -> IgnoreFile | None:
         """Return an ignore file, None if there is none. wait: wait until a file that has just changed is settled."""
         place = folder + name
-        give_up = self._clock.ticks() + (_PATIENCE * max(1.0, self.settle) if wait else 0.0)
-        while (rest_s := self._look(directory, folder, name)) > 0:
-            if self._clock.ticks() >= give_up:
+        give_up = self._clock.monotonic() + (_PATIENCE * max(1.0, self.settle) if wait else 0.0)
+        while (wait_s := self._look(directory, folder, name)) > 0:
+            if self._clock.monotonic() >= give_up:
                 raise _error(place, "it keeps changing; stop writing to it for a while", errno.EAGAIN)
-            self._clock.rest(rest_s)
+            self._clock.sleep(wait_s)
         known = self._known.get(place)
         return known.parsed if known else None
 
@@ -131,7 +131,7 @@ class IgnoreFiles:
         known = self._known.get(place)
         if known is None:
             return 0.0
-        now = self._clock.ticks()
+        now = self._clock.monotonic()
         known.gone_at = now if known.gone_at is None else known.gone_at
         wait = known.gone_at + self.settle - now
         if wait <= 0:

@@ -40,8 +40,9 @@ NETWORK_FILESYSTEMS: Final = frozenset(
 class Mount(NamedTuple):
     """One line of the table.
 
-    point: the mount point. root: the directory of the file system that appears at `point`. kind: the type of the file
-    system. device: its "major:minor". source: the mounted device or address.
+    number: the id of the mount. parent: the id of the mount that holds the mount point. point: the mount point.
+    root: the directory of the file system that appears at `point`. kind: the type of the file system.
+    device: its "major:minor". source: the mounted device or address.
     """
 
     number: str

@@ -128,8 +128,9 @@ class Disk:
     def read(self, path: str, *, allow_changing: bool = False) -> tuple[Content, os.stat_result]:
         """Read a file once. Return its content and its stat result. Do not convert the file.
 
-        allow_changing: return the bytes even if the file changed while it was read. Raises FileChanged for such a file
-        otherwise, and for one that is gone. Raises Park if the file cannot be sent, DiskRetry for a temporary error.
+        allow_changing: return the bytes even if the file changed while it was read. Raises FileChanged if it changed
+        without this permission, is gone, or is no regular file any more. Raises Park if the file cannot be sent,
+        DiskRetry for a temporary error.
         """
         key = self.prefix + normal(path)
         try:
@@ -170,7 +171,7 @@ class Disk:
         """Return the problem of an unreadable directory, and note that the walk is incomplete."""
         self.complete = False
         self._is_temporary(error, self.prefix)
-        why = f"the directory cannot be read ({error.strerror}); nothing is deleted until it can"
+        why = f"the directory cannot be read ({error.strerror}); nothing is deleted until it can be read"
         if isinstance(error, IgnoreFileError):
             why = f"{error.strerror}. Until then nothing of this directory is uploaded, and nothing is deleted"
         return Problem(self.prefix + shown(normal(folder)), "unreadable", why)
@@ -238,8 +239,7 @@ def follow_link(root: Path, path: str, places: list[str]) -> str:
 
     The caller must open the result component by component, so that the open fails if a link has replaced a directory in
     the meantime. places: a list to which the function appends every path below the root that the link leads through,
-    and the target. Raises LinkEscapes
-    if the link does not end inside the folder, and any other OSError.
+    and the target. Raises LinkEscapes if the link does not end inside the folder, and any other OSError.
     """
     folder, _, name = path.rpartition("/")
     above, waiting, hops = folder.split("/") if folder else [], [name], 0

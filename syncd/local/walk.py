@@ -274,7 +274,7 @@ class Tree(Disk):
     # -- one key
 
     def look(self, key: str) -> Local:
-        """Return the current state of one key, as `walk` would yield it. None: the key has no file."""
+        """Return the present item or problem of one key, or its exclusion by the rules. None: the key has no file."""
         try:
             return self._look_at(key)
         except Exception as error:  # noqa: BLE001 - unexpected_error logs it

@@ -44,7 +44,7 @@ class Descriptor(InotifyFD):
     on_overflow: called after a loss of events or an inconsistency; the descriptor must be replaced.
     on_refused: called with a path for which the kernel has no watch left.
     is_wanted: takes the root and the path of a directory, and returns whether to watch it.
-    Any thread may call them.
+    The threads of watchdog call these functions.
     """
 
     def __init__(
