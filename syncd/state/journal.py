@@ -270,11 +270,11 @@ class IndexRows(RecordRows):
 class Reindexing(RecordRows):
     """The requests to index entries of one mirror again: of a person, and automatic ones after a temporary failure."""
 
-    def request(self, meant: Callable[[str], bool] | None) -> int:
-        """Request to index failed records again. Return their number. meant: chooses keys; None: all."""
+    def request(self, is_chosen: Callable[[str], bool] | None) -> int:
+        """Request to index failed records again. Return their number. is_chosen: chooses keys; None: all."""
         with transaction(self._db):
             rows = self._run("SELECT key FROM record WHERE mirror = ? AND status IN ('error', 'skipped')").fetchall()
-            wanted = [(key,) for (key,) in rows if meant is None or meant(key)]
+            wanted = [(key,) for (key,) in rows if is_chosen is None or is_chosen(key)]
             self._run_each("INSERT OR REPLACE INTO reindex VALUES (?, ?)", wanted)
             # A request by a person resets the number of tries.
             self._run_each("DELETE FROM index_try WHERE mirror = ? AND key = ?", wanted)
@@ -349,7 +349,7 @@ class Reindexing(RecordRows):
             self._run("DELETE FROM problem WHERE mirror = ? AND key = ?", key)
 
     def drop_request(self, key: str) -> None:
-        """Delete the request for another indexing, because the remote refused it."""
+        """Delete the request of a person to index an entry again."""
         self._run("DELETE FROM reindex WHERE mirror = ? AND key = ?", key)
 
 

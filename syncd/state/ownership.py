@@ -35,6 +35,7 @@ _NAME_LENGTH = 64 - _DIGITS - 1
 OWNERS = "owners"
 LISTED = "listed"
 BINDING = "binding"
+"""Names of stored values: the owner of each folder, the state of `Claims.complete`, the binding of the journal."""
 _INSERT = "INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, ?)"
 
 _SHOWN = """
@@ -282,7 +283,7 @@ def bind(db: sqlite3.Connection, mirror: str, location: str, prefix: str) -> Non
 
 
 def reshard(db: sqlite3.Connection, mirror: str, shard: Shard) -> None:
-    """Delete the records of keys that belong to other shards now. No request is made: a key without a row has no plan.
+    """Delete the records of keys that belong to other shards now. Their entries stay, because no pass observes them.
 
     Keys that this shard gained have no row yet. The next full pass adopts their entries by their owner marks.
     """

@@ -148,7 +148,10 @@ class Queue(MirrorRows):
         )
 
     def later(self, keys: Iterable[str], due: float) -> None:
-        """Schedule another look at keys that did not fail, at most LATER_S from now. A mark makes them due earlier."""
+        """Schedule another look at keys that did not fail. A mark makes them due earlier.
+
+        due: at most LATER_S from now.
+        """
         # A later mark of the key starts a new settling, as after a retry.
         self._run_each(
             f"{_INSERT_DUE} first_seen = excluded.first_seen, due = excluded.due, attempts = 0, seq = seq + 1",

@@ -37,7 +37,10 @@ _SHIFTED: Mapping[str, Mapping[str, str]] = {
     "tombstone": {"age": "age"},
     "claim": {"at": "age"},
 }
-"""Table -> columns with numbers of passes, or with ages of the state file. The difference of both files is added."""
+"""Table -> column -> what it holds: the number of a pass, or an age of the state file.
+
+`_replace` adds the last pass of the mirror to the first, and the difference of the ages of both files to the second.
+"""
 
 log = structlog.get_logger()
 
@@ -76,9 +79,9 @@ def _value(directory: Path, mirror: str, name: str) -> object:
 def adopt_rebuild(db: sqlite3.Connection, state_dir: Path, mirror: str, binding: Binding, *, keep: bool) -> bool:
     """Replace the journal of a mirror by the journal of its rebuild, if the rebuild filled the target of `binding`.
 
-    binding: of the config. keep: leave the files of the rebuild alone, because `db` is a copy. Return whether the
-    journal was replaced. Raises Locked if the rebuild is still at work. A rebuild that cannot be read has no effect.
-    The next full pass then recognizes the entries by their marks.
+    binding: the binding by the config. keep: leave the files of the rebuild alone, because `db` is a copy. Return
+    whether the journal was replaced. Raises Locked if the rebuild is still at work. A rebuild that cannot be read has
+    no effect. The next full pass then recognizes the entries by their marks.
     """
     directory, now = rebuild_directory(state_dir, mirror), list(binding)
     aside = directory.with_name(f"{directory.name}.done")

@@ -1,4 +1,4 @@
-"""Converts documents to Markdown: notebooks itself, others with kreuzberg (docs/decisions/0060-documents-to-text.md).
+"""Converts notebooks to Markdown, and other documents with kreuzberg (docs/decisions/0060-documents-to-text.md).
 
 Only a process of `converter` imports this module, for its first document.
 """
@@ -32,7 +32,10 @@ _LANGUAGE = re.compile(r"[\w+#.-]{1,30}")
 
 
 def markdown(name: str, data: bytes) -> bytes:
-    """Return a document as Markdown in UTF-8. name: its file name. kreuzberg may raise an exception of any type."""
+    """Return a document as Markdown in UTF-8. name: its file name.
+
+    Raises ValueError for data that is no notebook. kreuzberg may raise an exception of any type.
+    """
     ending = "." + name.rpartition(".")[2].lower()
     if ending == ".ipynb":
         # kreuzberg 4.10 joins the lines of a cell, and decodes UTF-8 as Latin-1.

@@ -126,13 +126,13 @@ def sections(text: str) -> Iterator[Section]:
     """Yield the sections of a text in order. A heading without own text belongs to the first section below it."""
     start = front_end(text)
     path: list[Heading] = []
-    fixed: list[Block] = []
+    unparsed: list[Block] = []
     heading_start = heading_end = start
     for part in (*structure(text, start), None):
         if isinstance(part, Block):
-            fixed.append(part)
+            unparsed.append(part)
             continue
-        blocks = list(_blocks(text, heading_end, part.start if part else len(text), fixed))
+        blocks = list(_blocks(text, heading_end, part.start if part else len(text), unparsed))
         has_subsection = part is not None and path and part.level > path[-1].level
         is_joined = has_subsection and not blocks
         if not is_joined:
@@ -140,12 +140,12 @@ def sections(text: str) -> Iterator[Section]:
         if part is not None:
             path = [heading for heading in path if heading.level < part.level] + [part]
             heading_start, heading_end = (heading_start if is_joined else part.start), part.end
-            fixed = []
+            unparsed = []
 
 
-def _blocks(text: str, start: int, end: int, fixed: list[Block]) -> Iterator[Block]:
-    """Yield the paragraphs and the fixed blocks in order. A blank line in a fixed block does not end it."""
-    for block in fixed:
+def _blocks(text: str, start: int, end: int, unparsed: list[Block]) -> Iterator[Block]:
+    """Yield the paragraphs of text[start:end] and the unparsed blocks, which a blank line does not end, in order."""
+    for block in unparsed:
         yield from (Block(*span, by_lines=None) for span in paragraphs(text, start, block.start))
         yield block
         start = block.end
