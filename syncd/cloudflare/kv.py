@@ -194,7 +194,7 @@ class KVNamespace:
                     yield key
 
     async def key_pages(self, prefix: str) -> AsyncGenerator[list[ListedKey], None]:
-        """Yield the keys by page: a step of the generator for each key would take longer than the plan of that key."""
+        """Yield the keys by page, because a generator step for each key would be slow."""
         self.faults = []
         async with aclosing(pages(partial(self.list_keys, prefix))) as listing:
             async for page in listing:

@@ -46,7 +46,7 @@ MESSAGE_LIMIT = 400
 RETRY_AFTER_LIMIT_S = 3600.0
 """Longest Retry-After that is used, in seconds. Cloudflare's own block lasts five minutes (API rate limits)."""
 LONGEST_NUMBER = 20
-"""Digits from which a whole number is read as None if Python refuses to read it. The API has no such numbers."""
+"""Digits of a whole number that becomes None, if Python refuses to parse the answer. The API has no such numbers."""
 _DAY_S = 86_400.0
 
 _HALTS: Mapping[str, type[Halt]] = {"halt": Halt, "paused": PausedHalt, "missing": TargetMissing}
@@ -56,7 +56,8 @@ async def read_body(response: httpx.Response, limit: int) -> bytes:
     """Return the decoded body. If it is longer than limit, return its beginning of at least limit + 1 bytes.
 
     httpx's own decoders decompress a whole piece at once, which may be a thousand times as large.
-    Raises httpx.DecodingError if the body is not compressed as the headers say, or in a way that was not requested.
+    Raises httpx.DecodingError if the body is not compressed as the headers say, or if its encoding was not
+    requested.
     """
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("gzip", "x-gzip", "identity"):
@@ -91,7 +92,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Response:
-    """One whole response. headers: names in any case. permission: named if access is refused."""
+    """One whole response. headers: names in any case. permission: named by an error if access is refused."""
 
     status: int
     headers: Mapping[str, str]
@@ -171,7 +172,7 @@ class Response:
 
 
 def _parse(body: bytes) -> dict[str, Any] | None:
-    """Return the envelope, or None if the body is none."""
+    """Return the envelope, None if the body has another form."""
     try:
         envelope = _json(body.decode("utf-8"))
     except (ValueError, RecursionError):

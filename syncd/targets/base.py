@@ -324,7 +324,7 @@ class Probed(Protocol):
     """A target with answers that are undocumented, so that a probe can find them out."""
 
     async def probe(self) -> Probe:
-        """Learn how the remote answers, with throw-away items. Raises Halt or Unreachable without an answer."""
+        """Learn how the remote answers, with throw-away items. Raises Halt or Unreachable if it does not answer."""
         ...
 
     async def remove_leftovers(self, now: float) -> int:

@@ -45,7 +45,7 @@ FOLDER_BYTES = 64
 def limits(max_key_length: int, max_file_size: int) -> Limits:
     """Return the limits of AI Search: the documented file types and their sizes, no empty files.
 
-    Whether the instance takes large PDFs is decided when one is sent (see ItemWriter). max_key_length: characters, as
+    ItemWriter decides whether the instance takes a large PDF when it sends one. max_key_length: characters, as
     configured. max_file_size: bytes, as configured; the limit of a type may be lower.
     """
     return Limits(

@@ -39,7 +39,8 @@ BULK_DELETES = 1000
 RETIRED_VALUES = 100
 """Maximum number of values of one bulk write that lets values expire."""
 READ_FILES = 8
-"""Maximum files of one call of `read`. A thread takes as long as a small file. A file that is read early may change."""
+"""Maximum files of one call of `read`, which runs in a thread. Starting a thread takes as long as reading a small file.
+The number is small, because a file that is read early may change before it is sent."""
 READ_BYTES = 256 * 1024
 """Maximum bytes of one call of `read`, by the sizes in the plan."""
 KEY_REST_S = 1.0

@@ -114,8 +114,8 @@ class VectorReader:
         )
         if others and not self._policy.consent:
             raise Halt(
-                f"the index holds vectors of {counted(others, 'file')} that another model (or pooling) than"
-                f" {self._model_title} has made, and the two do not mix; set model back, or agree to have all files"
+                f"the index holds vectors of {counted(others, 'file')} from another model or pooling than"
+                f" {self._model_title}, and a search cannot mix them; set model back, or agree to have all files"
                 " embedded again: syncd reconcile --force"
             )
         self._checked = held
