@@ -99,10 +99,10 @@ class Mirror:
         row = self.queue.get(key)
         return row is not None and self.now() - row.first_seen >= self.settings.settle_max
 
-    def note(self, problems: Sequence[Problem], number: int) -> None:
-        """Store the problems that a pass found, and add the new ones to the history. number: of the pass."""
-        self.journal.problems.add(problems, number)
-        self.history.found(problems, self.now(), number)
+    def note(self, problems: Sequence[Problem], pass_id: int) -> None:
+        """Store the problems that a pass found, and add the new ones to the history."""
+        self.journal.problems.add(problems, pass_id)
+        self.history.found(problems, self.now(), pass_id)
 
     def try_later(self, key: str, asked_s: float | None) -> tuple[float, int]:
         """Reschedule a key that failed. Return the wait in seconds and the number of failed tries."""
@@ -118,7 +118,7 @@ class Mirror:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The keys that a pass looks at: all of them (with a remote listing), or the given rows of the queue."""
+    """The keys that a pass looks at: all keys (a full pass), or the keys of the given rows of the queue."""
 
     rows: Sequence[Dirty] | None = None
 
@@ -132,7 +132,8 @@ class Scope:
 class PassOptions:
     """The options of one pass. full: use no cache. list_all: list the whole remote, which `full` includes.
 
-    approved: the id of the plan whose deletes pass the guard. Any other plan is refused.
+    force: accept the root and the mounts as they are, and make all deletes, because a person wants it.
+    approved: the id of the plan whose deletes a person wants. Any other plan is refused.
     delete_after: seconds for which a file must be missing before its entry is deleted (only `run`).
     """
 
@@ -211,7 +212,7 @@ class Hooks:
 
     serve_pending: serves changes that arrive during a long full pass; the pass awaits it between batches.
     has_pending: returns whether such changes are due.
-    bulk: whether the requests of the pass leave a part of the budget to edits, and wait for changes that are due.
+    bulk: whether the requests of the pass leave a part of the budget to edits, and give way to changes that are due.
     longest_wait_s: if the remote asks to wait longer before a put or delete, the action fails for now, so that edits do
     not wait for it.
     on_progress: called with the growing result after every step. Its owner drops the tables of the result, also after

@@ -1,6 +1,6 @@
 """The state of a mirror that people see: the state of its passes, or the trouble of its present requests.
 
-Also: the remaining time of the pass under way.
+The module also estimates the remaining time of the pass under way.
 """
 
 import asyncio
@@ -25,10 +25,9 @@ LOOK_EVERY_S = 1.0
 class MirrorStatus:
     """The current state of a mirror, which is also stored in the state file.
 
-    While requests fail, or get no answer, `look` shows the mirror as degraded. When a request succeeds, it shows the
-    state of the passes again.
-    A halt of an earlier process is shown until a pass of this process replaces it. The steady clock is the
-    clock of the event loop.
+    While requests fail, or get no answer, `look` shows the mirror as degraded. When a request succeeds, `look` shows
+    the state of the passes again. A halt of an earlier process is shown until a pass of this process replaces it. The
+    steady clock is the clock of the event loop.
 
     contact: receives the outcomes of the mirror's requests. shown: the state as it is shown. since: when it began,
     seconds since the epoch. fault: why the state could not be stored.
