@@ -77,7 +77,9 @@ def _expected(config: Config, names: Sequence[str], text: str) -> tuple[str, str
     if not found:
         more = "; name its mirror, too" if len(names) > 1 else ""
         folders = folders_of(config, names)
-        raise ConfigError(f"{shown(text)}: lies in no folder that is verified; they are: {folders}{more}")
+        raise ConfigError(
+            f"{shown(text)}: lies in no folder of a mirror that is asked; the folders are: {folders}{more}"
+        )
     name, inside = found
     section = config.mirrors[name]
     is_folder = text.endswith("/") or _exists(section, inside, Path.is_dir)
@@ -263,7 +265,7 @@ def _header_fault(header: Sequence[str]) -> str | None:
         return f"{wanted}; {_unknown(unknown[0])}"
     if missing := [name for name in _REQUIRED if name not in header]:
         return f"{wanted}; {missing[0]} is missing"
-    return f"{wanted}; one is there twice" if len(set(header)) < len(header) else None
+    return f"{wanted}; one column is there twice" if len(set(header)) < len(header) else None
 
 
 _PARSERS: dict[str, Callable[[str], _Parsed]] = {".jsonl": _json_lines, ".ndjson": _json_lines, ".csv": _csv}

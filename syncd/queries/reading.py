@@ -46,7 +46,7 @@ def part_of(  # noqa: PLR0913 - the parameters of the tool
             " returns that text"
         ) from None
     start, end = _bytes_of(data, offset, limit) if line is None else _bytes_of_lines(data, line, lines)
-    # A part that is shorter than its first character would never end, so it has this character.
+    # A part has at least one character. Otherwise `next_offset` would never advance.
     end = max(_character_start(data, end), _character_end(data, start))
     return {
         "key": item.key,

@@ -42,7 +42,7 @@ class SavedMirror(_Model):
     @property
     def results(self) -> dict[Named, Measured]:
         """The result of each question."""
-        return {(each.query, each.expect): Measured(each.rank, each.answered) for each in self.queries}
+        return {(saved.query, saved.expect): Measured(saved.rank, saved.answered) for saved in self.queries}
 
 
 class SavedRun(_Model):

@@ -87,7 +87,10 @@ class Jobs:
             except asyncio.CancelledError:
                 if is_cancelled():
                     raise
-                job.good, job.text = False, "The daemon has read its config again before this was done. Ask once more."
+                job.good, job.text = (
+                    False,
+                    "The daemon has read its config again before the pass. Approve the plan once more.",
+                )
                 return
             job.text = f"{deleted} {'entry was' if deleted == 1 else 'entries were'} deleted, as approved."
 

@@ -204,8 +204,8 @@ def _services(urls: Sequence[str]) -> list[Any]:
         service = Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
         if service is None:
             raise ConfigError(
-                f"notify.urls: address {number} is none that apprise knows, such as mailtos://… or ntfys://…;"
-                " see the list of its services"
+                f"notify.urls: apprise does not know address {number}; see the list of its services, such as"
+                " mailtos://… and ntfys://…"
             )
         services.append(service)
     return services

@@ -276,7 +276,7 @@ def test_a_test_notice_says_what_happened(tmp_path: Path) -> None:
         workspace.configure(more='[notify]\nurls = ["nothing://s3cr3t"]')
         for command in (("run",), ("notify", "--test"), ("check",)):
             seen = workspace.syncd(*command)
-            assert (seen.code, "notify.urls: address 1 is none that apprise knows" in seen.out + seen.err) == (2, True)
+            assert (seen.code, "notify.urls: apprise does not know address 1" in seen.out + seen.err) == (2, True)
             assert "s3cr3t" not in seen.out + seen.err
 
 

@@ -87,7 +87,7 @@ def test_a_file_that_is_there_wins_over_one_that_is_not(home: Path, monkeypatch:
 @pytest.mark.parametrize("text", ["", ".", "./", "..", "../x", "/etc/hosts", "docs", "docs/../x.md"])
 def test_a_place_outside_of_the_folder_is_refused(home: Path, text: str) -> None:
     config = configured(home, "docs docs docs", "wiki wiki docs", prefix="")
-    with pytest.raises(ConfigError, match="lies in no folder that is verified"):
+    with pytest.raises(ConfigError, match="lies in no folder of a mirror that is asked"):
         expected(config, text)
 
 
@@ -199,7 +199,7 @@ def test_all_faults_of_json_lines_are_named_with_their_lines(tmp_path: Path) -> 
         ("\n\nquery\na", "3: the first line should name the columns: query,expect,answer; expect is missing"),
         (
             "query,expect,query\na,b,c",
-            "1: the first line should name the columns: query,expect,answer; one is there twice",
+            "1: the first line should name the columns: query,expect,answer; one column is there twice",
         ),
         ("query,expect\na\nb,c", "2: it should have 2 columns, and has 1"),
         ("query,expect\na,b,c", "2: it should have 2 columns, and has 3; put a text with a comma in quotes"),

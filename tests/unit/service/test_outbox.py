@@ -165,7 +165,7 @@ async def test_apprise_sends_to_every_address_and_names_those_that_fail_by_numbe
 
 def test_an_address_that_apprise_does_not_know_is_not_quoted(capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("apprise")
-    with pytest.raises(ConfigError, match="address 2 is none that apprise knows") as error:
+    with pytest.raises(ConfigError, match="apprise does not know address 2") as error:
         apprise(["json://127.0.0.1:9", "nothing://s3cr3t"])
     assert "s3cr3t" not in str(error.value) + "".join(capfd.readouterr())
 
