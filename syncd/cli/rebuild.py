@@ -46,8 +46,8 @@ _TOP = 10
 class _Filled:
     """The end of a fill.
 
-    name: of the mirror. new_problems: problems that only the second target has. requests: of this command. searches: of
-    both targets, None without questions.
+    name: the mirror. new_problems: problems that only the second target has. requests: the number of requests of this
+    command. searches: the measurements of both targets, None without questions.
     """
 
     name: str
@@ -78,7 +78,7 @@ class _Filled:
     "settings",
     metavar="KEY=VALUE",
     multiple=True,
-    help="A setting of the target that the second one has otherwise. May be repeated.",
+    help="A setting in which the second target differs. May be repeated.",
 )
 @click.option(
     "--queries",
@@ -293,7 +293,7 @@ def _search_fault(name: str, first: "Measurement", second: "Measurement") -> Syn
         return None
     return _Stopped(
         f"of {counted(now.answered, 'question')} the first target answers {before.found}, the second {now.found}; to"
-        f" use it all the same: syncd rebuild {name} --switch",
+        f" use the second all the same: syncd rebuild {name} --switch",
         EXIT_DIFFERENT,
     )
 

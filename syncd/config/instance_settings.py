@@ -208,7 +208,7 @@ class InstanceSettingsSection(ConfigSection):
     """The settings of an instance. A setting without a value gets the default of the service, and is not compared."""
 
     embedding_model: Model | None = None
-    """The model of the vectors. It can never be changed. Choose another one for languages that it knows better.
+    """The embedding model. It can never be changed. Choose one that knows the language of the documents.
 
     Example: "@cf/qwen/qwen3-embedding-0.6b"
     """
@@ -259,7 +259,7 @@ class InstanceSettingsSection(ConfigSection):
     Example: 10
     """
     score_threshold: Annotated[Number, Field(ge=0, le=1)] | None = None
-    """The least score of a hit, 0 to 1. Raise it if searches find too much.
+    """The lowest score of a hit, 0 to 1. Raise it if searches find too much.
 
     Unit: score
     Example: 0.4

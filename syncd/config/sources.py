@@ -173,7 +173,7 @@ def _credential_values(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _default_values(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the defaults that depend on the environment: the state directory. The default of mirrors is none."""
+    """Return the defaults that depend on the environment: the state directory, and no mirrors."""
     at_home = home()
     if environ.get("STATE_DIRECTORY"):
         # systemd separates several directories with colons. The first one is the state directory.

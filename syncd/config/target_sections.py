@@ -100,9 +100,9 @@ class AISearchSection(ConfigSection):
     settings: InstanceSettingsSection = Field(default={}, validate_default=True)
     """Settings of an instance that `create = true` makes, with the names of Cloudflare's API (instances.create). A
     setting that is left out gets the default of the service. syncd never changes an existing instance: `syncd check`
-    names each setting below that the instance has otherwise, and what a change of it costs. The embedding model can
+    names each of these settings that differs in the instance, and the cost of its change. The embedding model can
     never be changed. A change of index_method, indexing_options or the chunks makes the service index all items
-    again. All else applies to later searches.
+    again. The other settings apply to later searches.
     """
 
     @property
@@ -197,7 +197,7 @@ class VectorizeSection(ConfigSection):
     of two models: after a change the mirror halts until `syncd reconcile --force` agrees to embed all files again.
     """
     pooling: Literal["mean", "cls"] | None = None
-    """How the model makes one vector of the tokens. An index cannot mix them. Default: "mean" for the English bge
+    """How the model makes one vector of the tokens. An index cannot mix both ways. Default: "mean" for the English bge
     models, else the default of the model.
 
     Example: "mean"
@@ -210,7 +210,7 @@ class VectorizeSection(ConfigSection):
     Unit: characters
     """
     chunk_overlap: Annotated[WholeNumber, Field(ge=0)] = 150
-    """The text that a chunk repeats of the chunk before, less than half of `chunk_size`. Raise it if answers are cut
+    """The end of a chunk that the next chunk repeats, less than half of `chunk_size`. Raise it if answers are cut
     off at the border of two chunks.
 
     Unit: characters

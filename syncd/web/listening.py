@@ -141,7 +141,11 @@ def _bind(key: str, listen: str, address: tuple[str, int]) -> socket.socket:
         listener.listen(CONNECTIONS)
     except OSError as error:
         listener.close()
-        why = "is in use; stop what holds it or choose another port" if error.errno == errno.EADDRINUSE else None
+        why = (
+            "is in use; stop the program that uses it, or choose another port"
+            if error.errno == errno.EADDRINUSE
+            else None
+        )
         raise ConfigError(f"{key}: {listen} {why or f'cannot be used: {os.strerror(error.errno or 0)}'}") from None
     return listener
 

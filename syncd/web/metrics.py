@@ -64,9 +64,9 @@ class Metrics:
         self._uploaded = counter("syncd_uploaded_bytes", "Bytes of the files that were put.", "mirror")
         self._retries = counter("syncd_retries", "Requests that were sent again.")
         self._overflows = counter("syncd_watch_overflows", "Times the kernel dropped events.")
-        self._waits = counter("syncd_gate_waits", "Requests that waited for rate or hold.")
+        self._waits = counter("syncd_gate_waits", "Requests that waited for a rate limit or a hold.")
         self._wait_s = counter("syncd_gate_wait_seconds", "Seconds that these requests waited.")
-        documentation = "Seconds from written until searchable."
+        documentation = "Seconds from the write of an entry until it is searchable."
         self._searchable = Histogram(
             "syncd_searchable_seconds", documentation, ("mirror",), buckets=BUCKETS_S, registry=registry
         )

@@ -125,7 +125,7 @@ class _Times:
         self._known: dict[str, tuple[float, float]] = {}
 
     def wall(self, name: str, at: float) -> float | None:
-        """Return a time in seconds since the epoch, None if it is infinite. name: of the mirror."""
+        """Return a time in seconds since the epoch, None if it is infinite. name: the mirror."""
         if not math.isfinite(at):
             return None
         if self._known.get(name, (None, 0.0))[0] != at:

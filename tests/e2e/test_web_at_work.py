@@ -66,7 +66,9 @@ def test_a_port_in_use_is_reported_in_one_line_at_the_start(tmp_path: Path) -> N
         seen = workspace.syncd("run")
         lines = [line for line in seen.err.splitlines() if "web.listen" in line]
         assert (seen.code, len(lines)) == (2, 1)
-        assert f"web.listen: 127.0.0.1:{port} is in use; stop what holds it or choose another port" in lines[0]
+        assert (
+            f"web.listen: 127.0.0.1:{port} is in use; stop the program that uses it, or choose another port" in lines[0]
+        )
 
 
 def test_without_web_listen_no_port_is_open(tmp_path: Path) -> None:
