@@ -26,8 +26,8 @@ async def serve(agent: Agent, listen: str, token: str, on_ready: Callable[[str],
     server = make_server(agent)
 
     def make_app(host: str) -> App:
-        # No tool needs a session. A client that ends without closing its session would keep it from other clients, and
-        # no session would outlive a restart of the server.
+        # No tool needs a session. The server would keep the sessions of clients that end without closing them, and its
+        # restart would end the sessions of all others.
         app = server.streamable_http_app(
             streamable_http_path=PATH, stateless_http=True, transport_security=_allowed(host)
         )

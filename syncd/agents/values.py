@@ -149,7 +149,7 @@ class ListResult(BaseModel):
     mirror: str
     items: list[ListedItem]
     next_cursor: str | None = Field(description="The cursor for the following items; null if there are none.")
-    note: str = Field(description="A remark about the list, mostly empty.")
+    note: str = Field(description="A remark about the list, usually empty.")
 
 
 class Fact(BaseModel):

@@ -121,7 +121,7 @@ async def _probe(session: "Session", config: "Config", name: str, *, as_json: bo
 
 
 def _print(probe: "Probe") -> None:
-    print_table(("QUESTION", "ANSWER", "SO"), _rows(probe.answers))
+    print_table(("QUESTION", "ANSWER", "CONSEQUENCE"), _rows(probe.answers))
     for note in probe.notes:
         print_line(f"  {note}")
     left = f"; {counted(probe.removed, 'item')} of an earlier probe removed" if probe.removed else ""

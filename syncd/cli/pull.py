@@ -73,5 +73,7 @@ def _pull_interruption(pulled: "Pulled") -> str:
     if pulled.listed is None:
         return "pull: nothing was written; the listing was not finished"
     written = pulled.done["written"]
-    left = max(0, pulled.listed - sum(pulled.done[each] for each in ("written", "unchanged", "different", "gone")))
+    left = max(
+        0, pulled.listed - sum(pulled.done[outcome] for outcome in ("written", "unchanged", "different", "gone"))
+    )
     return f"pull: {counted(written, 'file')} written, each one whole, {left} left; run it again for them"

@@ -70,7 +70,7 @@ def other_hits(answer: "SearchAnswer") -> str:
     for rank, hit in enumerate(answer.hits, 1):
         firsts.setdefault(hit.key, f"{rank}. {hit.key} ({hit.score:.2f})")
     more = ", …" if len(firsts) > _HITS_SHOWN else ""
-    return f"Instead came: {', '.join([*firsts.values()][:_HITS_SHOWN])}{more}"
+    return f"Found instead: {', '.join([*firsts.values()][:_HITS_SHOWN])}{more}"
 
 
 def print_comparison(compared: "Comparison", top: int) -> None:
@@ -80,8 +80,8 @@ def print_comparison(compared: "Comparison", top: int) -> None:
     names = ("better", "worse", "new", "removed", "unknown")
     counts = [f"{len(getattr(compared, name))} {name}" for name in names if getattr(compared, name)]
     print_line(f"  {', '.join([*counts, f'{compared.same} as before'])}")
-    rows = [("better", repr(each.query), each.expect, _change(each)) for each in compared.better]
-    rows += [("worse", repr(each.query), each.expect, _change(each)) for each in compared.worse]
+    rows = [("better", repr(changed.query), changed.expect, _change(changed)) for changed in compared.better]
+    rows += [("worse", repr(changed.query), changed.expect, _change(changed)) for changed in compared.worse]
     for name in ("new", "removed", "unknown"):
         rows += [(name, repr(query), expect, "") for query, expect in getattr(compared, name)]
     print_rows(rows)
@@ -132,14 +132,14 @@ def _comparison_object(compared: "Comparison") -> dict[str, Any]:
     for name in ("better", "worse"):
         fields[name] = [
             {
-                "query": each.query,
-                "expect": each.expect,
-                "rank_before": each.before.rank,
-                "rank": each.now.rank,
-                "answered_before": each.before.answered,
-                "answered": each.now.answered,
+                "query": changed.query,
+                "expect": changed.expect,
+                "rank_before": changed.before.rank,
+                "rank": changed.now.rank,
+                "answered_before": changed.before.answered,
+                "answered": changed.now.answered,
             }
-            for each in getattr(compared, name)
+            for changed in getattr(compared, name)
         ]
     for name in ("new", "removed", "unknown"):
         fields[name] = [{"query": query, "expect": expect} for query, expect in getattr(compared, name)]

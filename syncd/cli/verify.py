@@ -287,7 +287,7 @@ def _print_results(run: _Run, code: int) -> None:
         print_line(f"{name}{shard_suffix(run.config.mirrors[name].shard)}: {_headline(verdict)}")
         if verdict.search:
             print_answers(verdict.search, found=run.names_found)
-        print_rows((each.difference, each.key, each.message) for each in verdict.differences)
+        print_rows((found.difference, found.key, found.message) for found in verdict.differences)
         if verdict.error:
             print_error(str(verdict.error))
         if compared := comparisons.get(name):
@@ -321,5 +321,5 @@ def _comparison_summary(verdict: "Verdict") -> str:
     differences = counted(found, "difference")
     if verdict.error:
         return f"stopped, {differences} until then" if found else "not compared"
-    content = ", bytes and all" if verdict.files else ", with what each vector says of its file"
+    content = ", with their bytes" if verdict.files else ", with the metadata of each vector"
     return f"{checked} compared{content if verdict.deep else ''}, {differences if found else 'no difference'}"

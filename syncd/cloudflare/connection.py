@@ -123,12 +123,12 @@ def connection_fault(error: BaseException, subject: str) -> Fault:
         chain.append(error)
         several = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else None
         error = several or error.__cause__ or error.__context__ or error
-    for each in chain:
-        if fault := _known_fault(each, subject):
+    for link in chain:
+        if fault := _known_fault(link, subject):
             return fault
-    if any(isinstance(each, (TimeoutError, httpx.TimeoutException)) for each in chain):
+    if any(isinstance(link, (TimeoutError, httpx.TimeoutException)) for link in chain):
         return Fault(f"{subject} does not answer", "check the network, and whether a firewall drops the packets")
-    last = next((each for each in reversed(chain) if str(each)), chain[-1])
+    last = next((link for link in reversed(chain) if str(link)), chain[-1])
     return Fault(f"{subject}: {str(last) or type(last).__name__}", "check the network")
 
 

@@ -191,7 +191,7 @@ def full_key(name: str, marked_key: object) -> str:
     if marked_key in keys_of(name):
         return marked_key
     whole = (marked_key, *(marked_key + suffix for suffix in SUFFIXES.values()))
-    return marked_key if looks_shortened(name) and any(_is_short_name(name, each) for each in whole) else name
+    return marked_key if looks_shortened(name) and any(_is_short_name(name, key) for key in whole) else name
 
 
 def _is_short_name(name: str, whole: str) -> bool:

@@ -3,9 +3,9 @@
 The stand-in has no embeddings: every retrieval type matches by words. It has no language model: the answer to a chat
 quotes the best chunk.
 
-The service is asked to use its cache unless the instance or the request turns it off. Source: "AI Search: similarity
-cache". The measure of similarity is unknown; here two queries are similar if they have the same words. An answer leaves
-the cache when one of its items changes or goes. A new item removes no answer, so an answer may be stale.
+A search uses the cache unless the instance or the request turns it off. Source: "AI Search: similarity cache". The
+measure of similarity is unknown; here two queries are similar if they have the same words. An answer leaves the cache
+when one of its items is changed or deleted. A new item removes no answer, so an answer may be stale.
 """
 
 import json

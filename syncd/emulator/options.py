@@ -94,14 +94,14 @@ class EmulatorOptions:
 
     def __post_init__(self) -> None:
         """Raise ValueError, which names the option, for a value out of range."""
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if each.type is Seconds and not 0 <= value < math.inf:
-                raise ValueError(f"{each.name} must be 0 or more seconds")
-            if each.type in (int, int | None) and (value or 0) < 0:
-                raise ValueError(f"{each.name} must be 0 or more")
-            if each.type is Expression:
-                _check_expression(each.name, value or "")
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if option.type is Seconds and not 0 <= value < math.inf:
+                raise ValueError(f"{option.name} must be 0 or more seconds")
+            if option.type in (int, int | None) and (value or 0) < 0:
+                raise ValueError(f"{option.name} must be 0 or more")
+            if option.type is Expression:
+                _check_expression(option.name, value or "")
         if not 0 <= self.unsuccessful <= 1:
             raise ValueError("unsuccessful must be from 0 to 1")
         for text in self.index_error:

@@ -242,7 +242,7 @@ def _directory_facts(config: Config, found: Found, tree: Tree, db: sqlite3.Conne
         statuses = [f"{count} {status}" for status, count in counts.items() if status]
         index = f"; index: {', '.join(statuses)}" if statuses else ""
         yield "entries", f"{sum(counts.values())} in the target{index}"
-        problems |= {each.key: each for each in journal.problems.all() if each.key.startswith(shown(key))}
+        problems |= {problem.key: problem for problem in journal.problems.all() if problem.key.startswith(shown(key))}
     for problem in list(problems.values())[:_PROBLEMS_SHOWN]:
         yield "problem", f"{problem.key}: {problem.kind}: {problem.message}"
     yield "all", f"syncd ls -m {found.mirror}" + (f" --folder {shown(found.path)}" if found.path else "")

@@ -107,9 +107,9 @@ class Figures:
 def figures(measured: Iterable[Measured]) -> Figures:
     """Return the figures of a measurement."""
     given = list(measured)
-    known = [each for each in given if not each.failed]
-    ranks = [each.rank for each in known if each.rank is not None]
-    texts = [each.answered for each in known if each.answered is not None]
+    known = [result for result in given if not result.failed]
+    ranks = [result.rank for result in known if result.rank is not None]
+    texts = [result.answered for result in known if result.answered is not None]
     return Figures(
         answered=len(known),
         found=len(ranks),
@@ -123,7 +123,7 @@ def figures(measured: Iterable[Measured]) -> Figures:
 
 # -- comparison
 
-Named = tuple[str, str]
+QuestionId = tuple[str, str]
 """A query, and the path of the file or folder that it expects."""
 
 
@@ -149,13 +149,13 @@ class Comparison:
     now: Figures
     better: list[ChangedResult] = field(default_factory=list)
     worse: list[ChangedResult] = field(default_factory=list)
-    new: list[Named] = field(default_factory=list)
-    removed: list[Named] = field(default_factory=list)
-    unknown: list[Named] = field(default_factory=list)
+    new: list[QuestionId] = field(default_factory=list)
+    removed: list[QuestionId] = field(default_factory=list)
+    unknown: list[QuestionId] = field(default_factory=list)
     same: int = 0
 
 
-def compare(before: Mapping[Named, Measured], now: Mapping[Named, Measured]) -> Comparison:
+def compare(before: Mapping[QuestionId, Measured], now: Mapping[QuestionId, Measured]) -> Comparison:
     """Return the differences between two measurements with the same number of counted hits."""
     result = Comparison(figures(before.values()), figures(now.values()))
     for name, present in now.items():
@@ -176,7 +176,7 @@ def _sign(before: Measured, now: Measured) -> int:
     """Return 1 if a result is better than before, -1 if it is worse. A found file counts most, then the answer text."""
     with_texts = before.answered is not None and now.answered is not None
     qualities = [
-        (each.rank is not None, bool(with_texts and each.answered), -(each.rank or 0)) for each in (before, now)
+        (result.rank is not None, bool(with_texts and result.answered), -(result.rank or 0)) for result in (before, now)
     ]
     return (qualities[1] > qualities[0]) - (qualities[1] < qualities[0])
 
@@ -211,7 +211,7 @@ class Measurement:
         """The result of each question. A question that was not asked counts as one whose search failed."""
         return [(question, _measured(self.found.get(number))) for number, question in enumerate(self.questions)]
 
-    def named(self, prefix: str = "") -> dict[Named, Measured]:
+    def named(self, prefix: str = "") -> dict[QuestionId, Measured]:
         """Return the result of each question by its query and expected path. prefix: the beginning of every key."""
         return {(question.query, question.key.removeprefix(prefix)): result for question, result in self.measured}
 

@@ -13,7 +13,7 @@ from syncd.config.file import replace_file
 from syncd.config.schema import Config
 from syncd.core.errors import ConfigError
 from syncd.core.keys import shown_path
-from syncd.queries.retrieval import Measured, Measurement, Named
+from syncd.queries.retrieval import Measured, Measurement, QuestionId
 
 MOST_BYTES = 64 * 1024 * 1024
 """The largest file that is read (our own limit)."""
@@ -40,7 +40,7 @@ class SavedMirror(_Model):
     queries: list[SavedQuestion]
 
     @property
-    def results(self) -> dict[Named, Measured]:
+    def results(self) -> dict[QuestionId, Measured]:
         """The result of each question."""
         return {(saved.query, saved.expect): Measured(saved.rank, saved.answered) for saved in self.queries}
 

@@ -216,7 +216,7 @@ def _rows(db: sqlite3.Connection, name: str, begin: str, after: str) -> Iterator
     others = (_problem_row(problem) for key, problem in problems.items() if first <= key < upto and key > after)
     by_key = itemgetter("key")
     for _, same in groupby(heapq.merge(records, others, key=by_key), by_key):
-        # Of a record and its problem, the record comes first.
+        # The record of a key comes before its problem.
         yield next(same)
 
 

@@ -194,7 +194,7 @@ def _is_repeated(last: PastPass, ended: PastPass) -> bool:
         ended.keys,
     ) and ended.outcome == "stopped"
     kinds = ("put", "delete", "adopt", "forget", "failed")
-    return same and not any(each.counts.get(kind) for each in (last, ended) for kind in kinds)
+    return same and not any(ended_pass.counts.get(kind) for ended_pass in (last, ended) for kind in kinds)
 
 
 # -- the present state

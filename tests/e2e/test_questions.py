@@ -111,7 +111,7 @@ def test_a_question_passes_if_its_file_is_among_the_hits(workspace: Workspace) -
     assert deep["queries"][0]["found"]
     shown = workspace.syncd("verify", *asking("rotate token", "sub/ü.md", "butter", "sub/ü.md"))
     assert "docs: 1 of 2 questions found their file" in shown.out
-    assert "Instead came: 1. p/token.md (1.00)" in shown.out
+    assert "Found instead: 1. p/token.md (1.00)" in shown.out
     assert "rank 1, score 1.00" in shown.out
 
 

@@ -54,7 +54,7 @@ def test_the_figures_and_the_misses_are_printed(workspace: Workspace) -> None:
     assert lines[2].startswith(
         "  not found  'prune'  coffee.md  it is in the index; the search ranks other text higher."
     )
-    assert lines[2].endswith("Instead came: 1. roses.md (1.00)")
+    assert lines[2].endswith("Found instead: 1. roses.md (1.00)")
     assert (seen.code, len(lines), seen.err) == (6, 3, "")
     counted = workspace.remote.counted()
     assert (counted["changing"], counted["total"]) == (0, 3)

@@ -191,7 +191,7 @@ def test_verify_compares_the_metadata_of_the_vectors(synced: VectorIndex) -> Non
         seen = workspace.syncd("verify", *options)
         assert seen.code == 0, seen.err
         said(seen, "3 keys compared", "no difference")
-    said(workspace.syncd("verify", "--deep"), "with what each vector says of its file")
+    said(workspace.syncd("verify", "--deep"), "with the metadata of each vector")
     synced.drop(synced.expected()[0])
     workspace.write("guide.md", guide(11))
     (workspace.docs / "sea/engines.txt").unlink()

@@ -14,8 +14,8 @@ from syncd.core.errors import EXIT_DIFFERENT, EXIT_HALT, EXIT_PROBLEMS, EXIT_UNR
 from syncd.queries.retrieval import (
     Measured,
     Measurement,
-    Named,
     Question,
+    QuestionId,
     SearchAnswer,
     ask_questions,
     compare,
@@ -109,7 +109,7 @@ def test_a_better_rank_never_makes_a_figure_worse(measured: list[Measured], rank
 
 @given(runs, runs)
 def test_each_question_is_in_one_group_and_turning_the_sides_turns_the_groups(
-    before: Mapping[Named, Measured], now: Mapping[Named, Measured]
+    before: Mapping[QuestionId, Measured], now: Mapping[QuestionId, Measured]
 ) -> None:
     there, back = compare(before, now), compare(now, before)
     assert (there.before, there.now) == (figures(before.values()), figures(now.values()))
@@ -124,7 +124,7 @@ def test_each_question_is_in_one_group_and_turning_the_sides_turns_the_groups(
 
 
 @given(runs)
-def test_a_measurement_equals_itself(run: Mapping[Named, Measured]) -> None:
+def test_a_measurement_equals_itself(run: Mapping[QuestionId, Measured]) -> None:
     found = compare(run, run)
     assert (found.better, found.worse, found.new, found.removed) == ([], [], [], [])
     assert len(found.unknown) == sum(each.failed for each in run.values())
