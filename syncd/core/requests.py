@@ -81,7 +81,10 @@ def per_second(tpslimit: float, transfers: int) -> float:
 
 
 def edit_rate(quota: Quota, recent_edits: int, over_s: float) -> float:
-    """Return the requests per second to keep for edits: a quarter more than `recent_edits` took in `over_s` seconds."""
+    """Return the requests per second to keep for edits: a quarter more than their rate in the last `over_s` seconds.
+
+    The result is at least EDIT_SHARE and at most EDIT_SHARE_MAX of the quota.
+    """
     mean = quota.requests / quota.window_s
     return min(max(EDIT_SHARE * mean, 1.25 * recent_edits / over_s), EDIT_SHARE_MAX * mean)
 
