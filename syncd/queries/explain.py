@@ -162,14 +162,13 @@ def _next_step(
             yield "next", "nothing until the file changes, or you run: syncd retry"
         elif record:
             yield "next", "the file has changed since it was sent, so the next pass sends it"
-        elif parked or not any(problem.key == shown(local.key) for problem in journal.problems.all()):
+        elif parked or not journal.problems.get(shown(local.key)):
             yield "next", "the next pass sends it"
 
 
 def _problem_facts(journal: Journal, queue: Queue, key: str) -> Facts:
-    for problem in journal.problems.all():
-        if problem.key == key:
-            yield "problem", f"{problem.kind}: {problem.message}"
+    if problem := journal.problems.get(key):
+        yield "problem", f"{problem.kind}: {problem.message}"
     if row := queue.get(key):
         wait = max(0.0, row.due - time.time())
         yield "next try", f"{utc_time(row.due)} (in {wait:.0f} s), after {row.attempts} failed"

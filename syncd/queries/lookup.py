@@ -98,9 +98,7 @@ class Lookup:
         """
         journal = Journal(db, self._name)
         acted = any(action.action != PROBLEM for action in History(db, self._name).of(key))
-        return bool(journal.get(key) or acted) or (
-            "\\" not in key and any(problem.key == shown(key) for problem in journal.problems.all())
-        )
+        return bool(journal.get(key) or acted or ("\\" not in key and journal.problems.get(shown(key))))
 
     def folder(self, text: str) -> str:
         """Return the path of a directory, "" for the root. Raises ConfigError if there is none."""

@@ -323,7 +323,7 @@ def _unsent(mirror: Mirror, key: str, local: Local, record: Record | None) -> st
         return f"left out by {local.rule}"
     if local is None:
         return "there is no such file" + ("; the next pass removes its entry" if record else "")
-    problem = next((problem for problem in mirror.journal.problems.all() if problem.key == key), None)
+    problem = mirror.journal.problems.get(key)
     return f"{problem.kind}: {problem.message}" if problem else "it was never uploaded; run: syncd reconcile"
 
 

@@ -67,15 +67,12 @@ def _freshness(db: sqlite3.Connection | None, name: str, key: str, tree: Tree) -
     if db is None or journal is None:
         return "unknown"
     if record is None:
-        return None if _is_foreign(journal, key) else "unknown"
+        problem = journal.problems.get(shown(key))
+        return None if problem and problem.kind == "foreign" else "unknown"
     if not isinstance(local, Item):
         # The target no longer accepts this content, so it holds an earlier one.
         return "changed" if local.kind in ("too_large", "empty") else "unknown"
     return _compared(record, local, StatCache(db, name), tree)
-
-
-def _is_foreign(journal: Journal, key: str) -> bool:
-    return any(problem.kind == "foreign" and problem.key == shown(key) for problem in journal.problems.all())
 
 
 def _compared(record: Record, item: Item, cache: StatCache, tree: Tree) -> Freshness:

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Any
 
 from syncd.core.keys import keys_below
-from syncd.core.model import ON_THE_WAY, STORED_NOT_INDEXED, Entry, IndexStatus, Problem, Record
+from syncd.core.model import NOT_INDEXED, ON_THE_WAY, STORED_NOT_INDEXED, Entry, IndexStatus, Problem, Record
 from syncd.core.problems import FULL, LATER, LATER_TRIES_S, NOT_TRIED, TRIES_S, tries_of
 from syncd.state.db import REPORTED, MirrorRows, in_parts, placeholders, transaction
 from syncd.state.deletions import Tombstones
@@ -22,6 +22,7 @@ def _in(values: Iterable[str]) -> str:
 
 
 _ON_THE_WAY = f"status {_in(ON_THE_WAY)}"
+_NOT_INDEXED = f"status {_in(NOT_INDEXED)}"
 _SINCE = "coalesce(requeued_at, written_at)"
 _TEMPORARY_ERROR = f"status = 'error' AND coalesce(error, '') NOT {_in(NOT_TRIED)}"
 _SCHEDULES = (
@@ -121,9 +122,7 @@ class Journal(RecordRows):
 
     def in_step(self) -> int:
         """Return `stored()` without the records of entries that the index refused or left out."""
-        return self.stored() - self._count(
-            "SELECT count(*) FROM record WHERE mirror = ? AND status IN ('error', 'skipped')"
-        )
+        return self.stored() - self._count(f"SELECT count(*) FROM record WHERE mirror = ? AND {_NOT_INDEXED}")
 
     def stored(self) -> int:
         """Return the number of records without a waiting change and without a problem that prevents the upload."""
@@ -255,14 +254,12 @@ class IndexRows(RecordRows):
 
     def unexplained(self, limit: int) -> list[Record]:
         """Return records in error, or skipped, without a stored reason."""
-        return self._records(
-            f"{_BY_STATUS} WHERE mirror = ? AND status IN ('error', 'skipped') AND why IS NULL LIMIT ?", limit
-        )
+        return self._records(f"{_BY_STATUS} WHERE mirror = ? AND {_NOT_INDEXED} AND why IS NULL LIMIT ?", limit)
 
     def explain(self, record: Record, why: str) -> None:
         """Store the remote's own reason for an error or a skip, "" if it gave none."""
         self._run(
-            "UPDATE record SET why = ?2 WHERE mirror = ?1 AND key = ?3 AND ref = ?4 AND status IN ('error', 'skipped')",
+            f"UPDATE record SET why = ?2 WHERE mirror = ?1 AND key = ?3 AND ref = ?4 AND {_NOT_INDEXED}",
             *(why, record.key, record.ref),
         )
 
@@ -273,7 +270,7 @@ class Reindexing(RecordRows):
     def request(self, is_chosen: Callable[[str], bool] | None) -> int:
         """Request to index failed records again. Return their number. is_chosen: chooses keys; None: all."""
         with transaction(self._db):
-            rows = self._run("SELECT key FROM record WHERE mirror = ? AND status IN ('error', 'skipped')").fetchall()
+            rows = self._run(f"SELECT key FROM record WHERE mirror = ? AND {_NOT_INDEXED}").fetchall()
             wanted = [(key,) for (key,) in rows if is_chosen is None or is_chosen(key)]
             self._run_each("INSERT OR REPLACE INTO reindex VALUES (?, ?)", wanted)
             # A request by a person resets the number of tries.
@@ -374,6 +371,11 @@ class Problems(MirrorRows):
         """After a full pass, delete the problems that it did not meet again."""
         self._run("DELETE FROM problem WHERE mirror = ? AND pass < ?", pass_id)
 
+    def get(self, key: str) -> Problem | None:
+        """Return the problem of a key, or None. key: as `shown` returns it."""
+        row = self._run("SELECT key, kind, message FROM problem WHERE mirror = ? AND key = ?", key).fetchone()
+        return Problem(*row) if row else None
+
     def all(self, pass_id: int = 0, limit: int = -1) -> Iterator[Problem]:
         """Yield the problems of passes from `pass_id` on, by key, at most `limit`; -1: all."""
         rows = self._run(
@@ -399,10 +401,8 @@ class Problems(MirrorRows):
 
     def park(self, problem: Problem, checksum: str) -> None:
         """Store that the remote refused this content. It is not sent again until it changes."""
-        self._run(
-            "INSERT OR REPLACE INTO parked VALUES (?, ?, ?, ?, ?)",
-            *(problem.key, checksum, problem.kind, problem.message),
-        )
+        values = problem.key, checksum, problem.kind, problem.message
+        self._run("INSERT OR REPLACE INTO parked VALUES (?, ?, ?, ?, ?)", *values)
 
     def unpark(self, key: str) -> None:
         """Let the refused content of a key be sent again."""
