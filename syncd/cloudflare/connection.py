@@ -5,12 +5,15 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.util import find_spec
 from ipaddress import ip_address, ip_network
+from typing import TypeVar
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
@@ -27,6 +30,7 @@ CLOCK_S = 300.0
 """Difference between two clocks, in seconds, from which tokens, certificates and expiry times are judged wrongly."""
 _NOT_YET_VALID, _EXPIRED, _WRONG_HOST = 9, 10, (62, 64)
 """Verification errors of OpenSSL (X509_V_ERR_*)."""
+_T = TypeVar("_T")
 
 
 def make_transport(base_url: str) -> httpx.AsyncHTTPTransport:
@@ -176,7 +180,7 @@ async def find_fault(base_url: str, *, handshake: bool = True, limit_s: float = 
     # The environment names the proxy, so the network may be in order without it.
     remedy = "correct HTTPS_PROXY or ALL_PROXY, or unset it" if proxy else ""
     try:
-        await asyncio.wait_for(_resolve(host, port), limit_s)
+        await asyncio.wait_for(in_daemon_thread(partial(_resolve, host, port)), limit_s)
     except TimeoutError:
         message = f"DNS: no answer for {host} within {limit_s:.0f} s"
         return Fault(message, remedy or "check the network and the servers in /etc/resolv.conf")
@@ -192,29 +196,27 @@ async def find_fault(base_url: str, *, handshake: bool = True, limit_s: float = 
     return None
 
 
-async def _resolve(host: str, port: int) -> None:
-    """Look a name up in a thread that ends with the process, because a lookup cannot be cancelled."""
-    loop = asyncio.get_running_loop()
-    found: asyncio.Future[None] = loop.create_future()
+def _resolve(host: str, port: int) -> None:
+    try:
+        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise OSError(0, "this is no name of a host") from None
 
-    def end(error: OSError | None) -> None:
-        if not found.done():
-            found.set_exception(error) if error else found.set_result(None)
 
-    def work() -> None:
-        fault = None
+async def in_daemon_thread(work: Callable[[], _T]) -> _T:
+    """Return the result of blocking work. Its thread does not delay the end of the process."""
+    result = Future[_T]()
+
+    def run() -> None:
+        # A running future cannot be cancelled, so its result can always be set.
+        result.set_running_or_notify_cancel()
         try:
-            socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except UnicodeError:
-            fault = OSError(0, "this is no name of a host")
-        except OSError as error:
-            fault = error
-        # The loop may be closed by the time of the answer.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(end, fault)
+            result.set_result(work())
+        except Exception as error:  # noqa: BLE001 - raised where the result is awaited
+            result.set_exception(error)
 
-    threading.Thread(target=work, name="syncd-dns", daemon=True).start()
-    await found
+    threading.Thread(target=run, daemon=True).start()
+    return await asyncio.wrap_future(result)
 
 
 async def _connect(host: str, port: int, *, tls: bool) -> None:

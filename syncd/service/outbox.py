@@ -4,17 +4,16 @@ import asyncio
 import json
 import logging
 import socket
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import httpx
 import structlog
 
+from syncd.cloudflare.connection import in_daemon_thread
 from syncd.core.errors import ConfigError
 from syncd.core.plain_text import utc_time
 
@@ -183,7 +182,7 @@ def apprise(urls: Sequence[str]) -> Send | None:
     services = _services(urls)
 
     async def send(notice: Notice) -> str:
-        sent = await asyncio.gather(*(_in_thread(partial(_notify, service, notice)) for service in services))
+        sent = await asyncio.gather(*(_notify(service, notice) for service in services))
         failed = [str(number) for number, is_sent in enumerate(sent, 1) if not is_sent]
         addresses = f"address {', '.join(failed)} of {len(sent)}" if len(sent) > 1 else "the address"
         return f"{addresses} refused it or did not answer" if failed else ""
@@ -211,31 +210,13 @@ def _services(urls: Sequence[str]) -> list[Any]:
     return services
 
 
-def _notify(service: Any, notice: Notice) -> bool:
-    try:
-        return bool(service.notify(body=notice.text, title=notice.title))
-    except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and its message may hold the address
-        _log.debug("apprise.raised", error=type(error).__name__)
-        return False
-
-
-async def _in_thread(work: Callable[[], bool]) -> bool:
-    """Return the result of blocking work. Its thread does not delay the end of the process."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[bool] = loop.create_future()
-
-    def finish(done: bool) -> None:
-        if not future.done():
-            future.set_result(done)
-
-    def run() -> None:
-        done = work()
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(finish, done)
-
-    threading.Thread(target=run, name="notice", daemon=True).start()
+async def _notify(service: Any, notice: Notice) -> bool:
+    """Send a notice to one address. Return whether it was accepted in time."""
     try:
         async with asyncio.timeout(TIMEOUT_S * 3):
-            return await future
+            return await in_daemon_thread(lambda: bool(service.notify(body=notice.text, title=notice.title)))
     except TimeoutError:
+        return False
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and its message may hold the address
+        _log.debug("apprise.raised", error=type(error).__name__)
         return False
