@@ -14,7 +14,7 @@ from syncd.config.file import CONFIG_VARIABLE, MCP_TOKEN_VARIABLE, PREFIX, KeyPl
 from syncd.config.schema import Cloudflare, Config, MirrorConfig, Notify, Web, unknown_key
 from syncd.config.target_sections import TARGET_SECTIONS
 from syncd.core.errors import ConfigError, ConfigFaults
-from syncd.core.keys import from_os, name_fault, normal
+from syncd.core.keys import from_os, name_fault, normal, overlap
 from syncd.core.names import LEAST_LENGTH, keeps_prefix
 from syncd.core.problems import KV_KEY_BYTES
 from syncd.core.rules import Rules
@@ -74,10 +74,7 @@ def conflicts(mirrors: Mapping[str, MirrorConfig]) -> Iterator[tuple[str, str]]:
     An owner that is not known yet counts as different from all others.
     """
     for (one, first), (other, second) in combinations(mirrors.items(), 2):
-        prefixes = first.key_prefix, second.key_prefix
-        if first.target.spec != second.target.spec or not (
-            prefixes[0].startswith(prefixes[1]) or prefixes[1].startswith(prefixes[0])
-        ):
+        if first.target.spec != second.target.spec or not overlap(first.key_prefix, second.key_prefix):
             continue
         if first.owner and first.owner == second.owner:
             yield one, f" and mirrors.{other} write as the same owner under the same keys; change one key_prefix"

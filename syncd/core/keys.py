@@ -99,6 +99,11 @@ def keys_below(prefix: str) -> tuple[str, str]:
     return (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)) if prefix else ("", LAST)
 
 
+def overlap(prefix: str, other: str) -> bool:
+    """Return whether a key can begin with both prefixes."""
+    return prefix.startswith(other) or other.startswith(prefix)
+
+
 def directories_above(path: str) -> list[str]:
     """Return the directories ("", "a/", "a/b/") above a path."""
     return [path[:end] for end in (0, *(at + 1 for at, char in enumerate(path) if char == "/"))]

@@ -18,6 +18,7 @@ from syncd.config.checks import check_mirrors
 from syncd.config.schema import Config, MirrorConfig
 from syncd.config.target_sections import AISearchSection, TargetSection, VectorizeSection
 from syncd.core.errors import ConfigError, TargetMissing
+from syncd.core.keys import overlap
 from syncd.core.model import HARMLESS, Problem
 from syncd.core.names import Shard
 from syncd.core.requests import Priority, requests_at
@@ -153,8 +154,7 @@ def check_second(config: Config, rebuild: Rebuild) -> None:
         raise ConfigError(f"the second target cannot be used: {fault.removeprefix('.')}")
     for name, mirror in config.mirrors.items():
         prefixes = mirror.key_prefix, rebuild.second.key_prefix
-        shared = prefixes[0].startswith(prefixes[1]) or prefixes[1].startswith(prefixes[0])
-        if not shared or mirror.target.spec != rebuild.second.target.spec:
+        if not overlap(*prefixes) or mirror.target.spec != rebuild.second.target.spec:
             continue
         where = f"{mirror.target.spec}{f' with the prefix {prefixes[0]!r}' if any(prefixes) else ''}"
         if name != rebuild.name:
@@ -343,8 +343,8 @@ async def open_old(session: Session, name: str) -> AsyncIterator[Mirror]:
         )
     section, place = former
     for other, mirror in config.mirrors.items():
-        shared = mirror.key_prefix.startswith(section.key_prefix) or section.key_prefix.startswith(mirror.key_prefix)
-        if location(config.cloudflare, mirror) == place and shared and mirror.owner == section.owner:
+        shared = overlap(mirror.key_prefix, section.key_prefix) and mirror.owner == section.owner
+        if shared and location(config.cloudflare, mirror) == place:
             raise ConfigError(f"{section.target.spec} is the target of mirrors.{other}; nothing was deleted")
     directory = rebuild_directory(config.state_dir, f"{name}.old")
     folder = directory / "empty"
