@@ -5,7 +5,6 @@ The remote processes writes later. A write returns an id, which `info` shows aft
 None in a model means that the remote does not give the value.
 """
 
-import math
 from array import array
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
@@ -40,16 +39,10 @@ from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
 from syncd.core.errors import NotFound, Park, Retry, TargetMissing, TooMuch
 
-ID_LIMIT = 64
-"""Longest id of a vector, bytes of UTF-8 (Vectorize limits)."""
 METADATA_LIMIT = 10 * 1024
 """Largest metadata of one vector, bytes of its compact JSON (Vectorize limits)."""
 DIMENSIONS_LIMIT = 1536
 """Maximum number of values of one vector (Vectorize limits)."""
-VECTORS_LIMIT = 5000
-"""Maximum number of vectors of one upsert over HTTP (Vectorize limits)."""
-BODY_LIMIT = 100_000_000
-"""Largest body of an upsert, bytes: 100 decimal megabytes (Vectorize limits)."""
 DELETE_LIMIT = 100
 """Maximum number of ids of one delete (error 40007, undocumented)."""
 GET_LIMIT = 20
@@ -75,64 +68,19 @@ _T = TypeVar("_T")
 # -- lines
 
 
-def encode_line(vector_id: str, values: Sequence[float], metadata: Mapping[str, Any] | None = None) -> bytes:
+def encode_line(vector_id: str, values: "array[float]", metadata: Mapping[str, Any]) -> bytes:
     """Encode one vector as a line with its newline. Each value decodes to the same float32, which Vectorize stores.
 
-    Raises Park("refused") for an id or metadata that Vectorize does not accept. Raises ValueError unless the values are
-    1 to DIMENSIONS_LIMIT finite float32, and for metadata that is no JSON.
+    values: finite float32, 1 to DIMENSIONS_LIMIT. metadata: at most METADATA_LIMIT. Its names contain no "." and no
+    quote, and do not start with "$" (Vectorize: metadata filtering). Raises Park("refused") if it is not valid Unicode.
     """
-    check_id(vector_id)
-    line = b'{"id":' + compact_json(vector_id) + b',"values":' + _encode_values(values)
-    if metadata is not None:
-        line += b',"metadata":' + _encode_metadata(metadata)
-    return line + b"}\n"
-
-
-def check_id(vector_id: str) -> None:
-    """Raise Park("refused") for an id that is empty, over ID_LIMIT or not valid Unicode."""
-    try:
-        size = len(vector_id.encode())
-    except UnicodeEncodeError:
-        raise Park("refused", "the id of a vector is not valid UTF-8") from None
-    if not 1 <= size <= ID_LIMIT:
-        raise Park("refused", f"the id of a vector has {size} bytes, Vectorize takes 1 to {ID_LIMIT}")
-
-
-def _encode_values(values: Sequence[float]) -> bytes:
-    if not 1 <= len(values) <= DIMENSIONS_LIMIT:
-        raise ValueError(f"a vector has 1 to {DIMENSIONS_LIMIT} values, not {len(values)}")
-    stored = array("f", values)
-    if not math.isfinite(sum(stored)):  # the sum of float32 values stays in the range of a double
-        raise ValueError("a vector holds a value that is no finite float32")
-    # Nine digits identify every float32.
-    return b"[" + b",".join(b"%.9g" % value for value in stored) + b"]"
-
-
-def _encode_metadata(metadata: Mapping[str, Any]) -> bytes:
-    _check_names(metadata)
     try:
         encoded = compact_json(dict(metadata))
     except UnicodeEncodeError:
         raise Park("refused", "the metadata is not valid UTF-8: rename the file") from None
-    if len(encoded) > METADATA_LIMIT:
-        message = f"the metadata of a vector has {len(encoded)} bytes, Vectorize takes {METADATA_LIMIT}"
-        raise Park("refused", f"{message}: set a smaller chunk_size, or less metadata")
-    return encoded
-
-
-def _check_names(value: object) -> None:
-    """Check the names of metadata, also of nested objects (Vectorize: metadata filtering)."""
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            if not name or "." in name or '"' in name or name.startswith("$"):
-                raise Park(
-                    "refused",
-                    f'Vectorize refuses the metadata name {name!r}: no name has a "." or a quote, or starts with "$"',
-                )
-            _check_names(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            _check_names(inner)
+    # Nine digits identify every float32.
+    numbers = b",".join(b"%.9g" % value for value in values)
+    return b'{"id":' + compact_json(vector_id) + b',"values":[' + numbers + b'],"metadata":' + encoded + b"}\n"
 
 
 # -- models
@@ -197,10 +145,8 @@ class Vectorize:
     async def create_index(self, name: str, dimensions: int) -> None:
         """Create an index. Raises Conflict if the name exists. After an ambiguous Retry the index may exist.
 
-        Dimensions outside of 1 to DIMENSIONS_LIMIT raise ValueError. They cannot change later.
+        dimensions: 1 to DIMENSIONS_LIMIT. They cannot change later.
         """
-        if not 1 <= dimensions <= DIMENSIONS_LIMIT:
-            raise ValueError(f"an index has 1 to {DIMENSIONS_LIMIT} dimensions")
         body = {"name": name, "config": {"dimensions": dimensions, "metric": "cosine"}}
         await self.transport.request(_request("POST", self._base, json=body))
 
@@ -214,7 +160,7 @@ class Vectorize:
 
 
 class VectorizeIndex:
-    """The vectors of one index. The class has one method for each endpoint.
+    """The vectors of one index. The class has one method for each endpoint. No list that a method takes is empty.
 
     Writes raise TooMuch if the remote refuses (413, 40006, 40007) or does not finish (504, 524) more than one vector;
     the caller then sends two halves. Writes are idempotent. faults: messages about unreadable rows of the latest
@@ -236,31 +182,20 @@ class VectorizeIndex:
     async def upsert(self, lines: Sequence[bytes]) -> str | None:
         """Write the vectors of lines of `encode_line`, and replace existing vectors with the same ids.
 
-        More than VECTORS_LIMIT lines or BODY_LIMIT bytes raise ValueError. No lines: no request and no id.
+        lines: at most 5,000 with 100 MB (Vectorize limits).
         """
-        if not lines:
-            return None
-        body = Body(lines)
-        if len(lines) > VECTORS_LIMIT or body.size > BODY_LIMIT:
-            raise ValueError(f"an upsert holds at most {VECTORS_LIMIT} lines and {BODY_LIMIT} bytes")
-        url = self._base + "/upsert"
+        url, body = self._base + "/upsert", Body(lines)
         request = _request("POST", url, content=body, headers=_NDJSON, safe=True, slow_s=WRITE_SLOW_S)
         return await self._ask(request, _mutation_id, len(lines))
 
     async def delete_by_ids(self, ids: Sequence[str]) -> str | None:
-        """Delete up to DELETE_LIMIT vectors; more raise ValueError. Absent ids are no error. No ids: no request."""
-        _check_ids(ids, DELETE_LIMIT)
-        if not ids:
-            return None
+        """Delete up to DELETE_LIMIT vectors. Absent ids are no error."""
         url, body = self._base + "/delete_by_ids", {"ids": list(ids)}
         request = _request("POST", url, json=body, safe=True, slow_s=WRITE_SLOW_S)
         return await self._ask(request, _mutation_id, len(ids))
 
     async def get_by_ids(self, ids: Sequence[str]) -> tuple[StoredVector, ...]:
-        """Return the existing vectors of up to GET_LIMIT ids; more raise ValueError. No ids: no request."""
-        _check_ids(ids, GET_LIMIT)
-        if not ids:
-            return ()
+        """Return the existing vectors of up to GET_LIMIT ids."""
         request = _request("POST", self._base + "/get_by_ids", json={"ids": list(ids)}, reads=True)
         return await self._ask(request, rows_of(StoredVector, "vector"), len(ids))
 
@@ -287,11 +222,8 @@ class VectorizeIndex:
     ) -> tuple[Match, ...]:
         """Return the top_k nearest vectors with all their metadata, the best first.
 
-        top_k over FULL_QUERY_LIMIT raises ValueError. conditions: in the syntax of Vectorize, on fields that have a
-        metadata index.
+        top_k: 1 to FULL_QUERY_LIMIT. conditions: in the syntax of Vectorize, on fields that have a metadata index.
         """
-        if not 1 <= top_k <= FULL_QUERY_LIMIT:
-            raise ValueError(f"top_k must be 1 to {FULL_QUERY_LIMIT}")
         body: dict[str, Any] = {"vector": list(vector), "topK": top_k, "returnMetadata": "all", "returnValues": False}
         if conditions:
             body["filter"] = dict(conditions)
@@ -369,10 +301,3 @@ def _is_too_much(error: Park | Retry) -> bool:
 
 def _indexes(transport: Transport) -> str:
     return path("accounts", transport.account_id, "vectorize", "v2", "indexes")
-
-
-def _check_ids(ids: Sequence[str], limit: int) -> None:
-    if len(ids) > limit:
-        raise ValueError(f"at most {limit} ids at once")
-    for vector_id in ids:
-        check_id(vector_id)

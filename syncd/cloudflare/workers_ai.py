@@ -49,17 +49,13 @@ class WorkersAI:
     async def embed(
         self, model: str, texts: Sequence[str], pooling: Pooling | None = None, dimensions: int | None = None
     ) -> list[Vector]:
-        """Return one float32 vector for each of up to TEXTS_LIMIT texts; more raise ValueError. No texts: no request.
+        """Return one float32 vector for each text.
 
-        pooling: not every model knows this option, so None omits it. dimensions: the expected length of the vectors,
-        None if it is unknown. Raises Halt if the account has no such model. Raises TooMuch if the remote refuses more
-        than one text; the caller then sends two halves. Raises Park("refused") for a single refused text, which is
-        probably too long.
+        texts: 1 to TEXTS_LIMIT. pooling: not every model knows this option, so None omits it. dimensions: the expected
+        length of the vectors, None if it is unknown. Raises Halt if the account has no such model. Raises TooMuch if
+        the remote refuses more than one text; the caller then sends two halves. Raises Park("refused") for a single
+        refused text, which is probably too long.
         """
-        if len(texts) > TEXTS_LIMIT:
-            raise ValueError(f"at most {TEXTS_LIMIT} texts at once")
-        if not texts:
-            return []
         body: dict[str, Any] = {"text": list(texts)}
         if pooling is not None:
             body["pooling"] = pooling

@@ -1,13 +1,14 @@
 """Vectorize listings that do not end, and requests that are too much."""
 
-from collections.abc import Awaitable, Callable, Coroutine
+from array import array
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import httpx
 import pytest
 
 from syncd.cloudflare import decoding
-from syncd.cloudflare.vectorize import DELETE_LIMIT, GET_LIMIT, VectorizeIndex, encode_line
+from syncd.cloudflare.vectorize import VectorizeIndex, encode_line
 from syncd.core.errors import Halt, Park, Retry, TargetMissing, TooMuch
 from tests.unit.cloudflare.harness import Remote, VirtualTime, bad, html, ok, sent_json
 
@@ -18,7 +19,7 @@ def docs(remote: Remote) -> VectorizeIndex:
 
 
 def lines(*ids: str) -> list[bytes]:
-    return [encode_line(each, [1.0]) for each in ids]
+    return [encode_line(each, array("f", [1.0]), {}) for each in ids]
 
 
 # listings
@@ -133,40 +134,6 @@ async def delete(docs: VectorizeIndex, count: int) -> Any:
 
 async def get(docs: VectorizeIndex, count: int) -> Any:
     return await docs.get_by_ids([str(number) for number in range(count)])
-
-
-@pytest.mark.parametrize(
-    ("call", "least", "most", "result"),
-    [
-        (delete, 0, DELETE_LIMIT, {}),
-        (get, 0, GET_LIMIT, []),
-        (lambda docs, count: docs.query([1.0], count), 1, 50, {}),
-    ],
-)
-async def test_each_request_is_limited(
-    remote: Remote, docs: VectorizeIndex, call: Call, least: int, most: int, result: Any
-) -> None:
-    remote.says(ok(result))
-    for count in (least, least + 1, most - 1, most):
-        await call(docs, count)
-    done = len(remote.requests)
-    for count in (least - 1, most + 1):
-        if count >= 0:
-            with pytest.raises(ValueError, match=f"{most}"):
-                await call(docs, count)
-    assert len(remote.requests) == done
-
-
-@pytest.mark.parametrize(
-    "call", [lambda docs, bad: docs.delete_by_ids([bad]), lambda docs, bad: docs.get_by_ids([bad])]
-)
-@pytest.mark.parametrize("bad_id", ["", "x" * 65, "\udcff"])
-async def test_an_id_that_cannot_be_is_not_sent(
-    remote: Remote, docs: VectorizeIndex, call: Callable[[VectorizeIndex, str], Awaitable[Any]], bad_id: str
-) -> None:
-    with pytest.raises(Park, match="id of a vector"):
-        await call(docs, bad_id)
-    assert not remote.requests
 
 
 # too much at once

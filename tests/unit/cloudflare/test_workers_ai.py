@@ -8,7 +8,7 @@ import pytest
 
 from syncd.cloudflare import transport as transport_module
 from syncd.cloudflare.vectorize import DIMENSIONS_LIMIT
-from syncd.cloudflare.workers_ai import MODELS, TEXTS_LIMIT, Pooling, WorkersAI
+from syncd.cloudflare.workers_ai import MODELS, Pooling, WorkersAI
 from syncd.core.errors import Halt, Park, Retry, TooMuch
 from tests.unit.cloudflare.harness import ACCOUNT, BASE, Remote, VirtualTime, bad, html, ok, sent_json
 
@@ -46,22 +46,6 @@ async def test_a_single_text_travels_as_a_list(remote: Remote, ai: WorkersAI) ->
     (vector,) = await ai.embed(MODEL, ["a"])
     assert (vector.typecode, list(vector)) == ("f", [1.0])
     assert sent_json(remote.requests[0]) == {"text": ["a"]}
-
-
-async def test_no_texts_are_no_request(remote: Remote, ai: WorkersAI) -> None:
-    assert await ai.embed(MODEL, []) == []
-    assert not remote.requests
-
-
-@pytest.mark.parametrize("count", [TEXTS_LIMIT - 1, TEXTS_LIMIT, TEXTS_LIMIT + 1])
-async def test_the_texts_of_one_request_are_limited(remote: Remote, ai: WorkersAI, count: int) -> None:
-    remote.says(answer(*[[1.0]] * count))
-    if count <= TEXTS_LIMIT:
-        assert len(await ai.embed(MODEL, ["a"] * count)) == count
-        return
-    with pytest.raises(ValueError, match="at most 100"):
-        await ai.embed(MODEL, ["a"] * count)
-    assert not remote.requests
 
 
 def test_every_known_model_fits_an_index() -> None:
