@@ -27,19 +27,17 @@ from syncd.cloudflare.decoding import (
     unexpected,
 )
 from syncd.cloudflare.kv_bodies import (
-    BULK_PAIRS_LIMIT,
     VALUE_LIMIT,
     BulkBody,
     check_key,
     check_text,
-    check_ttl,
-    check_value,
     encode_metadata,
 )
 from syncd.cloudflare.request import Body, Method, Request, compact_json, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
 from syncd.core.errors import Halt, NotFound, Park, Retry, TargetMissing, TooMuch
+from syncd.core.plain_text import over_limit
 
 NAMESPACES_PER_PAGE = 100
 """Namespaces of one page; an account holds at most 1,000 (KV limits)."""
@@ -144,34 +142,27 @@ class KVNamespace:
     # many keys
 
     async def bulk_write(self, body: BulkBody) -> tuple[str, ...]:
-        """Write the pairs of the body, replacing values, metadata and expirations. An empty body sends no request.
+        """Write the pairs of the body, replacing values, metadata and expirations.
 
         Returns the keys that the remote did not write to every copy, which the caller sends again. A bulk is not
         atomic, and the answer that names such keys may report a success or an error. Raises TooMuch if the remote
         refuses (413) or does not finish (524) more than one pair; the caller then sends the pairs in two halves.
         """
-        if not body:
-            return ()
         return await self._change("PUT", "/bulk", Body(body.pieces()), len(body))
 
     async def bulk_delete(self, keys: Sequence[str]) -> tuple[str, ...]:
-        """Delete up to BULK_PAIRS_LIMIT keys; more raise ValueError. Absent keys count as deleted. No keys: no request.
-
-        Failed keys and TooMuch as in bulk_write.
-        """
-        _check_keys(keys, BULK_PAIRS_LIMIT)
-        if not keys:
-            return ()
+        """Delete up to BULK_PAIRS_LIMIT keys. Absent keys count as deleted. Failed keys, TooMuch: see bulk_write."""
+        for key in keys:
+            check_key(key)
         return await self._change("POST", "/bulk/delete", compact_json(list(keys)), len(keys))
 
     async def bulk_get(self, keys: Sequence[str]) -> Mapping[str, Any]:
-        """Return the values of up to BULK_GET_LIMIT keys, None for an absent key. More keys raise ValueError.
+        """Return the values of up to BULK_GET_LIMIT keys, None for an absent key.
 
-        Only for text values. Values of more than 25 MiB together raise TooMuch. No keys: no request.
+        Only for text values. Values of more than 25 MiB together raise TooMuch.
         """
-        _check_keys(keys, BULK_GET_LIMIT)
-        if not keys:
-            return {}
+        for key in keys:
+            check_key(key)
         url, body = self._base + "/bulk/get", {"keys": list(keys), "type": "text", "withMetadata": False}
         request = _request("POST", url, json=body, reads=True, slow_s=BULK_SLOW_S)
         found = await self.transport.ask(request, _bulk_values, partial(_too_much, len(keys)))
@@ -219,12 +210,12 @@ class KVNamespace:
     ) -> None:
         """Store one value. The metadata and the expiration of the old value do not remain.
 
-        expiration_ttl: seconds from now, at least 60, else ValueError. Raises Park("too_large") for more than 25 MiB,
+        expiration_ttl: seconds from now, at least 60 (KV API). Raises Park("too_large") for a value over VALUE_LIMIT,
         Park("refused") for more than 1024 bytes of metadata.
         """
         put = partial(_request, "PUT", self._of("values", key), probe=self._base)
-        check_value(value)
-        check_ttl(expiration_ttl)
+        if len(value) > VALUE_LIMIT:
+            raise Park("too_large", f"{over_limit(len(value), VALUE_LIMIT)}; make it smaller")
         params = {"expiration_ttl": expiration_ttl}
         if metadata is None:
             request = put(params=params, content=value, headers={"Content-Type": "application/octet-stream"})
@@ -344,10 +335,3 @@ def _bulk_values(answer: Answer) -> Mapping[str, Any]:
     """Return the values of a bulk get by key, without the keys whose value is null."""
     values = as_object(as_object(answer.result, "bulk get").get("values"), "values of a bulk get")
     return {key: value for key, value in values.items() if value is not None}
-
-
-def _check_keys(keys: Sequence[str], most: int) -> None:
-    if len(keys) > most:
-        raise ValueError(f"at most {most} keys at once")
-    for key in keys:
-        check_key(key)

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 from syncd.cloudflare.request import compact_json
 from syncd.core.errors import Park
-from syncd.core.plain_text import over_limit
 from syncd.core.problems import KV_KEY_BYTES
 
 VALUE_LIMIT = 25 * 1024 * 1024
@@ -20,8 +19,6 @@ BULK_PAIRS_LIMIT = 10_000
 """Maximum number of pairs of one bulk write, and of keys of one bulk delete (KV API)."""
 BULK_BYTES_LIMIT = 100_000_000
 """Largest body of a bulk write, bytes: 100 decimal megabytes (KV API)."""
-TTL_MIN_S = 60
-"""Shortest expiration_ttl, s (KV API)."""
 
 BLOCK = 192 * 1024
 """Bytes of a value that are encoded at a time. The number is divisible by 3, so that base64 can be joined."""
@@ -43,12 +40,10 @@ def encode_pair(
 ) -> Pair:
     """Encode a pair. The value becomes JSON text or base64: the shorter one that decodes to the same bytes.
 
-    expiration_ttl: seconds from now, at least TTL_MIN_S. Raises Park for a key or content that KV does not accept,
-    ValueError for a wrong ttl or metadata that is no JSON.
+    expiration_ttl: seconds from now, at least 60 (KV API). Raises Park for a key or metadata that KV does not accept,
+    ValueError for metadata that is no JSON.
     """
     check_key(key)
-    check_value(value)
-    check_ttl(expiration_ttl)
     end = b"" if expiration_ttl is None else f',"expiration_ttl":{expiration_ttl}'.encode()
     if metadata is not None:
         end += b',"metadata":' + encode_metadata(metadata)
@@ -68,8 +63,6 @@ class BulkBody:
     """
 
     def __init__(self, max_pairs: int = BULK_PAIRS_LIMIT, max_bytes: int = BULK_BYTES_LIMIT) -> None:
-        if not (1 <= max_pairs <= BULK_PAIRS_LIMIT and 2 <= max_bytes <= BULK_BYTES_LIMIT):
-            raise ValueError(f"a bulk holds 1 to {BULK_PAIRS_LIMIT} pairs and 2 to {BULK_BYTES_LIMIT} bytes")
         self._max_pairs = max_pairs
         self._max_bytes = max_bytes
         self.size = len(b"[]")
@@ -135,18 +128,6 @@ def check_text(key: str) -> int:
         return len(key.encode())
     except UnicodeEncodeError:
         raise Park("invalid_key", "the key is not valid UTF-8: rename the file") from None
-
-
-def check_value(value: bytes) -> None:
-    """Raise Park("too_large") for a value over VALUE_LIMIT."""
-    if len(value) > VALUE_LIMIT:
-        raise Park("too_large", f"{over_limit(len(value), VALUE_LIMIT)}; make it smaller")
-
-
-def check_ttl(expiration_ttl: int | None) -> None:
-    """Raise ValueError for an expiration_ttl under TTL_MIN_S."""
-    if expiration_ttl is not None and expiration_ttl < TTL_MIN_S:
-        raise ValueError(f"expiration_ttl must be at least {TTL_MIN_S} s")
 
 
 def encode_metadata(metadata: Mapping[str, Any]) -> bytes:

@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 
 from syncd.cloudflare import kv_bodies
 from syncd.cloudflare.kv_bodies import (
-    BULK_BYTES_LIMIT,
-    BULK_PAIRS_LIMIT,
     METADATA_LIMIT,
     VALUE_LIMIT,
     BulkBody,
@@ -171,17 +169,6 @@ def test_no_url_contains_control_characters(key: str) -> None:
     assert caught.value.kind == "invalid_key"
 
 
-@pytest.mark.parametrize(("size", "fits"), [(VALUE_LIMIT - 1, True), (VALUE_LIMIT, True), (VALUE_LIMIT + 1, False)])
-def test_a_value_is_limited(size: int, fits: bool) -> None:
-    value = b"x" * size
-    if fits:
-        assert encode_pair("a", value).size == size + len('{"key":"a","value":""}')
-        return
-    with pytest.raises(Park, match="25 MiB") as caught:
-        encode_pair("a", value)
-    assert caught.value.kind == "too_large"
-
-
 @pytest.mark.parametrize(("size", "fits"), [(METADATA_LIMIT - 1, True), (METADATA_LIMIT, True), (1025, False)])
 @pytest.mark.parametrize("letter", ["x", "é"])
 def test_metadata_is_limited_as_json(size: int, fits: bool, letter: str) -> None:
@@ -199,15 +186,6 @@ def test_metadata_is_limited_as_json(size: int, fits: bool, letter: str) -> None
 def test_metadata_that_is_no_json_is_a_mistake(metadata: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"JSON compliant|surrogates"):
         encode_pair("a", b"", metadata=metadata)
-
-
-@pytest.mark.parametrize(("ttl", "fits"), [(59, False), (60, True), (61, True)])
-def test_the_shortest_ttl_is_a_minute(ttl: int, fits: bool) -> None:
-    if fits:
-        assert read(body_of(encode_pair("a", b"", expiration_ttl=ttl)))["a"][1] == {"expiration_ttl": ttl}
-        return
-    with pytest.raises(ValueError, match="60 s"):
-        encode_pair("a", b"", expiration_ttl=ttl)
 
 
 @pytest.mark.parametrize(("pairs", "fits"), [(2, True), (3, True), (4, False)])
@@ -243,14 +221,6 @@ def test_a_key_stands_in_a_body_once() -> None:
     body = body_of(encode_pair("a", b"old"))
     assert not body.add(encode_pair("a", b"new"))
     assert read(body)["a"][0] == b"old"
-
-
-@pytest.mark.parametrize(("pairs", "size"), [(0, 100), (BULK_PAIRS_LIMIT + 1, 100), (1, 1), (1, BULK_BYTES_LIMIT + 1)])
-def test_a_body_never_promises_more_than_the_api_takes(pairs: int, size: int) -> None:
-    with pytest.raises(ValueError, match="a bulk holds"):
-        BulkBody(pairs, size)
-    assert (BULK_PAIRS_LIMIT, BULK_BYTES_LIMIT) == (10_000, 100_000_000)
-    assert BulkBody(BULK_PAIRS_LIMIT, BULK_BYTES_LIMIT).size == BulkBody(1, 2).size == 2
 
 
 def test_the_largest_value_fits_into_a_body_of_syncd() -> None:

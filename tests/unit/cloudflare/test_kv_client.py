@@ -287,8 +287,6 @@ async def test_a_value_that_kv_would_not_take_is_not_sent(remote: Remote, docs: 
     with pytest.raises(Park, match="1024") as caught:
         await docs.write_value("a", b"", {"a": "x" * 1024})
     assert caught.value.kind == "refused"
-    with pytest.raises(ValueError, match="60 s"):
-        await docs.write_value("a", b"", expiration_ttl=59)
     assert not remote.requests
 
 
@@ -352,35 +350,6 @@ async def test_a_bulk_get_of_another_shape_is_no_absence(
     remote.says(ok(result), ok({"values": {"a": "x"}}))
     assert await time.run(docs.bulk_get(["a"])) == {"a": "x"}
     assert len(remote.requests) == 2
-
-
-@pytest.mark.parametrize(("count", "fits"), [(99, True), (100, True), (101, False)])
-async def test_a_bulk_get_is_limited(remote: Remote, docs: KVNamespace, count: int, fits: bool) -> None:
-    remote.says(ok({"values": {}}))
-    keys = [str(n) for n in range(count)]
-    if fits:
-        assert await docs.bulk_get(keys) == dict.fromkeys(keys)
-        return
-    with pytest.raises(ValueError, match="at most 100"):
-        await docs.bulk_get(keys)
-
-
-@pytest.mark.parametrize(("count", "fits"), [(9_999, True), (10_000, True), (10_001, False)])
-async def test_a_bulk_delete_is_limited(remote: Remote, docs: KVNamespace, count: int, fits: bool) -> None:
-    remote.says(ok({"successful_key_count": count, "unsuccessful_keys": []}))
-    keys = [str(n) for n in range(count)]
-    if fits:
-        assert await docs.bulk_delete(keys) == ()
-        return
-    with pytest.raises(ValueError, match="at most 10000"):
-        await docs.bulk_delete(keys)
-
-
-async def test_nothing_to_do_is_not_sent(remote: Remote, docs: KVNamespace) -> None:
-    assert await docs.bulk_write(BulkBody()) == ()
-    assert await docs.bulk_delete([]) == ()
-    assert await docs.bulk_get([]) == {}
-    assert not remote.requests
 
 
 async def test_listed_keys_come_back_as_values(remote: Remote, docs: KVNamespace) -> None:
