@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_BULK_DELETE_KEYS = 1000
-"""Maximum keys of one bulk delete (our own limit)."""
-
 _namespace_argument = click.argument(
     "namespace",
     metavar="TITLE-OR-ID",
@@ -296,7 +293,7 @@ async def remove_keys(kv: "KVNamespace", wanted: Sequence[str]) -> dict[str, Syn
     """Delete one key, or many in bulk. Return the keys that failed with their errors. Raises Halt and Unreachable."""
     import asyncio
 
-    from syncd.targets.kv.writing import send_bulk
+    from syncd.targets.kv.writing import BULK_DELETES, send_bulk
 
     # Only bulk requests transmit control characters.
     if len(wanted) == 1 and wanted[0].isprintable():
@@ -306,8 +303,8 @@ async def remove_keys(kv: "KVNamespace", wanted: Sequence[str]) -> dict[str, Syn
             return {wanted[0]: file_error(error, wanted[0])}
         return {}
     failed: dict[str, SyncdError] = {}
-    for start in range(0, len(wanted), _BULK_DELETE_KEYS):
-        failed |= await send_bulk(wanted[start : start + _BULK_DELETE_KEYS], kv.bulk_delete, asyncio.sleep)
+    for start in range(0, len(wanted), BULK_DELETES):
+        failed |= await send_bulk(wanted[start : start + BULK_DELETES], kv.bulk_delete, asyncio.sleep)
     return failed
 
 
