@@ -241,7 +241,6 @@ class ProgressDisplay:
                 self._bar.show(f"{self._name}: {step}", done, total, f", waiting {span(wait_s)} for the rate limits")
 
     def _left(self, result: "Result") -> str:
-
         left_s = self._pace.look(result) if self._pace else None
         return f", about {span(left_s)} left" if left_s else ""
 

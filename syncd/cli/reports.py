@@ -68,7 +68,6 @@ def _summary(report: "Report") -> str:
 
 
 def _print_plan(session: "Session", mirror: "Mirror", report: "Report", title: str) -> None:
-
     problems = report.problems(mirror)
     if report.planned or problems:
         print_line(f"{title}:")

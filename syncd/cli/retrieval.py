@@ -112,7 +112,6 @@ def search_fields(search: "Measurement", compared: "Comparison | None") -> dict[
 
 
 def _answer_object(answer: "SearchAnswer") -> dict[str, Any]:
-
     return {
         "query": answer.question.query,
         "expect": answer.question.key,

@@ -108,7 +108,6 @@ def _listed(names: list[str]) -> str:
 
 
 def _daemon_line(status: dict[str, Any]) -> str:
-
     daemon, seen, command = status["daemon"], status["last_seen"], status["command"]
     if daemon["running"]:
         return f"daemon     running, pid {daemon['pid']}"
@@ -261,7 +260,6 @@ def _table(mirrors: dict[str, Any], columns: int) -> list[str]:
 
 
 def _row(name: str, mirror: dict[str, Any]) -> list[str]:
-
     items, index, state = mirror["items"], mirror["index"], mirror["state"]
     eta_s, last = mirror.get("eta_s"), mirror["last_reconcile"]
     ago_s = time.time() - datetime.fromisoformat(last).timestamp() if last else None

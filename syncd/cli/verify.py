@@ -297,7 +297,6 @@ def _print_results(run: _Run, code: int) -> None:
 
 
 def _verdict_object(verdict: "Verdict", compared: "Comparison | None") -> dict[str, Any]:
-
     fields: dict[str, Any] = {
         "checked": verdict.checked,
         "differences": [asdict(difference) for difference in verdict.differences],
