@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
@@ -159,11 +160,12 @@ def exposed_files(config: Config, config_file: Path, *, holds_secret: bool) -> l
         mode = _mode(path, stat.S_ISREG)
         if path and mode & (0o077 if secret else stat.S_IWOTH):
             fault = "can be changed by others" if mode & 0o022 else "can be read by others"
-            found.append(Exposed(f"{path} {fault}", f"chmod {'600' if secret else 'o-w'} {path}"))
+            found.append(Exposed(f"{path} {fault}", f"chmod {'600' if secret else 'o-w'} {shlex.quote(str(path))}"))
     mode = _mode(config.state_dir, stat.S_ISDIR)
     # With the sticky bit, only the owner of a file can remove it.
     if mode & 0o022 and not mode & stat.S_ISVTX:
-        found.append(Exposed(f"{config.state_dir} can be changed by others", f"chmod 700 {config.state_dir}"))
+        remedy = f"chmod 700 {shlex.quote(str(config.state_dir))}"
+        found.append(Exposed(f"{config.state_dir} can be changed by others", remedy))
     return found
 
 

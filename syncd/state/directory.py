@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import pwd
+import shlex
 import sqlite3
 import stat
 import time
@@ -113,9 +114,16 @@ def refusal(path: Path | None, error: Exception, *, reading: bool = False) -> st
     if not reading and os.statvfs(refused).f_flag & os.ST_RDONLY:
         return f"{refused} is on a read-only file system; mount it read-write, or choose another state_dir"
     owner, user = user_name(refused.lstat().st_uid), user_name(os.geteuid())
+    if owner == user:
+        return f"{refused} does not let its owner {user} use it ({why}); run chmod u+rwX {shlex.quote(str(refused))}"
+    if path and refused in path.parent.parents:
+        return (
+            f"{refused} belongs to {owner}, and syncd runs as {user} ({why}); run it as {owner}, or choose another"
+            " state_dir"
+        )
     return (
         f"{refused} belongs to {owner}, and syncd runs as {user} ({why}); run it as {owner}, or, if no service uses it:"
-        f" chown {user} {refused}"
+        f" chown {user} {shlex.quote(str(refused))}"
     )
 
 
@@ -140,11 +148,14 @@ def find_damage(db: sqlite3.Connection, path: Path) -> StateDamaged | None:
 def _refused(path: Path, need: int) -> Path | None:
     """Return the first parent directory of a state file, or file of SQLite, that this user may not use.
 
+    Where a parent is missing, it is the directory in which it would be made.
     need: the access bits (os.R_OK, os.W_OK) for the files.
     """
     for folder in reversed(path.parents):
+        if not os.path.lexists(folder):
+            return None if os.access(folder.parent, os.W_OK) else folder.parent
         if not os.access(folder, os.X_OK):
-            return folder if os.path.lexists(folder) else None
+            return folder
     if not os.access(path.parent, need & os.W_OK):
         return path.parent
     for file in companions(path):
@@ -213,8 +224,11 @@ def obstacle(state_dir: Path) -> Obstacle | None:
         return Obstacle(f"{place} is on a read-only file system", remedy, for_all=False)
     if not os.access(place, os.W_OK | os.X_OK):
         owner, user = user_name(place.lstat().st_uid), user_name(os.geteuid())
-        message = f"{place} belongs to {owner}, and syncd runs as {user}"
-        return Obstacle(message, f"run it as {owner}, or choose another state_dir", for_all=False)
+        if owner == user:
+            message, remedy = f"{place} does not let its owner {user} write", f"chmod u+rwx {shlex.quote(str(place))}"
+        else:
+            message, remedy = f"{place} belongs to {owner}, and syncd runs as {user}", f"run it as {owner}"
+        return Obstacle(message, f"{remedy}, or choose another state_dir", for_all=False)
     if disk.f_blocks and disk.f_bavail * disk.f_frsize < _LEAST_ROOM:
         return Obstacle(f"the disk of state_dir {state_dir} is full", "make room on it", for_all=True)
     return None

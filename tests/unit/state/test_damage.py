@@ -398,10 +398,7 @@ def test_a_file_that_sqlite_cannot_open_is_named_by_the_right_that_lacks(
     assert callable(opener)
     with pytest.raises(StateHalt) as caught:
         opener(tmp_path)
-    assert str(caught.value) == (
-        f"{path} belongs to {me}, and syncd runs as {me} (why); run it as {me},"
-        f" or, if no service uses it: chown {me} {path}"
-    )
+    assert str(caught.value) == (f"{path} does not let its owner {me} use it (why); run chmod u+rwX {path}")
     assert asked == {need}
 
 
@@ -448,8 +445,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
         open_state_to_read(tmp_path)
     me = user_name(os.geteuid())
     assert str(caught.value) == (
-        f"{path} belongs to {me}, and syncd runs as {me} (Permission denied); run it as {me},"
-        f" or, if no service uses it: chown {me} {path}"
+        f"{path} does not let its owner {me} use it (Permission denied); run chmod u+rwX {path}"
     )
 
 
@@ -468,8 +464,7 @@ def test_a_refused_file_is_named_with_its_owner_and_the_remedy(tmp_path: Path, m
     with pytest.raises(StateHalt) as caught:
         check(error, path)
     assert str(caught.value) == (
-        f"{path} belongs to {me}, and syncd runs as {me} (Permission denied); run it as {me},"
-        f" or, if no service uses it: chown {me} {path}"
+        f"{path} does not let its owner {me} use it (Permission denied); run chmod u+rwX {path}"
     )
     assert need[-1] == os.R_OK | os.W_OK
     refusal(path, error, reading=True)
@@ -479,7 +474,7 @@ def test_a_refused_file_is_named_with_its_owner_and_the_remedy(tmp_path: Path, m
 def test_a_directory_that_may_not_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda _path, mode: not mode & os.W_OK)
     error = PermissionError(13, "Permission denied")
-    assert refusal(tmp_path / FILE_NAME, error).startswith(f"{tmp_path} belongs to ")
+    assert refusal(tmp_path / FILE_NAME, error).startswith(f"{tmp_path} does not let its owner ")
     assert refusal(tmp_path / FILE_NAME, error, reading=True).startswith(
         f"the state file {tmp_path / FILE_NAME} cannot"
     )
@@ -488,9 +483,31 @@ def test_a_directory_that_may_not_be_written_is_named(tmp_path: Path, monkeypatc
 def test_a_directory_that_may_not_be_entered_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, _mode: path != tmp_path)
     error = PermissionError(13, "Permission denied")
-    assert refusal(tmp_path / "sub" / FILE_NAME, error).startswith(f"{tmp_path} belongs to ")
+    assert refusal(tmp_path / "sub" / FILE_NAME, error).startswith(f"{tmp_path} does not let its owner ")
     monkeypatch.setattr(os, "access", lambda path, _mode: path != tmp_path / "missing")
     assert "cannot be used" in refusal(tmp_path / "missing" / FILE_NAME, error)
+
+
+@pytest.mark.parametrize("place", [FILE_NAME, ".", "..", "../.."])
+def test_only_the_owner_of_the_state_directory_is_to_be_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    path = tmp_path / "my state" / "syncd" / FILE_NAME
+    path.parent.mkdir(parents=True)
+    path.touch()
+    refused = Path(os.path.normpath(path.parent / place))
+    me, other = user_name(os.geteuid()), user_name(os.geteuid() + 1)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(os, "access", lambda file, _mode: file != refused)
+    fault = f"{refused} belongs to {me}, and syncd runs as {other} (Permission denied); run it as {me}, or"
+    remedy = " choose another state_dir" if ".." in place else f", if no service uses it: chown {other} '{refused}'"
+    assert refusal(path, PermissionError(13, "Permission denied")) == fault + remedy
+
+
+def test_the_directory_of_a_missing_state_directory_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda file, mode: file != tmp_path or not mode & os.W_OK)
+    found = refusal(tmp_path / "home" / "state" / FILE_NAME, PermissionError(13, "Permission denied"))
+    assert found.startswith(f"{tmp_path} does not let its owner ")
 
 
 def test_without_a_path_the_error_names_this_user() -> None:

@@ -174,7 +174,7 @@ def test_a_lock_that_this_user_may_not_read_is_an_error_that_names_the_owner(
     with lock(tmp_path):
         monkeypatch.setattr(os, "open", refuse)
         monkeypatch.setattr(os, "access", lambda _, wanted: wanted in (0, os.X_OK))
-        with pytest.raises(StateHalt, match=f"^{tmp_path / LOCK_NAME} belongs to .* run it as "):
+        with pytest.raises(StateHalt, match=f"^{tmp_path / LOCK_NAME} does not let its owner .* use it "):
             holder(tmp_path)
         monkeypatch.undo()
 

@@ -50,11 +50,22 @@ def test_the_file_system_is_asked(
     assert found == (expected and expected._replace(message=expected.message.format(folder=tmp_path)))
 
 
-def test_a_directory_of_another_user_is_named_with_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_its_owner_may_not_write_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
     me = user_name(os.geteuid())
     assert obstacle(tmp_path) == Obstacle(
-        f"{tmp_path} belongs to {me}, and syncd runs as {me}",
+        f"{tmp_path} does not let its owner {me} write",
+        f"chmod u+rwx {tmp_path}, or choose another state_dir",
+        for_all=False,
+    )
+
+
+def test_a_directory_of_another_user_is_named_with_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    me, other = user_name(os.geteuid()), user_name(os.geteuid() + 1)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert obstacle(tmp_path) == Obstacle(
+        f"{tmp_path} belongs to {me}, and syncd runs as {other}",
         f"run it as {me}, or choose another state_dir",
         for_all=False,
     )
