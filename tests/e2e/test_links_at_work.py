@@ -37,10 +37,10 @@ def test_a_swap_uploads_only_changed_files(workspace: Workspace, kind: str) -> N
     (workspace.docs / "leak.md").symlink_to(".env")
     workspace.write(".env", "SECRET=1")
     first = workspace.syncd("reconcile", "--json").json()["mirrors"]["docs"]
-    assert sorted(each["key"] for each in first["actions"]) == ["p.md", "q.md"]
+    assert sorted(action["key"] for action in first["actions"]) == ["p.md", "q.md"]
     swap(workspace, "2026_2", p="# one", q="# three")
     again = workspace.syncd("reconcile", "--json").json()["mirrors"]["docs"]
-    assert [(each["action"], each["key"]) for each in again["actions"]] == [("put", "q.md")]
+    assert [(action["action"], action["key"]) for action in again["actions"]] == [("put", "q.md")]
 
 
 @pytest.mark.parametrize("watch", ["inotify", "poll"])

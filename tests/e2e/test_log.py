@@ -1,4 +1,4 @@
-"""`log` tells what was done and why, beside the daemon, after a kill and after a restart."""
+"""`log` shows each action with its reason, beside the daemon, after a kill and after a restart."""
 
 import re
 import shlex
@@ -18,7 +18,7 @@ def entries(workspace: Workspace, *options: str) -> list[dict[str, Any]]:
     return found
 
 
-def told(workspace: Workspace, *options: str) -> list[tuple[str, str, str]]:
+def actions(workspace: Workspace, *options: str) -> list[tuple[str, str, str]]:
     return [(entry["kind"], entry["key"], entry["reason"]) for entry in entries(workspace, *options) if "key" in entry]
 
 
@@ -30,7 +30,7 @@ def test_the_log_goes_on_over_a_kill_and_a_restart(tmp_path: Path) -> None:
             daemon.saw("pass.done", scope="all")
             workspace.write("a.md", "changed")
             daemon.saw("put.done", reason="changed")
-            assert told(workspace) == [("put", "a.md", "new"), ("put", "a.md", "changed")]
+            assert actions(workspace) == [("put", "a.md", "new"), ("put", "a.md", "changed")]
         # The end of the block kills the daemon.
         (workspace.docs / "a.md").unlink()
         workspace.write("big.md", b"x" * (10 * 1024 * 1024 + 1))
@@ -38,7 +38,7 @@ def test_the_log_goes_on_over_a_kill_and_a_restart(tmp_path: Path) -> None:
             daemon.saw("delete.done")
             daemon.saw("pass.done", scope="all")
             daemon.stop()
-        assert told(workspace) == [
+        assert actions(workspace) == [
             ("put", "a.md", "new"),
             ("put", "a.md", "changed"),
             ("problem", "big.md", "too_large"),
@@ -49,8 +49,8 @@ def test_the_log_goes_on_over_a_kill_and_a_restart(tmp_path: Path) -> None:
         full = [entry for entry in every if entry["kind"] == "pass" and entry["scope"] == "all"]
         assert [entry["counts"].get("put", 0) for entry in full] == [1, 0]
         assert (full[-1]["outcome"], full[-1]["counts"]["delete"], full[-1]["times"]) == ("done", 1, 1)
-        assert told(workspace, "--kind", "delete, problem") == told(workspace)[2:]
-        assert told(workspace, "--kind", "pass") == []
+        assert actions(workspace, "--kind", "delete, problem") == actions(workspace)[2:]
+        assert actions(workspace, "--kind", "pass") == []
         assert entries(workspace, "--since", "0") == []
 
 
@@ -73,7 +73,7 @@ def test_long_logs_end_in_a_command_that_shows_the_rest(tmp_path: Path) -> None:
         assert (len(counted["entries"]), counted["earlier"]) == (1, 120)
 
 
-def test_a_pass_that_stopped_says_why(tmp_path: Path) -> None:
+def test_the_log_names_why_a_pass_stopped(tmp_path: Path) -> None:
     with open_workspace(tmp_path) as workspace:
         workspace.write("a.md")
         workspace.syncd("reconcile")

@@ -17,7 +17,7 @@ QUESTIONS = [("brew", "coffee.md", "30 seconds"), ("tyres", "sub/", "5 bar"), ("
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Iterator[Workspace]:
-    """Yield three files that can be found."""
+    """Yield a workspace with three files that are uploaded and indexed."""
     with open_workspace(tmp_path) as workspace:
         fill(workspace)
         yield workspace
@@ -85,8 +85,8 @@ def test_results_are_saved_and_compared(workspace: Workspace) -> None:
     workspace.write("coffee.md", "Prune and brew for 30 minutes.")
     workspace.syncd("reconcile", "--wait")
     compared = ask(workspace, "--against", "saved.json", "--save", "saved.json")["comparison"]
-    assert [(each["query"], each["rank_before"]) for each in compared["better"]] == [("prune", None)]
-    assert [(each["query"], each["answered_before"], each["answered"]) for each in compared["worse"]] == [
+    assert [(changed["query"], changed["rank_before"]) for changed in compared["better"]] == [("prune", None)]
+    assert [(changed["query"], changed["answered_before"], changed["answered"]) for changed in compared["worse"]] == [
         ("brew", True, False)
     ]
     assert (compared["same"], compared["new"], compared["removed"]) == (1, [], [])
@@ -184,7 +184,7 @@ def test_refused_credentials_stop_with_3(tmp_path: Path) -> None:
 
 @pytest.fixture
 def slow(tmp_path: Path) -> Iterator[tuple[Workspace, str]]:
-    """Yield a stand-in that answers late, and a file of many questions."""
+    """Yield a workspace whose stand-in answers late, and a file of many questions."""
     with open_workspace(tmp_path, latency=0.2) as workspace:
         fill(workspace)
         yield workspace, questions(workspace, *[(f"brew {number}", "coffee.md", "") for number in range(200)])

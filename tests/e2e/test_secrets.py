@@ -15,7 +15,7 @@ def test_the_token_appears_nowhere(tmp_path: Path) -> None:
             seen = workspace.syncd(*arguments)
             texts += [seen.out, seen.err]
         assert any("authentication refused" in text for text in texts)
-    with open_workspace(_made(tmp_path / "second"), token=TOKEN) as workspace:
+    with open_workspace(_new_folder(tmp_path / "second"), token=TOKEN) as workspace:
         secret = workspace.path / "token"
         secret.write_text(TOKEN + "\n")
         secret.chmod(0o600)
@@ -28,7 +28,7 @@ def test_the_token_appears_nowhere(tmp_path: Path) -> None:
             until(lambda: len([event for event in daemon.events("pass.done") if event["scope"] == "all"]) >= 2)
             daemon.stop()
             texts += [daemon.text(), daemon.out()]
-    with open_workspace(_made(tmp_path / "third"), token=TOKEN, latency=PATIENCE_S) as workspace:
+    with open_workspace(_new_folder(tmp_path / "third"), token=TOKEN, latency=PATIENCE_S) as workspace:
         process = workspace.really("reconcile")
         until(lambda: "reconcile" in Path(f"/proc/{process.pid}/cmdline").read_text())
         texts.append(Path(f"/proc/{process.pid}/cmdline").read_text())
@@ -59,7 +59,7 @@ def test_a_token_as_short_as_a_letter_leaves_the_log_readable_and_is_warned_abou
         assert (seen.code, "[hidden]" in seen.err + seen.out) == (0, False)
         assert '"x.md"' in seen.err
         checked = workspace.syncd("check", "--json", env=env)
-        (token,) = [each for each in checked.json()["checks"] if each["what"] == "token"]
+        (token,) = [check for check in checked.json()["checks"] if check["what"] == "token"]
         assert (token["level"], token["message"]) == (
             "warn",
             "shorter than 8 characters, so the log and messages do not hide it",
@@ -67,7 +67,7 @@ def test_a_token_as_short_as_a_letter_leaves_the_log_readable_and_is_warned_abou
         assert checked.code == 0
 
 
-def _made(folder: Path) -> Path:
+def _new_folder(folder: Path) -> Path:
     folder.mkdir()
     return folder
 

@@ -1,4 +1,4 @@
-"""After a SIGKILL the next pass completes the work, and uploads only files again that were in flight."""
+"""After a SIGKILL the next pass completes the work, and uploads again only the files that were in flight."""
 
 import random
 import sqlite3
@@ -30,8 +30,8 @@ def test_the_next_pass_completes_a_killed_one(tmp_path: Path, on_existing: str, 
         process = workspace.start("reconcile")
         until(lambda: workspace.server.requests.total >= enough or not process.process.is_alive())
         process.kill()
-        until(_still(lambda: len(workspace.remote.items())), "the stand-in finishes its work")
-        there = len(workspace.remote.items())
+        until(_is_steady(lambda: len(workspace.remote.items())), "the stand-in finishes its work")
+        stored = len(workspace.remote.items())
         workspace.remote.forget_requests()
 
         seen = workspace.syncd("reconcile", "--json")
@@ -39,7 +39,7 @@ def test_the_next_pass_completes_a_killed_one(tmp_path: Path, on_existing: str, 
         uploads = workspace.remote.counted()["routes"].get(UPLOAD, 0)
         assert (seen.code, seen.err) == (0, "")
         assert workspace.remote.files() == files_of(workspace.docs)
-        assert uploads <= FILES - there + TRANSFERS
+        assert uploads <= FILES - stored + TRANSFERS
         workspace.nothing_left_to_do()
 
 
@@ -60,7 +60,7 @@ def test_a_killed_daemon_knows_that_its_token_has_worked(tmp_path: Path) -> None
         assert stored()
 
 
-def _still(count: Callable[[], int]) -> Callable[[], bool]:
+def _is_steady(count: Callable[[], int]) -> Callable[[], bool]:
     """Return a function that is true when two calls in a row have the same count."""
     seen = [-1]
 

@@ -71,8 +71,8 @@ DAMAGES = [
 @contextmanager
 def workspace_in_step(path: Path) -> Iterator[Workspace]:
     with open_workspace(path) as workspace:
-        for each in range(12):
-            workspace.write(f"{each}.md", f"text {each}")
+        for number in range(12):
+            workspace.write(f"{number}.md", f"text {number}")
         assert workspace.syncd("reconcile").code == 0
         yield workspace
 
@@ -237,8 +237,8 @@ def run_forked(command: Sequence[str], env: Mapping[str, str], place: str) -> No
 @as_root
 def test_files_written_by_root_belong_to_the_owner_of_the_state_directory() -> None:
     with workspace_of_nobody() as workspace:
-        for each in range(12):
-            workspace.write(f"{each}.md", f"text {each}")
+        for number in range(12):
+            workspace.write(f"{number}.md", f"text {number}")
         assert workspace.syncd("reconcile").code == 0
         workspace.write("0.md", "other")
         (workspace.docs / "1.md").unlink()
@@ -324,8 +324,8 @@ def test_commands_that_change_nothing_work_on_a_read_only_system(tmp_path: Path,
             db.execute("PRAGMA wal_autocheckpoint = 0")
             db.execute("INSERT INTO meta VALUES ('', 'x', '1')")
             db.commit()
-            for each in ("", *keep):
-                shutil.copyfile(workspace.state / (FILE_NAME + each), copied / (FILE_NAME + each))
+            for suffix in ("", *keep):
+                shutil.copyfile(workspace.state / (FILE_NAME + suffix), copied / (FILE_NAME + suffix))
         env = {"STATE": str(copied), "SYNCD_STATE_DIR": str(copied)}
         process = stack.enter_context(closing(Preloaded(env, ["unshare", "-m", "sh", "-c", READ_ONLY, "sh"])))
         for command in (

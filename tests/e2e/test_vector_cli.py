@@ -27,7 +27,7 @@ def guide(sections: int, **changed: str) -> str:
 
 @pytest.fixture
 def index(tmp_path: Path) -> Iterator[VectorIndex]:
-    """Yield three files with text and two without. The account is empty."""
+    """Yield an index that does not exist yet, and a folder with three files of text and two without."""
     with open_workspace(tmp_path, mutation_lag=LAG_S) as workspace:
         made = VectorIndex(workspace)
         workspace.write("guide.md", guide(12))
@@ -50,26 +50,26 @@ def synced(index: VectorIndex) -> VectorIndex:
     return index
 
 
-def passed(index: VectorIndex, *options: str, code: int = 0) -> Any:
+def pass_result(index: VectorIndex, *options: str, code: int = 0) -> Any:
     """Return the result of a pass for the mirror."""
     seen = index.workspace.syncd("reconcile", "--json", *options)
     assert seen.code == code, seen.err
-    told = seen.json()
-    assert told["exit_code"] == code
-    return told["mirrors"]["docs"]
+    result = seen.json()
+    assert result["exit_code"] == code
+    return result["mirrors"]["docs"]
 
 
-def followed_by_the_index(index: VectorIndex, **done: int) -> None:
+def check_pass_and_index(index: VectorIndex, **done: int) -> None:
     """Check the counts of a pass, and wait until the index has the vectors of the folder."""
-    assert passed(index)["result"] == {"put": 0, "delete": 0, "failed": 0, **done}
+    assert pass_result(index)["result"] == {"put": 0, "delete": 0, "failed": 0, **done}
     index.in_step()
 
 
-def said(seen: Ended, *words: str) -> None:
+def check_output(seen: Ended, *words: str) -> None:
     assert all(word in seen.out for word in words), seen.out
 
 
-def test_init_writes_a_config_that_checks_and_makes_the_index(index: VectorIndex) -> None:
+def test_init_writes_a_config_that_passes_check_and_creates_the_index(index: VectorIndex) -> None:
     workspace = index.workspace
     workspace.config.unlink()
     env = {"CLOUDFLARE_ACCOUNT_ID": ACCOUNT, "CLOUDFLARE_API_BASE_URL": workspace.server.base_url}
@@ -77,15 +77,15 @@ def test_init_writes_a_config_that_checks_and_makes_the_index(index: VectorIndex
     without_token = {**env, "CLOUDFLARE_API_TOKEN": None}
     seen = workspace.syncd("init", str(workspace.docs), "--target", "vectorize:docs", env=without_token)
     assert seen.code == 0
-    said(seen, "Account / Vectorize: Edit and Account / Workers AI: Read")
+    check_output(seen, "Account / Vectorize: Edit and Account / Workers AI: Read")
     before = workspace.syncd("check", env=env)
     assert before.code == 0
-    said(before, "vectorize:docs is not there yet", "the first reconcile makes it", "3 files to mirror")
+    check_output(before, "vectorize:docs is not there yet", "the first reconcile makes it", "3 files to mirror")
     assert workspace.remote.counted()["changing"] == 0
     assert workspace.syncd("reconcile", "--wait", env=env).code == 0
     after = workspace.syncd("check", env=env)
     assert after.code == 0
-    said(after, "ok    docs: target", f"({len(index.ids())} vectors)")
+    check_output(after, "ok    docs: target", f"({len(index.ids())} vectors)")
 
 
 @pytest.mark.slow
@@ -108,33 +108,33 @@ def test_without_the_extra_html_waits_and_other_files_are_uploaded(index: Vector
     code, out = without_extra("reconcile", "--json")
     report = json.loads(out)["mirrors"]["docs"]
     assert (code, report["result"]) == (1, {"put": 3, "delete": 0, "failed": 1})
-    (problem,) = [each for each in report["problems"] if each["key"] == "page.html"]
+    (problem,) = [problem for problem in report["problems"] if problem["key"] == "page.html"]
     assert (problem["kind"], "pip install 'syncd[vectorize]'" in problem["message"]) == ("failed", True)
     assert "HTML files that" not in workspace.syncd("check").out
-    assert passed(index)["result"] == {"put": 1, "delete": 0, "failed": 0}
+    assert pass_result(index)["result"] == {"put": 1, "delete": 0, "failed": 0}
 
 
 def test_a_dry_run_forecasts_and_sends_nothing_that_changes_anything(index: VectorIndex) -> None:
-    told = passed(index, "-n")
-    assert (told["dry_run"], told["plan"]["put"]) == (True, 3)
-    assert {action["reason"] for action in told["actions"]} == {"new"}
-    assert told["forecast"]["requests"] > 0
-    assert "outcome" not in told["actions"][0]
+    result = pass_result(index, "-n")
+    assert (result["dry_run"], result["plan"]["put"]) == (True, 3)
+    assert {action["reason"] for action in result["actions"]} == {"new"}
+    assert result["forecast"]["requests"] > 0
+    assert "outcome" not in result["actions"][0]
     counted = index.workspace.remote.counted()
     assert (counted["changing"], counted["embedded_texts"], index.ids()) == (0, 0, [])
 
 
 def test_the_first_and_the_second_pass_report_as_in_the_contract(index: VectorIndex) -> None:
-    told = passed(index, "--wait")
-    assert (told["dry_run"], told["complete"]) == (False, True)
-    assert told["plan"] == {"put": 3, "delete": 0, "adopt": 0, "forget": 0, "unchanged": 0}
-    assert {(each["action"], each["outcome"]) for each in told["actions"]} == {("put", "done")}
-    kinds = {each["key"]: each["kind"] for each in told["problems"]}
+    result = pass_result(index, "--wait")
+    assert (result["dry_run"], result["complete"]) == (False, True)
+    assert result["plan"] == {"put": 3, "delete": 0, "adopt": 0, "forget": 0, "unchanged": 0}
+    assert {(action["action"], action["outcome"]) for action in result["actions"]} == {("put", "done")}
+    kinds = {problem["key"]: problem["kind"] for problem in result["problems"]}
     assert kinds == {"empty.md": "empty", "picture.png": "unsupported_type"}
-    assert told["result"] == {"put": 3, "delete": 0, "failed": 0}
+    assert result["result"] == {"put": 3, "delete": 0, "failed": 0}
     assert index.ids() == index.expected()
     index.workspace.remote.forget_requests()
-    assert passed(index)["plan"] == {"put": 0, "delete": 0, "adopt": 0, "forget": 0, "unchanged": 3}
+    assert pass_result(index)["plan"] == {"put": 0, "delete": 0, "adopt": 0, "forget": 0, "unchanged": 3}
     counted = index.workspace.remote.counted()
     assert (counted["total"], counted["changing"], counted["embedded_texts"]) == (1, 0, 0)
 
@@ -152,7 +152,7 @@ def test_ls_and_status_show_the_entries(synced: VectorIndex) -> None:
     assert set(remote) == {"guide.md", "sea/anchors.md", "sea/engines.txt"}
     assert {row["owner"] for row in remote.values()} == {"docs"}
     seen = workspace.syncd("explain", str(workspace.docs / "guide.md"))
-    said(seen, "docs: ", "vectorize:docs", "index      completed", remote["guide.md"]["ref"])
+    check_output(seen, "docs: ", "vectorize:docs", "index      completed", remote["guide.md"]["ref"])
     for command in (("ls",), ("ls", "--remote"), ("status",)):
         assert workspace.syncd(*command).code == 0
     assert workspace.remote.counted()["changing"] == 0
@@ -161,12 +161,14 @@ def test_ls_and_status_show_the_entries(synced: VectorIndex) -> None:
 def test_explain_shows_what_the_next_pass_does_with_a_file(synced: VectorIndex) -> None:
     workspace = synced.workspace
     workspace.write("latin.txt", "café".encode("latin-1"))
-    assert passed(synced)["result"]["put"] == 0
-    said(workspace.syncd("explain", str(workspace.docs / "latin.txt")), "next       nothing until the file changes")
+    assert pass_result(synced)["result"]["put"] == 0
+    check_output(
+        workspace.syncd("explain", str(workspace.docs / "latin.txt")), "next       nothing until the file changes"
+    )
     workspace.write("latin.txt", "café")
-    said(workspace.syncd("explain", str(workspace.docs / "latin.txt")), "next       the next pass sends it")
+    check_output(workspace.syncd("explain", str(workspace.docs / "latin.txt")), "next       the next pass sends it")
     workspace.write("guide.md", guide(11))
-    said(workspace.syncd("explain", "guide.md"), "has changed since it was sent", "next")
+    check_output(workspace.syncd("explain", "guide.md"), "has changed since it was sent", "next")
 
 
 def test_search_finds_the_file_and_its_heading(synced: VectorIndex) -> None:
@@ -176,7 +178,7 @@ def test_search_finds_the_file_and_its_heading(synced: VectorIndex) -> None:
     assert hits[0]["path"] == str(workspace.docs / "sea/anchors.md")
     plain = workspace.syncd("search", "diesel engine", "--json").json()["hits"][0]
     assert (plain["key"], plain["heading"]) == ("sea/engines.txt", None)
-    said(workspace.syncd("search", "diesel engine", "--limit", "1"), "sea/engines.txt")
+    check_output(workspace.syncd("search", "diesel engine", "--limit", "1"), "sea/engines.txt")
 
 
 async def test_an_agent_gets_the_headings(synced: VectorIndex) -> None:
@@ -190,15 +192,15 @@ def test_verify_compares_the_metadata_of_the_vectors(synced: VectorIndex) -> Non
     for options in ((), ("--deep",)):
         seen = workspace.syncd("verify", *options)
         assert seen.code == 0, seen.err
-        said(seen, "3 keys compared", "no difference")
-    said(workspace.syncd("verify", "--deep"), "with the metadata of each vector")
+        check_output(seen, "3 keys compared", "no difference")
+    check_output(workspace.syncd("verify", "--deep"), "with the metadata of each vector")
     synced.drop(synced.expected()[0])
     workspace.write("guide.md", guide(11))
     (workspace.docs / "sea/engines.txt").unlink()
     workspace.write("new.md", "# New\n\nUnseen.\n")
     for options in ((), ("--deep",)):
         seen = workspace.syncd("verify", "--json", *options)
-        found = {each["key"]: each["difference"] for each in seen.json()["mirrors"]["docs"]["differences"]}
+        found = {found["key"]: found["difference"] for found in seen.json()["mirrors"]["docs"]["differences"]}
         assert seen.code == 6
         assert found.items() >= {"guide.md": "changed", "sea/engines.txt": "extra", "new.md": "missing"}.items()
 
@@ -214,35 +216,35 @@ def test_pull_reports_in_one_line_that_there_are_no_files(synced: VectorIndex) -
 def test_edits_renames_and_deletes_give_exact_ids(synced: VectorIndex) -> None:
     workspace = synced.workspace
     workspace.write("guide.md", guide(12, s5="something else"))
-    followed_by_the_index(synced, put=1)
+    check_pass_and_index(synced, put=1)
     assert 1 <= synced.embedded() <= 2
     workspace.remote.forget_requests()
     (workspace.docs / "guide.md").rename(workspace.docs / "sea/manual.md")
-    followed_by_the_index(synced, put=1, delete=1)
+    check_pass_and_index(synced, put=1, delete=1)
     assert synced.embedded() == 0
     workspace.write("sea/manual.md", guide(3, s5="something else"))
-    followed_by_the_index(synced, put=1)
+    check_pass_and_index(synced, put=1)
     assert synced.embedded() == 0
     workspace.write("sea/manual.md", "\n")
-    told = passed(synced)
-    assert told["result"]["put"] == 0
-    assert {each["key"]: each["kind"] for each in told["problems"]}["sea/manual.md"] == "empty"
+    result = pass_result(synced)
+    assert result["result"]["put"] == 0
+    assert {problem["key"]: problem["kind"] for problem in result["problems"]}["sea/manual.md"] == "empty"
     (workspace.docs / "sea/manual.md").unlink()
     (workspace.docs / "sea/anchors.md").unlink()
-    followed_by_the_index(synced, delete=2)
-    assert passed(synced)["actions"] == []
+    check_pass_and_index(synced, delete=2)
+    assert pass_result(synced)["actions"] == []
 
 
 def test_a_lost_state_directory_causes_no_embedding(synced: VectorIndex) -> None:
     for file in synced.workspace.state.glob("state.db*"):
         file.unlink()
-    assert passed(synced)["plan"]["adopt"] == 3
+    assert pass_result(synced)["plan"]["adopt"] == 3
     counted = synced.workspace.remote.counted()
     assert (counted["embedded_texts"], counted["changing"]) == (0, 0)
 
 
 @pytest.mark.slow
-def test_another_model_is_3_and_names_force_which_embeds_all_again(index: VectorIndex) -> None:
+def test_another_model_exits_3_and_names_force_which_embeds_all_files_again(index: VectorIndex) -> None:
     workspace = index.workspace
     index.make(1024)
     index.use(LARGE)
@@ -258,15 +260,15 @@ def test_another_model_is_3_and_names_force_which_embeds_all_again(index: Vector
     seen = workspace.syncd("verify")
     assert (seen.code, seen.out, "--force" in seen.err) == (3, "docs: not compared\n", True)
     assert index.ids() == before
-    assert passed(index, "--force", "-n")["plan"]["put"] == 3
+    assert pass_result(index, "--force", "-n")["plan"]["put"] == 3
     assert index.ids() == before
-    assert passed(index, "--force", "--wait")["result"]["put"] == 3
+    assert pass_result(index, "--force", "--wait")["result"]["put"] == 3
     assert index.ids() == index.expected()
     assert not set(before) & set(index.ids())
-    assert passed(index)["actions"] == []
+    assert pass_result(index)["actions"] == []
 
 
-def test_a_model_of_other_dimensions_is_3_before_anything_is_written(index: VectorIndex) -> None:
+def test_a_model_of_other_dimensions_exits_3_before_anything_is_written(index: VectorIndex) -> None:
     index.make(768)
     seen = index.workspace.syncd("reconcile")
     assert (seen.code, "384" in seen.err, "768" in seen.err, index.ids()) == (3, True, True, [])
@@ -288,4 +290,4 @@ def test_the_daemon_follows_an_edit_and_ends_on_sigterm(index: VectorIndex) -> N
         code, seconds = daemon.stop(signal.SIGTERM)
         assert (code, seconds < 5) == (0, True)
     index.use(SMALL)
-    assert passed(index)["actions"] == []
+    assert pass_result(index)["actions"] == []

@@ -99,7 +99,7 @@ def test_a_missing_key_gets_a_line_in_its_table(key: tuple[str, ...], value: obj
         "",
     ],
 )
-def test_lines_that_cannot_be_changed_safely_stay(text: str) -> None:
+def test_a_text_whose_line_cannot_be_changed_safely_has_no_edit(text: str) -> None:
     assert edited(text, "docs", {INSTANCE: "docs-2"}) is None
 
 
@@ -115,7 +115,7 @@ def test_a_file_keeps_its_mode_and_stays_a_link(tmp_path: Path) -> None:
     assert names(tmp_path) == ["real.toml", "syncd.toml"]
 
 
-def test_a_config_that_does_not_load_is_not_used(tmp_path: Path) -> None:
+def test_a_config_that_does_not_load_is_not_written(tmp_path: Path) -> None:
     file = tmp_path / "syncd.toml"
     file.write_text(CONFIG)
     (tmp_path / ".syncd.toml.syncd-new").write_text("left by a killed command")
@@ -130,7 +130,7 @@ def test_a_config_that_does_not_load_is_not_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [CONFIG.replace("\n", "\r\n").encode(), CONFIG.encode("utf-16"), None])
-def test_a_file_that_is_left_alone_is_named_with_the_lines(tmp_path: Path, data: bytes | None) -> None:
+def test_the_error_about_an_unsafe_edit_names_the_lines_and_the_file_stays(tmp_path: Path, data: bytes | None) -> None:
     file = tmp_path / "syncd.toml"
     if data is not None:
         file.write_bytes(data)
@@ -139,7 +139,7 @@ def test_a_file_that_is_left_alone_is_named_with_the_lines(tmp_path: Path, data:
     assert data is None or file.read_bytes() == data
 
 
-def test_a_file_that_cannot_be_replaced_is_named_with_the_lines(
+def test_the_error_about_a_file_that_cannot_be_replaced_names_the_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that is mounted alone into a container cannot be replaced: EBUSY."""

@@ -13,7 +13,7 @@ from syncd.core.model import Entry
 from syncd.targets.kv.target import BULK_GET_BYTES, fetch_values
 from syncd.targets.shared import DOWNLOADS, fetch_each
 
-Asked = list[tuple[str, ...]]
+Requests = list[tuple[str, ...]]
 
 
 class Namespace:
@@ -23,7 +23,7 @@ class Namespace:
         self.stored = stored
         self.lossy = lossy
         self.most = most
-        self.bulks: Asked = []
+        self.bulks: Requests = []
         self.singles: list[str] = []
 
     async def bulk_get(self, keys: Sequence[str]) -> Mapping[str, str | None]:
@@ -142,7 +142,7 @@ async def test_an_error_of_the_mirror_is_raised_and_the_other_downloads_are_canc
         return b""
 
     with pytest.raises(Halt):
-        _ = [each async for each in fetch_each([Entry(str(n), str(n)) for n in range(9)], read)]
+        _ = [fetched async for fetched in fetch_each([Entry(str(n), str(n)) for n in range(9)], read)]
     assert len(cancelled) == DOWNLOADS - 1
 
 
@@ -151,17 +151,17 @@ async def test_an_error_of_the_mirror_is_raised_and_the_other_downloads_are_canc
 
 class Account:
     def __init__(self, *namespaces: tuple[str, str]) -> None:
-        self._all = [KVNamespaceInfo(each_id, title) for each_id, title in namespaces]
+        self._all = [KVNamespaceInfo(namespace_id, title) for namespace_id, title in namespaces]
 
     async def get_namespace(self, namespace_id: str) -> KVNamespaceInfo:
-        for each in self._all:
-            if each.id == namespace_id:
-                return each
+        for namespace in self._all:
+            if namespace.id == namespace_id:
+                return namespace
         raise TargetMissing("namespace not found")
 
     async def iter_namespaces(self):  # type: ignore[no-untyped-def]  # noqa: ANN201 - an async generator
-        for each in self._all:
-            yield each
+        for namespace in self._all:
+            yield namespace
 
 
 A, B, C = "a" * 32, "b" * 32, "c" * 32
