@@ -160,7 +160,7 @@ def approve(options: GlobalOptions, plan_id: str, *, as_json: bool) -> int:
 
     name, _, digest = plan_id.rpartition("-")
     if not name or not digest:
-        raise ConfigError(f"{plan_id} is no plan id; `syncd plan` shows it")
+        raise ConfigError(f"{plan_id} is no plan id; `syncd plan` shows the id")
     return run_async(
         _reconcile(options, [name], ReconcileRequest(PassOptions(approved=plan_id), NO_GRANTS, None, as_json))
     )

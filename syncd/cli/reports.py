@@ -80,7 +80,7 @@ def _print_plan(session: "Session", mirror: "Mirror", report: "Report", title: s
         if result.plan_id:
             print_line(f"  plan {result.plan_id}")
         if result.refusal:
-            print_line(f"  refused when run: {result.refusal}")
+            print_line(f"  a run would refuse the deletes: {result.refusal}")
     cost = ""
     if report.planned:
         expected = forecast(session, mirror, report)

@@ -103,7 +103,7 @@ def _printable(value: str, noun: str) -> str:
     if any(char.isspace() for char in value):
         raise ValueError(f'{noun} holds a space or a line break; copy it alone, on one line, without "Bearer"')
     if value[0] in _QUOTES or value[-1] in _QUOTES:
-        raise ValueError(f"{noun} begins or ends with a quote; write it without quotes, as an env file needs it")
+        raise ValueError(f"{noun} begins or ends with a quote; write it without quotes, because an env file keeps them")
     if not value.isascii() or not value.isprintable():
         raise ValueError(f"{noun} holds a character that no Cloudflare credential has; copy it again")
     return value

@@ -39,10 +39,10 @@ class Remedy:
 PAUSED = "the AI Search instance is paused: see its error in the dashboard, and resume it; syncd then goes on by itself"
 _AUTH = Remedy(
     "auth",
-    "authentication refused: check the API token, that it has the permission {permission}, and account_id",
+    "authentication refused: check the API token, its permission {permission}, and account_id",
 )
 BUSY = Remedy("retry", "Cloudflare could not carry out the request now", ambiguous=True)
-_BLOCKED = Remedy("retry", "over Cloudflare's request limit; lower quota if this stays", after_s=300.0)
+_BLOCKED = Remedy("retry", "over Cloudflare's request limit; lower quota if this goes on", after_s=300.0)
 _NEURONS = Remedy("day_quota", "the Workers AI quota of this day is used up: wait for 00:00 UTC or upgrade the plan")
 # The client of Workers AI turns these two into a Halt that names the model.
 _NO_MODEL = Remedy("not_found", "Workers AI has no such model")
@@ -120,8 +120,8 @@ CODES: Mapping[int, Remedy] = {
     7042: Remedy("conflict", "the key exists already"),
     7022: Remedy("conflict", "the instance exists already"),
     7064: Remedy("conflict", "the namespace exists already"),
-    10014: Remedy("conflict", "a KV namespace of this title exists already"),
-    3002: Remedy("conflict", "a Vectorize index of this name exists already"),
+    10014: Remedy("conflict", "a KV namespace with this title exists already"),
+    3002: Remedy("conflict", "a Vectorize index with this name exists already"),
     40005: Remedy("not_found", "the metadata index does not exist"),
     # The content.
     7054: Remedy("park", "the file is too large for the target", kind="too_large"),
@@ -154,7 +154,7 @@ CODES: Mapping[int, Remedy] = {
     **dict.fromkeys((7030, 7031), _MODEL_TIMEOUT),
     7094: Remedy(
         "later",
-        "AI Search has used up its allocation of Workers AI: syncd tries again later; contact support if this stays",
+        "AI Search has used up its allocation of Workers AI: syncd tries again later; contact support if this goes on",
         after_s=ALLOCATION_PAUSE_S,
         scope="request",
     ),
@@ -180,7 +180,9 @@ STATUSES: Mapping[int, Remedy] = {
     401: _AUTH,
     402: Remedy("halt", "Cloudflare asks for payment: see the account's billing"),
     403: _AUTH,
-    404: Remedy("retry", "Cloudflare reports 404 without an error code that syncd knows; check base_url if this stays"),
+    404: Remedy(
+        "retry", "Cloudflare reports 404 without an error code that syncd knows; check base_url if this goes on"
+    ),
     408: BUSY,
     409: Remedy("conflict", "exists already"),
     413: Remedy("park", "too large for the target", kind="too_large"),

@@ -97,7 +97,7 @@ def change_config(path: Path, mirror: str, changes: Changes, check: Callable[[Pa
     except UnicodeDecodeError:
         text = None
     if text is None:
-        raise ConfigError(f"{path}: the lines cannot be changed by a program without a risk; {by_hand}")
+        raise ConfigError(f"{path}: syncd cannot change its lines safely; {by_hand}")
     try:
         replace_file(real, text.encode(), check)
     except OSError as error:

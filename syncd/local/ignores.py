@@ -159,7 +159,9 @@ class IgnoreFiles:
             return max(self.settle, 0.01)
         if known and known.parsed.patterns.patterns and not data.strip() and 0 <= age < self.empty_settle:
             raise _error(
-                place, f"it has just become empty; an empty file counts after {self.empty_settle:g} s", errno.EAGAIN
+                place,
+                f"it has just become empty; an empty file takes effect after {self.empty_settle:g} s",
+                errno.EAGAIN,
             )
         self._known[place] = _Known(current if age >= _COARSE_S else _NO_FINGERPRINT, _parse(folder, name, data))
         return 0.0

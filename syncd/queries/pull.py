@@ -178,7 +178,7 @@ async def pull(mirror: Mirror, folder: Folder, pulled: Pulled, *, force: bool = 
         elif fault := path_fault(entry.key.removeprefix(prefix)):
             pulled.refuse(entry.key, Park("invalid_key", fault))
         elif wanted.setdefault(entry.key, entry).ref != entry.ref:
-            pulled.refuse(entry.key, Park("key_collision", "the key is there twice; the first was taken"))
+            pulled.refuse(entry.key, Park("key_collision", "the target has this key twice; the first entry was taken"))
     entries = [wanted[key] for key in sorted(wanted)]
     pulled.listed = len(entries)
     del wanted

@@ -157,7 +157,7 @@ class ControlServer:
 
     async def _carry_out(self, request: Mapping[str, Any], channel: Channel) -> int:
         if self._under_way >= MAX_COMMANDS:
-            raise Locked(f"the daemon carries out {MAX_COMMANDS} commands already; try again")
+            raise Locked(f"the daemon carries out {MAX_COMMANDS} commands already; try again later")
         self._under_way += 1
         try:
             return await self._handle(request, channel)

@@ -121,7 +121,7 @@ def _setting(first: MirrorConfig, text: str) -> tuple[Key, Any]:
     if parts[0] not in fields and "settings" in fields:
         parts = ("settings", *parts)
     if parts[0] not in fields:
-        raise ConfigError(f"--set {name}: is no setting of the target; known here: {', '.join(fields)}")
+        raise ConfigError(f"--set {name}: the target has no such setting; it has: {', '.join(fields)}")
     value: Any = written
     with suppress(tomllib.TOMLDecodeError):
         value = tomllib.loads(f"value = {written}")["value"]

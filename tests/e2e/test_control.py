@@ -261,7 +261,7 @@ def test_a_daemon_with_too_many_commands_says_so(tmp_path: Path) -> None:
                 client.sendall(line)
             daemon.saw("control.request", MAX_COMMANDS)
             busy = workspace.syncd("reconcile")
-            assert (busy.code, "commands already; try again" in busy.err) == (11, True), busy
+            assert (busy.code, "commands already; try again later" in busy.err) == (11, True), busy
             assert daemon.stop()[0] == 0
 
 

@@ -198,7 +198,7 @@ def test_wrong_use_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
                 "v2/",
                 "--set",
                 "type=kv",
-            ): "--set type: is no setting of the target; known here: namespace_id",
+            ): "--set type: the target has no such setting; it has: namespace_id",
             ("kv", "--into", "v2/"): "fill another namespace with a second mirror instead",
             ("docs",): "has no rebuild",
             ("docs", "--into", "Docs 2"): "--into",
