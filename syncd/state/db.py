@@ -146,7 +146,7 @@ def open_state(state_dir: Path) -> sqlite3.Connection:
         raise damaged(path, "it is no regular file") from error
     except OSError as error:
         check(error, path)
-        raise ConfigError(f"state_dir {state_dir}: {error.strerror}; choose one that syncd may write to") from error
+        raise ConfigError(f"state_dir {state_dir}: {error.strerror}; choose a writable directory") from error
     with opened(path, "rw") as connection:
         connection.executescript(PRAGMAS)
         prepare_tables(connection, path)

@@ -348,7 +348,7 @@ def lock(state_dir: Path, *, daemon: bool = False) -> Iterator[Lock]:
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | no_follow(state_dir), 0o600)
     except OSError as error:
         check(error, path)
-        raise ConfigError(f"state_dir {state_dir}: {error.strerror}; choose one that syncd may write to") from error
+        raise ConfigError(f"state_dir {state_dir}: {error.strerror}; choose a writable directory") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

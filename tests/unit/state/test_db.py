@@ -101,9 +101,9 @@ def test_a_file_that_is_no_database_is_refused_with_the_cure(tmp_path: Path, ope
 
 def test_a_directory_that_cannot_be_used_is_a_config_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="choose a directory"):
+    with pytest.raises(ConfigError, match="choose a writable directory"):
         open_state(tmp_path / "file")
-    with pytest.raises(ConfigError, match="choose a directory"), lock(tmp_path / "file"):
+    with pytest.raises(ConfigError, match="choose a writable directory"), lock(tmp_path / "file"):
         pass
 
 
