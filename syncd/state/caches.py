@@ -17,7 +17,8 @@ from syncd.core.model import Item, int64
 from syncd.core.probe_answers import NO_ANSWERS, VALID_S, ProbeAnswers, answers_of
 from syncd.state.db import Meta, MirrorRows, in_parts, placeholders, transaction
 
-YOUNG_NS = 2_000_000_000
+SECOND_NS = 1_000_000_000
+YOUNG_NS = 2 * SECOND_NS
 """A file changed less than 2 s ago may change again within one tick of its file system's clock (FAT: 2 s)."""
 
 _NO_TIME = -1
@@ -27,6 +28,16 @@ MOST = 20_000
 _CHANGE = "vector_change"
 CREDENTIALS_WORKED = "credentials_worked"
 """The name of a stored value: the fingerprint of the credentials, and the kinds of request that accepted them."""
+
+
+def _is_young(seen: os.stat_result, now_ns: int) -> bool:
+    """Return whether a file may change again without another time.
+
+    A copy can keep its modification time. Then only the change time shows a second change, unless the file system
+    counts whole seconds.
+    """
+    times = [seen.st_mtime_ns] if seen.st_ctime_ns % SECOND_NS else [seen.st_mtime_ns, seen.st_ctime_ns]
+    return any(abs(now_ns - time_ns) < YOUNG_NS for time_ns in times)
 
 
 class StatCache(MirrorRows):
@@ -60,7 +71,7 @@ class StatCache(MirrorRows):
                     *(_NO_TIME if young else int64(seen.st_ctime_ns), int64(seen.st_ino), checksum),
                 )
                 for key, seen, checksum in files
-                if not (young := abs(now_ns - seen.st_mtime_ns) < YOUNG_NS) or seen.st_nlink > 1
+                if not (young := _is_young(seen, now_ns)) or seen.st_nlink > 1
             ),
         )
 

@@ -61,6 +61,23 @@ def test_a_young_file_is_not_trusted(cache: StatCache, seen: os.stat_result, age
     assert bool(cache.fill([item_of(seen)])) is kept
 
 
+@pytest.mark.parametrize(
+    ("ctime_ns", "age_ns", "kept"),
+    [
+        (5 * 10**18, 0, False),
+        (5 * 10**18, YOUNG_NS - 1, False),
+        (5 * 10**18, YOUNG_NS, True),
+        (5 * 10**18 + 1, 0, True),
+    ],
+)
+def test_where_times_are_whole_seconds_a_young_copy_with_an_old_modification_time_is_not_trusted(
+    cache: StatCache, seen: os.stat_result, ctime_ns: int, age_ns: int, kept: bool
+) -> None:
+    copy = os.stat_result(list(seen), {"st_mtime_ns": 10**18, "st_ctime_ns": ctime_ns})
+    cache.store([("a", copy, "sum")], ctime_ns + age_ns)
+    assert bool(cache.fill([item_of(copy)])) is kept
+
+
 def test_a_newer_reading_replaces_the_older(cache: StatCache, seen: os.stat_result) -> None:
     now = seen.st_mtime_ns + YOUNG_NS
     cache.store([("a", seen, "old")], now)
