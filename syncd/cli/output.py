@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PROBLEMS_SHOWN = 20
 """The largest number of problems of a mirror that are printed."""
+_WIDEST = 60
+"""The largest number of columns to which the other cells of a column are filled up."""
 PLAIN_INTERVAL_S = 5.0
 """Seconds between two progress lines when stderr is no terminal."""
 _REFRESH_S = 0.1
@@ -96,11 +98,14 @@ def print_problems(problems: "Sequence[Problem]", rest: str) -> None:
 def table_lines(headers: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[str]) -> Iterator[str]:
     """Yield a line for the headers, unless all are empty, and for each row.
 
+    A cell of more than _WIDEST columns moves the rest of its line, and not that of the other lines.
     rows: cells that are escaped already and may have colours. right: headers of columns aligned to the right.
     """
     lines = [[click.style(header, dim=True) for header in headers]] if any(headers) else []
     lines += [list(row) for row in rows]
-    widths = [max(map(width, column)) for column in zip(*lines, strict=True)]
+    widths = [
+        max((wide for wide in map(width, column) if wide <= _WIDEST), default=0) for column in zip(*lines, strict=True)
+    ]
     for line in lines:
         yield "  ".join(map(_aligned, line, widths, (header in right for header in headers))).rstrip()
 

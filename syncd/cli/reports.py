@@ -71,6 +71,7 @@ def _print_plan(session: "Session", mirror: "Mirror", report: "Report", title: s
     problems = report.problems(mirror)
     if report.planned or problems:
         print_line(f"{title}:")
+    if report.planned:
         print_table(("", "", "", "size"), _plan_rows(report))
         if report.planned.total() > _ACTIONS_SHOWN:
             print_line(f"  each file: syncd plan {mirror.name} --json")

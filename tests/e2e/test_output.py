@@ -147,6 +147,14 @@ def test_check_warns_about_a_missing_instance_and_the_dry_run_names_it(tmp_path:
         assert workspace.remote.counted()["changing"] == 0
 
 
+def test_a_plan_without_actions_has_no_table_of_them(tmp_path: Path) -> None:
+    with open_workspace(tmp_path) as workspace:
+        workspace.remote.create("docs")
+        workspace.write("empty.md", "")
+        title, problem, *_ = workspace.syncd("plan").out.splitlines()
+        assert (title, problem.split()[:2]) == ("docs → ai-search:default/docs:", ["empty", "empty.md"])
+
+
 def test_names_of_every_kind_are_uploaded_and_pulled(tmp_path: Path) -> None:
     with open_workspace(tmp_path) as workspace:
         for name in NAMES:

@@ -36,9 +36,15 @@ def test_a_table_without_headers_begins_with_its_first_row() -> None:
 def test_a_table_in_a_pipe_is_plain_text_in_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(("key", "size"), [("long " * 60 + "\x1b[2J", 7), (None, "x")])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "key" + " " * 306 + "size"
+    assert lines[0] == "key  size"
     assert lines[1] == "long " * 60 + "\\x1b[2J" + " " * 5 + "7"
-    assert lines[2] == " " * 312 + "x"
+    assert lines[2] == "        x"
+
+
+@pytest.mark.parametrize(("length", "column"), [(59, 61), (60, 62), (61, 5)])
+def test_one_long_cell_does_not_move_the_cells_of_other_lines(length: int, column: int) -> None:
+    rows = [["k" * length, "first"], ["abc", "second"]]
+    assert list(table_lines(("", ""), rows, right=())) == [f"{'k' * length}  first", f"{'abc':{column}}second"]
 
 
 @pytest.mark.parametrize(("count", "more"), [(0, 0), (PROBLEMS_SHOWN, 0), (PROBLEMS_SHOWN + 1, 1)])
