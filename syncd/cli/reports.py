@@ -1,4 +1,4 @@
-"""Prints the reports of passes for people: actions, done or planned, and problems. Also the numbers of both."""
+"""Prints the reports of passes for people: actions (done or planned), problems, and the numbers of both."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping

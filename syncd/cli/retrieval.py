@@ -58,7 +58,7 @@ def _answer_row(answer: "SearchAnswer") -> tuple[str, str, str, str]:
         return "not found", query, key, f"{answer.why}. {other_hits(answer)}"
     place = f"rank {answer.rank}, score {answer.score:.2f}"
     if answer.answered is False:
-        return "no answer", query, key, f"{place}, but no hit of it holds the text {answer.question.answer!r}"
+        return "no answer", query, key, f"{place}, but no hit of this file contains the text {answer.question.answer!r}"
     return "found", query, key, place
 
 

@@ -113,7 +113,7 @@ class FileChanged(SyncdError):
 
 
 class Deferred(SyncdError):
-    """The put gives way to urgent work. It moves to the next batch of the same pass."""
+    """The put or delete gives way to changed files. It moves to the next batch of the same pass."""
 
 
 class Park(SyncdError):
@@ -211,7 +211,7 @@ class TargetMissing(Halt):
 
 
 class Brake(SyncdError):
-    """The plan deletes more than `max_delete` allows. Nothing was applied."""
+    """The plan deletes more than `max_delete` allows. Nothing was deleted. The uploads of the pass were made."""
 
     exit_code = EXIT_BRAKE
 
@@ -297,5 +297,5 @@ def unexpected_error(error: Exception, key: str) -> SyncdError:
     log.error("file.failed", key=shown(key), exc_info=error)
     message = " ".join(str(error).split())[:_SHOWN_LENGTH]
     return SyncdError(
-        f"unexpected {type(error).__name__}: {shown(message)}; it is tried again, the log has the traceback"
+        f"unexpected {type(error).__name__}: {shown(message)}; syncd tries it again, and the log has the traceback"
     )

@@ -1,4 +1,4 @@
-"""The names of entries: suffixes for files in another form, and short names for long keys. Also: the shards of keys.
+"""The names of entries: suffixes for files in another form, and short names for long keys; and the shards of keys.
 
 A file is sent as it is, converted to Markdown, or as text under a name with another ending. Its key never changes. Only
 the name of its entry, and thus its type, has the suffix of the form:

@@ -9,7 +9,7 @@ from syncd.core.errors import FileChanged, Park
 from syncd.core.keys import normal, shown, shown_path
 from syncd.core.model import ON_THE_WAY, Content, Delete, Excluded, Item, Local, Problem, Record
 from syncd.core.names import Shard, converter_of, same_source, shard_index, shown_checksum
-from syncd.core.plain_text import shown_size, utc_time
+from syncd.core.plain_text import counted, shown_size, utc_time
 from syncd.local.walk import Tree
 from syncd.queries.lookup import Found, state_of
 from syncd.state.deletions import last_delete
@@ -66,7 +66,7 @@ def _file_facts(config: Config, found: Found, tree: Tree, db: sqlite3.Connection
     yield from _next_step(journal, section, record, local, content.checksum if content else None)
     yield from _problem_facts(journal, Queue(db, name, 0, 0), shown(key))
     if record and (due := journal.reindexing.next_try(record.key)):
-        yield "next try", f"{utc_time(due)} (in {max(0.0, due - time.time()):.0f} s), by the index"
+        yield "next try", f"{utc_time(due)} (in {max(0.0, due - time.time()):.0f} s), of the indexing"
     if record is None and not isinstance(local, Item):
         yield from _delete_facts(config, name, key)
     yield from _history_facts(record, past)
@@ -171,7 +171,7 @@ def _problem_facts(journal: Journal, queue: Queue, key: str) -> Facts:
         yield "problem", f"{problem.kind}: {problem.message}"
     if row := queue.get(key):
         wait = max(0.0, row.due - time.time())
-        yield "next try", f"{utc_time(row.due)} (in {wait:.0f} s), after {row.attempts} failed"
+        yield "next try", f"{utc_time(row.due)} (in {wait:.0f} s), after {counted(row.attempts, 'failure')}"
 
 
 def _evidence(record: Record, content: Content | None, past: list[PastAction]) -> str:

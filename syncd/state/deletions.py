@@ -107,7 +107,7 @@ class Absences(MirrorRows):
     def remaining(self, checksums: Collection[str]) -> set[str]:
         """Return the checksums that at least one remaining entry has."""
         with transaction(self._db):
-            self._note(dict.fromkeys(checksums, 0))
+            self._fill_contents(dict.fromkeys(checksums, 0))
             rows = self._run(
                 f"SELECT checksum FROM temp.content AS gone WHERE EXISTS (SELECT 1 FROM record WHERE {_STAYS})"
             ).fetchall()
@@ -152,7 +152,7 @@ class Absences(MirrorRows):
         to_come: checksum -> number of files that will be uploaded with it.
         """
         with transaction(self._db):
-            self._note(to_come or {})
+            self._fill_contents(to_come or {})
             return self._count(
                 "SELECT coalesce(sum(CASE WHEN checksum IS NULL THEN going"
                 f" ELSE max(0, going - {_COPIES} - coalesce((SELECT number FROM temp.content"
@@ -161,7 +161,7 @@ class Absences(MirrorRows):
                 "       WHERE mirror = ?1 AND replacement IS NULL GROUP BY checksum) AS gone"
             )
 
-    def _note(self, contents: Mapping[str, int]) -> None:
+    def _fill_contents(self, contents: Mapping[str, int]) -> None:
         self._db.execute("DELETE FROM temp.content")
         self._db.executemany("INSERT INTO temp.content VALUES (?, ?)", contents.items())
 
@@ -241,7 +241,7 @@ class Tombstones(MirrorRows):
 DELETE_LOG_NAME = "deletes.jsonl"
 OLD_DELETE_LOG_NAME = "deletes.1.jsonl"
 LOG_LIMIT = 32_000_000
-"""Size at which the log is renamed before the next batch. It replaces the log that was renamed before."""
+"""Bytes from which the log is renamed before the next batch. It replaces the log that was renamed before."""
 DeleteLogLine = dict[str, object]
 """The values of a line, without the time."""
 _NO_ANSWER = (errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF, errno.ENOSYS)

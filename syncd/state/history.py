@@ -90,7 +90,7 @@ class History(MirrorRows):
             # A first upload deletes no older rows. The next action on the key does it.
             self._run(_PRUNE_KEY, action.key, ACTIONS_PER_KEY)
 
-    def found(self, problems: Iterable[Problem], now: float, number: int) -> None:
+    def add_problems(self, problems: Iterable[Problem], now: float, number: int) -> None:
         """Store the problems that a pass found, except harmless ones and problems that the key had before."""
         with transaction(self._db):
             for problem in problems:
@@ -194,7 +194,7 @@ def _is_repeated(last: PastPass, ended: PastPass) -> bool:
         ended.keys,
     ) and ended.outcome == "stopped"
     kinds = ("put", "delete", "adopt", "forget", "failed")
-    return same and not any(ended_pass.counts.get(kind) for ended_pass in (last, ended) for kind in kinds)
+    return same and not any(last.counts.get(kind) or ended.counts.get(kind) for kind in kinds)
 
 
 # -- the present state

@@ -102,7 +102,7 @@ class Mirror:
     def note(self, problems: Sequence[Problem], pass_id: int) -> None:
         """Store the problems that a pass found, and add the new ones to the history."""
         self.journal.problems.add(problems, pass_id)
-        self.history.found(problems, self.now(), pass_id)
+        self.history.add_problems(problems, self.now(), pass_id)
 
     def try_later(self, key: str, asked_s: float | None) -> tuple[float, int]:
         """Reschedule a key that failed. Return the wait in seconds and the number of failed tries."""

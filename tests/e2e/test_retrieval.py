@@ -50,7 +50,7 @@ def test_the_figures_and_the_misses_are_printed(workspace: Workspace) -> None:
     lines = seen.out.splitlines()
     assert lines[0] == "docs: 2 of 3 questions found their file, hit@10 0.667, MRR 0.667, 1 of 2 answer texts found"
     assert lines[1].split("  ")[1:4] == ["no answer", "'tyres'", "sub/"]
-    assert lines[1].endswith("rank 1, score 1.00, but no hit of it holds the text '5 bar'")
+    assert lines[1].endswith("rank 1, score 1.00, but no hit of this file contains the text '5 bar'")
     assert lines[2].startswith(
         "  not found  'prune'  coffee.md  it is in the index; the search ranks other text higher."
     )

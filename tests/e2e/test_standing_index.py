@@ -35,7 +35,7 @@ def test_a_quota_is_named_with_the_time_of_the_next_try(tmp_path: Path) -> None:
         explained = workspace.syncd("explain", "a.md").out
         assert "with ever longer pauses" in explained
         [line] = [line for line in explained.splitlines() if line.startswith("next try")]
-        assert line.endswith("by the index")
+        assert line.endswith("of the indexing")
 
 
 @pytest.mark.parametrize("error", ["ai_search_is_full", "hybrid_search_is_full"])

@@ -42,9 +42,10 @@ LONGEST_PAUSE_S = 5.0
 mutations).
 """
 LATER_S = 150.0
-"""Seconds between the acceptance of our change and the time of the last processed one, after which that one counts as
-later than ours. Two minutes, because the time may be that of processing, and a change waits so long for it (p99); and
-30 s, by which two clocks of the remote may differ. The second number is an assumption.
+"""If the time of the last processed change is so many seconds after the acceptance of our change, it counts as later.
+
+A change waits up to two minutes for its processing (p99), and the time may be that of processing. Two clocks of the
+remote may differ by 30 s, which is an assumption.
 """
 GIVE_UP_S = 600.0
 """Seconds after which a change counts as processed, even if no answer shows it."""

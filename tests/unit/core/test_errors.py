@@ -95,5 +95,5 @@ def test_an_unexpected_error_of_a_file_is_logged_and_shown_in_one_short_line() -
         error = file_error(unexpected, "a\udcff.md")
     assert type(error) is SyncdError
     shown = "a b " + "x" * 196
-    assert str(error) == f"unexpected IntegrityError: {shown}; it is tried again, the log has the traceback"
+    assert str(error) == f"unexpected IntegrityError: {shown}; syncd tries it again, and the log has the traceback"
     assert logs == [{"event": "file.failed", "log_level": "error", "key": r"a\xff.md", "exc_info": unexpected}]

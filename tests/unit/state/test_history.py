@@ -215,7 +215,7 @@ def test_actions_come_by_time_and_kind(history: History) -> None:
     history.add(put("z"), 10.0, "done", 1)
     history.add(put("a"), 20.0, "failed", 1, "refused: no")
     history.add(Delete("m", "stale", "", "ref", None), 30.0, "done", 2)
-    history.found([LARGE], 40.0, 2)
+    history.add_problems([LARGE], 40.0, 2)
     assert keys(history, 0.0, "put", "delete") == ["m", "a", "z"]
     assert keys(history, 20.0, "put") == ["a"]
     assert keys(history, 20.1, "put") == []
@@ -246,35 +246,35 @@ def test_a_failed_action_counts_as_its_kind_and_as_a_problem(history: History) -
 
 def test_a_problem_is_told_once_until_something_else_happens(history: History) -> None:
     for at in (1.0, 2.0):
-        history.found([LARGE], at, int(at))
+        history.add_problems([LARGE], at, int(at))
     assert len(history.of("big.md")) == 1
-    history.found([replace(LARGE, message="12 MiB is over 10 MiB")], 3.0, 3)
+    history.add_problems([replace(LARGE, message="12 MiB is over 10 MiB")], 3.0, 3)
     history.add(put("big.md"), 4.0, "done", 4)
-    history.found([LARGE], 5.0, 5)
+    history.add_problems([LARGE], 5.0, 5)
     assert [action.at for action in history.of("big.md")] == [1.0, 3.0, 4.0, 5.0]
 
 
 def test_the_problem_of_an_action_that_failed_is_not_told_again(history: History) -> None:
     history.add(put("a"), 1.0, "failed", 1, "refused: no (code 7001)")
-    history.found([Problem("a", "refused", "no (code 7001)")], 2.0, 2)
+    history.add_problems([Problem("a", "refused", "no (code 7001)")], 2.0, 2)
     assert len(history.of("a")) == 1
 
 
 def test_the_oldest_problems_of_a_key_go(history: History) -> None:
     for number in range(ACTIONS_PER_KEY + 2):
-        history.found([replace(LARGE, message=str(number))], float(number), number)
+        history.add_problems([replace(LARGE, message=str(number))], float(number), number)
     assert [action.at for action in history.of("big.md", 99)] == [float(at + 2) for at in range(ACTIONS_PER_KEY)]
 
 
 def test_a_long_message_is_told_once(history: History) -> None:
     for at in (1.0, 2.0):
-        history.found([replace(LARGE, message="x" * (DETAIL + 9))], at, 1)
+        history.add_problems([replace(LARGE, message="x" * (DETAIL + 9))], at, 1)
     assert [len(action.detail) for action in history.of("big.md")] == [DETAIL]
 
 
 def test_harmless_and_known_problems_are_not_told(history: History) -> None:
-    history.found([LARGE], 1.0, 1)
-    history.found([Problem("a", "empty", "no"), Problem("b", "unsupported_type", "no"), LARGE, NEW], 2.0, 2)
+    history.add_problems([LARGE], 1.0, 1)
+    history.add_problems([Problem("a", "empty", "no"), Problem("b", "unsupported_type", "no"), LARGE, NEW], 2.0, 2)
     assert history.since(0.0, ["problem"], -1) == [
         PastAction(2.0, "new.md", "problem", "failed", "found", "busy", 2),
         PastAction(1.0, "big.md", "problem", "too_large", "found", "11 MiB is over 10 MiB", 1),

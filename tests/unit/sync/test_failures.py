@@ -121,7 +121,7 @@ async def test_a_question_that_was_not_answered_is_asked_again_later(core: Core)
         (
             RuntimeError("odd"),
             "failed",
-            "unexpected RuntimeError: odd; it is tried again, the log has the traceback",
+            "unexpected RuntimeError: odd; syncd tries it again, and the log has the traceback",
             5.0,
         ),
     ],
