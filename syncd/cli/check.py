@@ -176,7 +176,7 @@ def _check_owner(config: "Config", name: str, db: "sqlite3.Connection") -> Findi
         remedy = f"give each its own key_prefix, or make them this mirror's: syncd reconcile --takeover {name}"
         return Finding(what, "warn", message, remedy)
     if mark is None:
-        return Finding(what, "ok", "decided by the first pass, from the mirror's name and its state directory")
+        return Finding(what, "ok", "decided by the first pass, from the mirror's name and the state directory")
     if section.shard and not section.owner:
         remedy = f'owner = "{name}", or any other mark, in the config that all shards share'
         return Finding(what, "warn", f"{mark}, which holds for shards on this machine only", remedy)
@@ -201,7 +201,7 @@ async def _check_remote(session: "Session", usages: "dict[str, Sequence[Usage]]"
     yield token
     if token.level == "FAIL":
         return
-    counted: set[str] = set()
+    counted_kinds: set[str] = set()
     for name, mirror in session.mirrors.items():
         failed = False
         async for finding in _check_target(session, name):
@@ -212,10 +212,10 @@ async def _check_remote(session: "Session", usages: "dict[str, Sequence[Usage]]"
         kind = session.config.mirrors[name].target.type
         try:
             # The stores of the account are counted once for each kind of target.
-            usages[name] = await mirror.target.usage(account=kind not in counted)
+            usages[name] = await mirror.target.usage(account=kind not in counted_kinds)
         except SyncdError as error:
             yield Finding(f"{name}: capacity", "warn", f"unknown: {error}", "run syncd check again later")
-        counted.add(kind)
+        counted_kinds.add(kind)
 
 
 def _token_finding(session: "Session", status: "TokenStatus | None") -> Finding:

@@ -232,7 +232,7 @@ def _interruption(reports: "dict[str, Report]", mirrors: int, *, dry_run: bool) 
     deletes = f", {deleted} deleted" if deleted else ""
     # The plan of a mirror is complete only when everything was compared.
     scope = "" if len(reports) == mirrors and results else " of the compared part"
-    return f"reconcile: {uploaded} uploaded{deletes}, {left} left{scope}; the next pass goes on there"
+    return f"reconcile: {uploaded} uploaded{deletes}, {left} left{scope}; the next pass continues"
 
 
 # -- the result for scripts

@@ -33,7 +33,7 @@ _COLOURS = {"idle": "green", "syncing": "cyan", "degraded": "yellow", "halted": 
 _LABEL_WIDTH = 11
 _HEADERS = ("mirror", "state", "in step", "to go", "left", "indexing", "problems", "last pass", "watch")
 _SPARE = ("watch", "left", "indexing", "last pass", "to go")
-"""The columns that a narrow terminal does without, in this order."""
+"""The columns that a narrow terminal leaves out, the least important first."""
 _NUMERIC_COLUMNS = frozenset({"in step", "to go", "indexing", "problems"})
 
 
@@ -156,7 +156,7 @@ def _next_try(mirror: dict[str, Any]) -> str:
     if not mirror.get("next_try"):
         return ""
     left_s = datetime.fromisoformat(mirror["next_try"]).timestamp() - time.time()
-    return f"; next try in {span(left_s)}" if left_s > 0 else "; it is tried again now"
+    return f"; next try in {span(left_s)}" if left_s > 0 else "; the next try is now"
 
 
 def _facts(mirror: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -179,7 +179,9 @@ def _facts(mirror: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _items(mirror: dict[str, Any]) -> str:
     """Return the numbers of items by their meaning for a person."""
     if mirror["files"] == 0 and not any(mirror["items"].values()):
-        return "none: the folder is empty, or nothing in it is taken; syncd check --excludes shows what is left out"
+        return (
+            "none: the folder is empty, or the rules include no file; syncd check --excludes shows the excluded names"
+        )
     words = {"in_step": "in step", "ignored": "ignored on purpose"}
     counts = {state: count for state, count in mirror["counts"].items() if state not in ("searchable", "indexing")}
     shown = [f"{count:,} {words.get(state, state)}" for state, count in counts.items() if count or state == "in_step"]

@@ -30,7 +30,7 @@ CLOUDFLARE_VARIABLES: Mapping[str, str] = {
 }
 """Variables of Cloudflare's own tools, and the keys of [cloudflare] that they set."""
 _EFFORT = 5_000_000
-"""Characters that are parsed at most. Our own limit; an array of many lines is parsed once for each line."""
+"""Maximum characters that are parsed (our own limit). An array of many lines is parsed once for each line."""
 
 _EXPLAINED = (
     ("Cannot overwrite", "the name stands here a second time; keep one of the two"),
@@ -185,7 +185,7 @@ KeyPath = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class KeyPlace:
-    """The place of one key. key: the key that stands there, which for a value of [defaults] is the one in [defaults].
+    """The place of one key. key: the key that stands there. For a value of [defaults], this is the key in [defaults].
 
     line: 0 if it is not known. where: the beginning of an error message.
     """

@@ -24,7 +24,7 @@ class LogLine:
 
     @property
     def order(self) -> tuple[float, int, bool]:
-        """The place in the log. Of the same time, a pass stands behind its actions."""
+        """The place in the log. A pass stands after its actions of the same time."""
         if isinstance(self.past, PastPass):
             return (self.past.ended, self.past.number, True)
         return (self.past.at, self.past.number, False)

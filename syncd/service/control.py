@@ -130,7 +130,7 @@ class ControlServer:
         except ConnectionError:
             log.debug("control.gone")
         except asyncio.CancelledError:
-            channel.err("syncd: the daemon ended before this was done; run it again\n")
+            channel.err("syncd: the daemon ended before the command was done; run it again\n")
             channel.end(EXIT_LOCKED)
         finally:
             self._clients.discard(task)

@@ -256,7 +256,7 @@ class _Requests:
         except asyncio.CancelledError:
             if is_cancelled():
                 raise
-            raise Locked("the daemon ended or re-read its config before this was done; run it again") from None
+            raise Locked("the daemon ended or re-read its config before the command was done; run it again") from None
         finally:
             self._under_way.discard(command)
 

@@ -241,7 +241,7 @@ def _last_unit(text: str, units: Sequence[_Unit], first: int, after: int) -> int
         earliest -= 1
     rank = min(unit.rank for unit in units[earliest:after])
     candidates = [index for index in range(earliest, after) if units[index].rank == rank]
-    # Of two units with the same checksum, the later one is the last.
+    # If two units have the same checksum, the later one is the last.
     return min(reversed(candidates), key=lambda index: _checksum(text, units[index]))
 
 

@@ -124,7 +124,7 @@ def test_a_config_that_only_the_daemon_can_refuse_is_reported(workspace: Workspa
         (workspace.path / "file").write_text("")
         workspace.config.write_text(good.replace(str(workspace.state), str(workspace.path / "file")))
         *_, refused, end = talk(workspace, b'{"command": "reload"}\n')
-        assert "choose a directory" in str(refused["err"])
+        assert "choose a writable directory" in str(refused["err"])
         assert end == {"exit_code": 2}
         workspace.config.write_text(good)
         workspace.write("b.md")

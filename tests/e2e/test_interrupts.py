@@ -126,7 +126,7 @@ def test_an_interrupted_pass_prints_how_much_is_done_and_left(tmp_path: Path, nu
         stored = len(workspace.remote.items())
         line = running.text()
         assert line.startswith(f"syncd: interrupted by {signal.Signals(number).name}; reconcile: "), line
-        assert line.endswith(" left; the next pass goes on there\n"), line
+        assert line.endswith(" left; the next pass continues\n"), line
         assert line.count("\n") == 1
         uploaded, left = int(line.split()[5]), int(line.split()[7])
         assert uploaded + left == 200
