@@ -40,7 +40,7 @@ NumberedLine = tuple[int, str]
 
 
 class BadPattern(ValueError):
-    """A line that git does not accept as a pattern, or an obvious mistake. number: its number, from 1. why: the fault."""
+    """A line that git does not accept as a pattern, or an obvious mistake. number: from 1. why: the fault."""
 
     def __init__(self, number: int, text: str, why: str) -> None:
         super().__init__(f"line {number} ({ascii(text)[1:-1]}): {why}")

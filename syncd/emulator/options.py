@@ -74,7 +74,7 @@ class EmulatorOptions:
         "refuse", "The answer to an update that changes the embedding model or the type of an instance."
     )
     oversize: Literal["refuse", "skip", "error"] = _option(
-        "refuse", "What happens to an upload over the size limit of its type."
+        "refuse", "The result of an upload over the size limit of its type."
     )
     search_cache: bool = _option(True, "Answer similar queries from a cache, as the service does.")
     fail_search: bool = _option(False, "Retrieval fails: an empty list, or 7073 if return_on_failure is false.")
