@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from syncd.core.errors import ConfigError
+from syncd.core.errors import ConfigError, shortage
 from syncd.core.keys import shown_path
 from syncd.core.plain_text import decode
 
@@ -136,7 +136,7 @@ def text_of(path: Path) -> str:
     except ValueError as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; let syncd read it") from None
+        raise shortage(error, str(path)) or ConfigError(f"{path}: {error.strerror}; let syncd read it") from None
 
 
 def replace_file(path: Path, data: bytes, check: Callable[[Path], None] = lambda _: None) -> None:

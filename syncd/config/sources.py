@@ -32,7 +32,7 @@ from syncd.config.file import (
 )
 from syncd.config.schema import Config, permissions
 from syncd.config.values import local_path
-from syncd.core.errors import ConfigError, ConfigFaults
+from syncd.core.errors import ConfigError, ConfigFaults, shortage
 from syncd.core.keys import from_os
 from syncd.core.plain_text import decode
 
@@ -229,7 +229,8 @@ def read_secret(path: Path, name: str) -> str:
     except ValueError:
         raise ConfigError(f"{name}: the file is not text; it should hold the token alone") from None
     except OSError as error:
-        raise ConfigError(f"{name}: {error.strerror}; it should name a file that syncd may read") from None
+        refused = ConfigError(f"{name}: {error.strerror}; it should name a file that syncd may read")
+        raise shortage(error, name) or refused from None
     if not secret or any(char.isspace() for char in secret):
         raise ConfigError(f"{name}: the file should hold the token alone, on one line")
     refuse_writable(path, name)

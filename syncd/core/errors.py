@@ -4,6 +4,7 @@ Retry: the same action may succeed later. Park: this content cannot succeed. Hal
 Brake: a person must agree first. ConfigError: nothing was started. Any other exception is a bug (exit code 70).
 """
 
+import errno
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +18,9 @@ FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 3600.0
 _SHOWN_LENGTH = 200
 """Characters of an unexpected exception's message that are shown (our own limit). The message may quote content."""
+
+SHORT_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Errors of a machine that has no descriptor or memory left. They end without a change of the config."""
 
 RetryScope = Literal["account", "instance", "request"]
 """The requests that a temporary failure concerns: all of the account, all of one instance, or the failed one alone."""
@@ -187,7 +191,7 @@ class StateHalt(Halt):
 
 
 class StateFull(StateHalt):
-    """The disk of the state file has no room, or fails. The daemon waits until the file can be written again."""
+    """The state file cannot be used now: its disk has no room or fails, or no descriptor is left. The daemon waits."""
 
 
 class StateBusy(StateHalt):
@@ -239,6 +243,24 @@ class ConfigFaults(ConfigError):
     def lines(self) -> list[str]:
         """The message for a person: one line for each fault."""
         return self.faults
+
+
+class Shortage(ConfigError):
+    """No descriptor or memory is left to read a file that the configuration needs. The daemon waits."""
+
+    exit_code = EXIT_HALT
+
+
+def shortage(error: OSError, name: str) -> Shortage | None:
+    """Return the error of a file that cannot be read for lack of descriptors or memory, None for another reason."""
+    if error.errno in SHORT_ERRNOS:
+        return Shortage(f"{name}: {error.strerror}; raise the limit of open files (ulimit -n), or give more memory")
+    return None
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Return whether an error means that the machine has no descriptor or memory left."""
+    return isinstance(error, Shortage | MemoryError) or getattr(error, "errno", None) in SHORT_ERRNOS
 
 
 class Locked(SyncdError):

@@ -91,7 +91,8 @@ def printable(text: str) -> str:
     text = redact_text(text)
     if text.isascii() and text.isprintable():
         return text
-    return "".join(char.encode("unicode_escape").decode() if _unsafe(char) else char for char in text)
+    # `encode` would import the codec from a file, which fails if no descriptor is left.
+    return "".join(codecs.unicode_escape_encode(char)[0].decode() if _unsafe(char) else char for char in text)
 
 
 def _unsafe(char: str) -> bool:

@@ -19,7 +19,7 @@ from syncd.config.checks import conflicts
 from syncd.config.schema import Cloudflare, Config, MirrorConfig, mirror_config
 from syncd.config.sources import login
 from syncd.config.target_sections import AISearchSection, KVSection, VectorizeSection
-from syncd.core.errors import ConfigError
+from syncd.core.errors import ConfigError, is_shortage
 from syncd.core.model import Item
 from syncd.core.names import NO_FORMS, Forms, Shard
 from syncd.core.plain_text import add_secrets
@@ -213,6 +213,8 @@ async def open_transport(config: Config) -> AsyncIterator[Transport]:
         except ValueError as error:
             raise ConfigError(f"cloudflare: {error}") from None
         except OSError as error:
+            if is_shortage(error):
+                raise
             why = f"the certificates named by SSL_CERT_FILE or SSL_CERT_DIR cannot be used: {error.strerror or error}"
             raise ConfigError(f"cloudflare: {why}") from None
         yield await stack.enter_async_context(transport)

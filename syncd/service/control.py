@@ -20,7 +20,7 @@ from typing import Any
 
 import structlog
 
-from syncd.core.errors import EXIT_BUG, EXIT_LOCKED, Locked, SyncdError
+from syncd.core.errors import EXIT_BUG, EXIT_HALT, EXIT_LOCKED, Locked, SyncdError, is_shortage
 from syncd.core.plain_text import printable
 from syncd.state.directory import no_follow
 
@@ -39,6 +39,8 @@ LOOK = "look"
 """The request to check whether idle mirrors can reach their remote. It has no output."""
 ALIVE = "alive"
 """The request of a health check. Its exit code shows whether a part of the daemon is stuck."""
+WARN_EVERY_S = 60.0
+"""Seconds between two warnings that no descriptor is left for connections."""
 PROGRESS_EVERY_S = 0.2
 """Minimum seconds between two progress events."""
 
@@ -91,15 +93,21 @@ class ControlServer:
         self._under_way = 0
 
     async def open(self, directory: Path) -> None:
-        """Listen in a state directory. If that fails, the daemon works without the socket and logs why."""
+        """Listen in a state directory. If that fails, the daemon works without the socket and logs why.
+
+        Raises OSError if no descriptor is left.
+        """
         if self._directory == directory:
             return
         await self._stop_listening()
         try:
             listener = _listen(directory)
         except OSError as error:
+            if is_shortage(error):
+                raise
             log.warning("control.refused", why=error.strerror, consequence="commands cannot ask this daemon")
             return
+        throttle_accept_errors(asyncio.get_running_loop())
         self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=REQUEST_LIMIT)
         self._directory = directory
 
@@ -150,6 +158,10 @@ class ControlServer:
             for line in error.lines:
                 channel.err(f"syncd: {printable(line)}\n")
             return error.exit_code
+        except (OSError, MemoryError) as error:
+            log.warning("control.halted", why=str(error))
+            channel.err(f"syncd: {printable(str(error))}; mend it, and run it again\n")
+            return EXIT_HALT
         except Exception:
             log.exception("control.failed")
             channel.err("syncd: the daemon failed in an unexpected way; its log has the traceback: report it\n")
@@ -199,6 +211,22 @@ def _address(directory: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{descriptor}/{SOCKET_NAME}"
     finally:
         os.close(descriptor)
+
+
+def throttle_accept_errors(loop: asyncio.AbstractEventLoop) -> None:
+    """Let a loop warn once in WARN_EVERY_S of connections that it cannot accept. asyncio logs every try."""
+    warned = -WARN_EVERY_S
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        nonlocal warned
+        if "out of system resource" not in context.get("message", ""):
+            loop.default_exception_handler(context)
+        elif loop.time() >= warned + WARN_EVERY_S:
+            warned = loop.time()
+            why, remedy = str(context.get("exception")), "raise the limit of open files (LimitNOFILE, ulimit -n)"
+            log.warning("connection.refused", why=why, remedy=remedy)
+
+    loop.set_exception_handler(handle)
 
 
 def _listen(directory: Path) -> socket.socket:

@@ -21,6 +21,7 @@ from syncd.core.errors import (
     StateGone,
     StateHalt,
     SyncdError,
+    is_shortage,
 )
 from syncd.service import signals
 from syncd.service.build import open_session
@@ -35,7 +36,7 @@ from syncd.state.db import OnDamage
 log = structlog.get_logger()
 
 ROOM_AGAIN_S = 10.0
-"""Seconds between two tries to open a state file whose disk is full."""
+"""Seconds between two tries to start while the disk of the state file has no room, or no descriptor is left."""
 REBUILD_EVERY_S = 60.0
 """If a new state file is damaged within this time, the daemon ends: a person must check the disk."""
 
@@ -101,24 +102,30 @@ class _Daemon:
                     await self._page.close()
 
     async def _run(self) -> int:
-        config = self._load()
         # loop.add_signal_handler would replace the pipe with which signals.py ends a loop that hangs.
         loop = asyncio.get_running_loop()
         signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self._reload.set))
-        log.info("daemon.start", pid=os.getpid(), mirrors=list(config.mirrors))
+        config: Config | None = None
         former: Config | None = None
         while not self._stop.is_set():
             try:
+                if config is None:
+                    config = self._load()
+                    log.info("daemon.start", pid=os.getpid(), mirrors=list(config.mirrors))
                 former, config = config, await self._serve_config(config)
             except StateDamaged as error:
                 self._plan_new_state(error)
-            except (ConfigError, Locked, StateHalt) as error:
-                if former is not None and not isinstance(error, StateGone):
+            except (ConfigError, Locked, StateHalt, OSError, MemoryError) as error:
+                if is_shortage(error):
+                    await self._wait_a_moment(error)
+                elif not isinstance(error, SyncdError):
+                    raise
+                elif former is not None and not isinstance(error, StateGone):
                     # A reloaded config that cannot be opened, for example because of its state_dir, is dropped.
                     self._reject_config(error)
                     config, former = former, None
                 elif isinstance(error, StateFull):
-                    await self._wait_for_room(error)
+                    await self._wait_a_moment(error)
                 else:
                     raise
         log.info("daemon.stop", code=self._exit_code)
@@ -204,12 +211,17 @@ class _Daemon:
             log.warning("web.refused", error=str(error), consequence="the page stays where it was")
         self._started = True
 
-    async def _wait_for_room(self, error: StateFull) -> None:
-        """Wait a moment before the next try, or until the signal that ends the daemon.
+    async def _wait_a_moment(self, error: Exception) -> None:
+        """Wait before the next try, or until the signal that ends the daemon.
 
         Ending here would not help: systemd gives a service up after some starts.
         """
-        log.error("state.full", error=str(error), consequence=f"the next try is made in {ROOM_AGAIN_S:g} s")
+        consequence = f"the next try is made in {ROOM_AGAIN_S:g} s"
+        if isinstance(error, StateFull):
+            log.error("state.full", error=str(error), consequence=consequence)
+        else:
+            remedy = "raise the limit of open files (LimitNOFILE, ulimit -n), or give more memory"
+            log.error("machine.short", error=str(error), remedy=remedy, consequence=consequence)
         self._requests.end_reloads(error)
         self._notifier.status(str(error))
         self._notifier.watchdog()
@@ -288,7 +300,7 @@ class _Requests:
         channel.out("the daemon uses the config as it is now, and makes a full pass of every mirror\n")
         return EXIT_OK
 
-    def end_reloads(self, error: SyncdError | None) -> None:
+    def end_reloads(self, error: Exception | None) -> None:
         """End the requests for a reload. error: why the config cannot be used, None if it is used now."""
         for reloaded in self._reloads:
             if not reloaded.done():

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from syncd.cloudflare.gate import Gate
-from syncd.core.errors import Brake, PlanChanged, Retry, StateDamaged, StateHalt, SyncdError
+from syncd.core.errors import Brake, PlanChanged, Retry, StateDamaged, StateHalt, SyncdError, is_shortage
 from syncd.core.keys import normal
 from syncd.core.model import Hint
 from syncd.core.requests import reporting_to
@@ -159,6 +159,9 @@ class MirrorWorker:
                 # A cancellation that was not requested comes from a task that was awaited.
                 if isinstance(error, asyncio.CancelledError) and is_cancelled():
                     raise
+                if is_shortage(error):
+                    self._on_error(SyncdError(f"{error}; raise the limit of open files, or give more memory"))
+                    continue
                 log.exception("mirror.failed", mirror=self.mirror.name)
                 self._on_error(SyncdError(f"unexpected {type(error).__name__}; the log has the traceback: report it"))
 

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from syncd.core.errors import ConfigError, Locked, StateBusy, StateDamaged, StateFull, StateHalt
+from syncd.core.errors import SHORT_ERRNOS, ConfigError, Locked, StateBusy, StateDamaged, StateFull, StateHalt
 
 FILE_NAME = "state.db"
 SET_ASIDE = ".damaged"
@@ -32,7 +32,6 @@ _BUSY_CODES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQL
 _DAMAGED_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 _ROOM_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 REFUSED_ERRNOS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-_SHORT_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 BUSY_PATIENCE_S = 60.0
 """Seconds to wait for a state file that another process has locked."""
@@ -90,11 +89,14 @@ def check(error: Exception, path: Path | None = None, *, reading: bool = False) 
         raise StateBusy(why) from error
     if code in _DAMAGED_CODES:
         raise damaged(path, error) from error
-    if number in _SHORT_ERRNOS:
+    if number in SHORT_ERRNOS:
         why = f"{_named(path)} cannot be opened ({error}); raise the limit of open files, or give more memory"
-        raise StateHalt(why) from error
+        raise StateFull(why) from error
     if code in _REFUSED_CODES or number in REFUSED_ERRNOS:
-        raise StateHalt(refusal(path, error, reading=reading)) from error
+        need = os.R_OK if reading else os.R_OK | os.W_OK
+        # SQLite does not say why it cannot open a file. If this user may use it, no descriptor was left.
+        short = code == sqlite3.SQLITE_CANTOPEN and path is not None and _refused(path, need) is None
+        raise (StateFull if short else StateHalt)(refusal(path, error, reading=reading)) from error
     if code in _ROOM_CODES or number in _ROOM_ERRNOS:
         raise StateFull(f"{_named(path)} cannot be written ({error}); make room on the disk of state_dir") from error
 

@@ -6,16 +6,13 @@ import errno
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
 
-import structlog
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from syncd.core.errors import ConfigError
-
-_log = structlog.get_logger()
+from syncd.service.control import throttle_accept_errors
 
 KEEP_ALIVE_S = 30
 """Seconds for which the server keeps an idle connection open."""
@@ -25,8 +22,6 @@ OPEN_CONNECTIONS = 2 * CONNECTIONS
 """Maximum number of open connections. The server closes further ones at once, because each takes a descriptor."""
 REQUEST_HEAD_S = 10.0
 """The server closes a connection that has not sent the head of a request within this time."""
-WARN_EVERY_S = 60.0
-"""Seconds between two warnings that no descriptor is left for connections."""
 
 
 def served_names(host: str) -> list[str]:
@@ -89,24 +84,6 @@ class LimitedProtocol(H11Protocol):
     def _is_answering(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
-
-
-def throttle_accept_errors(
-    clock: Callable[[], float],
-) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
-    """Return an exception handler that warns once in WARN_EVERY_S of connections that asyncio cannot accept."""
-    warned = -WARN_EVERY_S
-
-    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        nonlocal warned
-        if "out of system resource" not in context.get("message", ""):
-            loop.default_exception_handler(context)
-        elif clock() >= warned + WARN_EVERY_S:
-            warned = clock()
-            why, remedy = str(context.get("exception")), "raise the limit of open files (LimitNOFILE, ulimit -n)"
-            _log.warning("web.cannot_accept", why=why, remedy=remedy)
-
-    return handle
 
 
 def _server_settings(app: ASGIApp) -> uvicorn.Config:
@@ -184,8 +161,7 @@ class HttpServer:
         await self.close()
         if listener is None:
             return ""
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(throttle_accept_errors(loop.time))
+        throttle_accept_errors(asyncio.get_running_loop())
         self._listen = listen
         app, self._end_streams = self._make(self._parse(listen)[0])
         self._server = SignallessServer(_server_settings(app))

@@ -367,10 +367,10 @@ def test_a_daemon_without_descriptors_warns_once_and_goes_on_later(tmp_path: Pat
             resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (least, hard))
             for _ in range(40):
                 stack.enter_context(socket.create_connection((url.host, url.port or 0), timeout=PATIENCE_S))
-            daemon.saw("web.cannot_accept")
+            daemon.saw("connection.refused")
             workspace.write("b.md", "written while no descriptor is left")
             time.sleep(3)
-            assert len(daemon.events("web.cannot_accept")) == 1
+            assert len(daemon.events("connection.refused")) == 1
             assert len(daemon.text()) < 50_000
             resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (hard, hard))
             workspace.in_step()

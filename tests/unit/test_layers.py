@@ -56,7 +56,7 @@ IMPURE = {
     "syncd.core.requests": {"contextlib", "contextvars"},
     "syncd.core.keys": {"os", "sys"},
     "syncd.core.plain_text": {"traceback"},
-    "syncd.core.errors": {"sqlite3", "structlog"},
+    "syncd.core.errors": {"errno", "sqlite3", "structlog"},
 }
 """Module of core -> what it imports besides. Each has no effect but the log, or depends on the machine only."""
 

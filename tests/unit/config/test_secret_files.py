@@ -1,5 +1,6 @@
 """Files that hold the token: their permissions, and the mirrors that would upload them."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from syncd.config.checks import Exposed, exposed_files
 from syncd.config.file import file_values
 from syncd.config.sources import holds_secret, load, login
-from syncd.core.errors import ConfigError
+from syncd.core.errors import EXIT_CONFIG, EXIT_HALT, ConfigError
 from tests.unit.config.harness import MINIMAL, Place, toml
 
 TOKEN = "a-token-that-nobody-may-see-4712"
@@ -201,3 +202,31 @@ def test_a_token_file_that_is_no_text_is_named_and_not_quoted(place: Place, data
     with pytest.raises(ConfigError, match="api_token_file: the file is not text") as caught:
         login(place.load(text))
     assert TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["syncd.toml", "token"])
+@pytest.mark.parametrize(
+    ("number", "code", "remedy"),
+    [
+        (errno.EMFILE, EXIT_HALT, "raise the limit"),
+        (errno.ENFILE, EXIT_HALT, "raise the limit"),
+        (errno.EIO, EXIT_CONFIG, "may read|let syncd read"),
+    ],
+)
+def test_a_file_that_cannot_be_opened_for_lack_of_descriptors_is_no_fault_of_the_config(
+    place: Place, monkeypatch: pytest.MonkeyPatch, file: str, number: int, code: int, remedy: str
+) -> None:
+    """Systemd starts no service again whose config is wrong."""
+    text, read = token_file(place, 0o600), Path.read_bytes
+    place.load(text)
+
+    def refuse(path: Path) -> bytes:
+        if path.name == file:
+            raise OSError(number, os.strerror(number))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ConfigError, match=remedy) as caught:
+        login(load(place.file, {"XDG_STATE_HOME": str(place.base)}))
+    assert os.strerror(number) in str(caught.value)
+    assert caught.value.exit_code == code

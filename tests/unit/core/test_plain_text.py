@@ -1,4 +1,6 @@
 import base64
+import subprocess
+import sys
 from typing import NoReturn
 
 import pytest
@@ -159,3 +161,13 @@ def test_a_secret_is_found_at_any_place_of_base64(length: int, before: int) -> N
     for neighbour in (b"\0", b"\xff"):
         whole = base64.b64encode(neighbour * before + secret.encode() + neighbour * 3).decode()
         assert any(form in whole for form in plain_text.encoded_forms(secret))
+
+
+def test_a_text_is_escaped_also_if_no_file_can_be_opened() -> None:
+    """The log must say that no descriptor is left."""
+    code = (
+        "import resource; from syncd.core.plain_text import printable;"
+        " resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0)); print(printable('a\\n'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("a\\n\n", "")

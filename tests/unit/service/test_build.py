@@ -1,6 +1,7 @@
 """A config becomes open mirrors. Faults of the environment are config errors, and no bugs."""
 
 import asyncio
+import errno
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from syncd.core.errors import ConfigError, Halt, Locked
 from syncd.core.rules import IgnoreFile
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import serve
+from syncd.service import build
 from syncd.service.build import NO_GRANTS, add_mirror, open_session, open_transport
 from syncd.state import ownership
 from syncd.sync import once
@@ -50,6 +52,18 @@ async def test_an_unusable_proxy_or_certificate_is_a_config_error(
             pass
     assert len(str(caught.value).splitlines()) == 1
     assert TOKEN not in str(caught.value)
+
+
+async def test_a_lack_of_descriptors_is_no_fault_of_the_certificates(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(build, "Transport", fail)
+    with pytest.raises(OSError, match="Too many open files"):
+        async with open_transport(with_token(place)):
+            pass
 
 
 @pytest.mark.parametrize("token", ["tok\u00e9n-s3cr3t", "two words s3cr3t", "s3cr3t\x07"])

@@ -1,10 +1,12 @@
 """The state that a mirror shows while its worker makes passes and after errors."""
 
 import asyncio
+import errno
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from syncd.cloudflare.gate import Gate
 from syncd.core.errors import Brake, RootHalt, Unreachable
@@ -143,3 +145,19 @@ async def test_a_worker_that_waits_for_the_budget_for_long_is_alive(worker: Mirr
     assert not worker.is_alive()
     worker._gate._waits_until[True] = worker._gate.clock() + 3000.0
     assert worker.is_alive()
+
+
+async def test_a_lack_of_descriptors_is_no_bug(worker: MirrorWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(worker, "_sleep", lambda: asyncio.sleep(0))
+    monkeypatch.setattr(worker, "_serve", fail)
+    with capture_logs() as logs:
+        running = asyncio.create_task(worker.run())
+        while shown(worker)[0] != "degraded":  # noqa: ASYNC110 - the worker knows nothing of this test
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert "raise the limit of open files" in (shown(worker)[1] or "")
+    assert "mirror.failed" not in {line["event"] for line in logs}

@@ -326,8 +326,8 @@ BROKEN = "the state file /s is damaged (why); it is only a cache: stop syncd and
         (sqlite_error(sqlite3.SQLITE_IOERR_WRITE), StateFull, NO_ROOM.format("why")),
         (OSError(errno.ENOSPC, "why"), StateFull, NO_ROOM.format(f"[Errno {errno.ENOSPC}] why")),
         (OSError(errno.EIO, "why"), StateFull, NO_ROOM.format(f"[Errno {errno.EIO}] why")),
-        (OSError(errno.EMFILE, "why"), StateHalt, NO_FILES.format(f"[Errno {errno.EMFILE}] why")),
-        (OSError(errno.ENOMEM, "why"), StateHalt, NO_FILES.format(f"[Errno {errno.ENOMEM}] why")),
+        (OSError(errno.EMFILE, "why"), StateFull, NO_FILES.format(f"[Errno {errno.EMFILE}] why")),
+        (OSError(errno.ENOMEM, "why"), StateFull, NO_FILES.format(f"[Errno {errno.ENOMEM}] why")),
         (sqlite_error(sqlite3.SQLITE_ERROR), None, ""),
         (OSError(errno.ENOENT, "why"), None, ""),
         (ValueError("why"), None, ""),
@@ -340,6 +340,12 @@ def test_an_error_of_the_file_has_a_remedy(error: Exception, kind: type[StateHal
     with pytest.raises(kind) as caught:
         check(error, Path("/s"))
     assert (type(caught.value), str(caught.value), caught.value.__cause__) == (kind, message, error)
+
+
+def test_a_file_that_this_user_may_use_cannot_be_opened_for_lack_of_descriptors(tmp_path: Path) -> None:
+    open_state(tmp_path).close()
+    with pytest.raises(StateFull, match="raise the limit of open files"):
+        check(sqlite_error(sqlite3.SQLITE_CANTOPEN), tmp_path / FILE_NAME)
 
 
 @pytest.mark.parametrize("step", ["make_private", "make_installation", "prepare_file"])
@@ -398,6 +404,7 @@ def test_a_file_that_sqlite_cannot_open_is_named_by_the_right_that_lacks(
     assert callable(opener)
     with pytest.raises(StateHalt) as caught:
         opener(tmp_path)
+    assert type(caught.value) is StateHalt
     assert str(caught.value) == (f"{path} does not let its owner {me} use it (why); run chmod u+rwX {path}")
     assert asked == {need}
 
