@@ -120,6 +120,7 @@ def demo(options: GlobalOptions, path: Path | None, *, watch: bool) -> int:
     import tempfile
     from importlib.resources import as_file, files
 
+    from syncd.config.checks import TOO_MUCH, is_too_much
     from syncd.emulator.server import serve
 
     options.set_up_logging("WARNING")
@@ -131,6 +132,8 @@ def demo(options: GlobalOptions, path: Path | None, *, watch: bool) -> int:
         root = path.absolute() if path else sample
         if not root.is_dir():
             raise ConfigError(f"{shown_path(root)} is no directory; name a folder to mirror: syncd demo PATH")
+        if is_too_much(root):
+            raise ConfigError(f"{shown_path(root)} {TOO_MUCH}")
         config = _demo_config(root, Path(state), server.base_url)
         print_line(f"stand-in  {server.base_url} (loopback only, forgets everything at the end)")
         code = run_async(_show(config, _SAMPLE_QUERY if path is None else None))

@@ -126,11 +126,15 @@ def _check_command(place: Path) -> str:
 
 def _root(path: Path, target: str) -> Path:
     """Return the folder to mirror as an absolute path. Raises ConfigError if a config cannot name it."""
+    from syncd.config.checks import TOO_MUCH, is_too_much
+
     root = path.absolute()
     if not root.is_dir():
         raise ConfigError(
             f"{shown_path(root)} is no directory; name the folder to mirror: syncd init PATH --target {target}"
         )
+    if is_too_much(root):
+        raise ConfigError(f"{shown_path(root)} {TOO_MUCH}")
     if fault := name_fault(from_os(str(root))):
         why = fault.removeprefix("its ").removesuffix("file")
         raise ConfigError(f"{shown_path(root)}: its {why}folder, because a config contains text only")
@@ -143,15 +147,16 @@ def _target_section(spec: str, mirror: str) -> tuple[str, str]:
 
     kind, _, name = spec.partition(":")
     namespace, slash, instance = name.rpartition("/")
-    if kind == "kv" and name:
+    namespace = namespace if slash else "default"
+    if kind == "kv" and re.fullmatch(r".{1,512}", name, re.DOTALL):
         # A text of 32 hex digits is an id.
         by_id = re.fullmatch(r"[0-9a-f]{32}", name) is not None
         key, create = ("namespace_id", "false") if by_id else ("namespace_title", "true ")
         return _KV.substitute(key=key, value=_quoted(name), create=create), PERMISSIONS[kind]
     if kind == "vectorize" and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
         return _VECTORIZE.substitute(index=name), PERMISSIONS[kind]
-    if kind == "ai-search" and re.fullmatch(r"[a-z0-9_-]{1,64}", instance) and (namespace or not slash):
-        lines = _AI_SEARCH.substitute(name=mirror, namespace=namespace or "default", instance=instance)
+    if kind == "ai-search" and all(re.fullmatch(r"[a-z0-9_-]{1,64}", part) for part in (namespace, instance)):
+        lines = _AI_SEARCH.substitute(name=mirror, namespace=namespace, instance=instance)
         return lines, PERMISSIONS[kind]
     raise ConfigError(
         f"--target {spec}: should be ai-search:NAMESPACE/INSTANCE, such as ai-search:default/docs (an instance is 1-64"

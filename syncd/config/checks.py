@@ -23,6 +23,7 @@ from syncd.core.rules import Rules
 CREDENTIAL = "cloudflare_api_token"
 """The name of the systemd credential (LoadCredential)."""
 MIRROR_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+TOO_MUCH = "is too much to mirror; name a folder of documents inside it"
 _SERVICE_VARIABLE = re.compile(
     r"(^|_)(service_host|service_port(_[a-z0-9_]+)?|port(_[0-9]+_(tcp|udp|sctp)(_(proto|port|addr))?)?)$"
 )
@@ -112,15 +113,20 @@ def _short_names_fault(mirror: MirrorConfig) -> str | None:
 
 
 def _root_fault(mirror: MirrorConfig, state_dir: Path, secrets: Sequence[Path]) -> str | None:
-    at_home = home()
-    if _contains(mirror.path, Path("/")) or (at_home and _contains(mirror.path, at_home)):
-        return "is too much to mirror; name a folder of documents inside it"
+    if is_too_much(mirror.path):
+        return TOO_MUCH
     if _contains(mirror.path, state_dir):
         return f"holds the state directory {state_dir}; move one of them"
     if any(_uploads(mirror, secret) for secret in secrets):
         # The message does not name the file, because a person may have written the token as its path.
         return "holds a file with the API token, which would be uploaded; move it out"
     return None
+
+
+def is_too_much(root: Path) -> bool:
+    """Return whether a folder contains the home directory of this user, or is the root directory."""
+    at_home = home()
+    return _contains(root, Path("/")) or (at_home is not None and _contains(root, at_home))
 
 
 def _contains(root: Path, path: Path) -> bool:
@@ -317,7 +323,7 @@ def _text(key: Sequence[str], kind: str, message: str, *, known: Sequence[str]) 
         return unknown_key(".".join(section), name, known)
     if kind == "missing" and name != "account_id":
         return f"{where} is missing"
-    text = _remedy(where, kind) or message.removeprefix("Value error, ").removeprefix("Input ")
+    text = _remedy(where, kind) or re.sub("^(Value error,|Input|String) ", "", message)
     return f"{where}{': ' if where else ''}{text.removeprefix(f'{name} ')}"
 
 

@@ -240,3 +240,31 @@ def test_a_log_of_any_number_of_lines_can_be_asked_for(tmp_path: Path, monkeypat
 def test_a_status_that_is_watched_is_no_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["status", "--watch", "--json"]) == EXIT_CONFIG
     assert "repeat: syncd status --json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", ["ai-search:a/b/c", "ai-search:/b", f"kv:{'t' * 513}", "kv:", "vectorize:a b"])
+def test_init_refuses_a_target_that_the_config_would_refuse(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["init", ".", "--target", target]) == EXIT_CONFIG
+    assert "should be ai-search:NAMESPACE/INSTANCE" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [("init", "--target", "kv:docs"), ("demo",)])
+@pytest.mark.parametrize("folder", ["/", "home", "."])
+def test_a_folder_with_everything_of_a_user_is_refused_by_its_path(
+    arguments: tuple[str, ...],
+    folder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    assert run([*arguments, folder]) == EXIT_CONFIG
+    shown = "/" if folder == "/" else str(tmp_path / folder)
+    assert capsys.readouterr().err == f"syncd: {shown} is too much to mirror; name a folder of documents inside it\n"
+    assert [file.name for file in tmp_path.iterdir()] == ["home"]

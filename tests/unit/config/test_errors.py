@@ -397,6 +397,12 @@ def test_a_fault_of_a_table_in_the_environment_names_the_variable(place: Place, 
     assert f"environment variable {variable}: {fault}" in place.fault(MINIMAL, {variable: "1"})
 
 
+def test_a_title_that_is_too_long_is_named_with_the_limit(place: Place) -> None:
+    text = place.with_key("mirrors.docs.target.instance", '"docs"').partition("[mirrors.docs.target]")[0]
+    target = f'[mirrors.docs.target]\ntype = "kv"\nnamespace_title = "{"t" * 513}"\n'
+    assert place.fault(text + target).endswith("namespace_title: should have at most 512 characters")
+
+
 @pytest.mark.parametrize("key", ["settle", "target__max_file_size"])
 @pytest.mark.parametrize("value", ["", " ", "%", "1_0,0"])
 def test_a_text_that_is_no_number_names_the_units(place: Place, key: str, value: str) -> None:
