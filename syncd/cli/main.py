@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from syncd.core.errors import EXIT_BUG, EXIT_CONFIG, EXIT_HALT, EXIT_INTERRUPTED, SyncdError
+from syncd.core.errors import EXIT_BUG, EXIT_CONFIG, EXIT_HALT, EXIT_INTERRUPTED, SyncdError, is_shortage
 from syncd.service import signals
 from syncd.service.streams import discard_stdout, prepare_streams
 
@@ -51,6 +51,12 @@ def main() -> None:
         sys.exit(run([from_os(argument) for argument in sys.argv[1:]]))
     except signals.Interrupted as interruption:
         sys.exit(signals.report(interruption.number))
+    except RuntimeError as error:
+        # The signals need a thread.
+        if not is_shortage(error):
+            raise
+        _print_error(_machine_error(error))
+        sys.exit(EXIT_HALT)
 
 
 def _command_name(arguments: Sequence[str]) -> str | None:
@@ -84,7 +90,9 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         discard_stdout()
         return _EXIT_PIPE
-    except (OSError, MemoryError) as error:
+    except (OSError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not is_shortage(error):
+            return _end_by_exception(error)
         discard_stdout()
         # Objects left half made, such as an event loop without its descriptors, would print their own errors.
         sys.unraisablehook = lambda _: None
@@ -148,10 +156,12 @@ def _end_by_exception(error: Exception) -> int:
     return EXIT_BUG
 
 
-def _machine_error(error: OSError | MemoryError) -> str:
+def _machine_error(error: OSError | MemoryError | RuntimeError) -> str:
     """Return the message and remedy for an error of the machine that no other code handles."""
     if isinstance(error, MemoryError):
         return "this machine has no memory left for it; give syncd more, and run it again"
+    if isinstance(error, RuntimeError):
+        return "this machine has no thread left for it; raise the limit (TasksMax, ulimit -u), and run it again"
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes))]
     subject = " and ".join(names) or "the output or a file"
     return f"{subject}: {error.strerror or error}; {_REMEDIES.get(error.errno or 0, 'fix it, and run it again')}"

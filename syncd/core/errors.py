@@ -259,7 +259,10 @@ def shortage(error: OSError, name: str) -> Shortage | None:
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Return whether an error means that the machine has no descriptor or memory left."""
+    """Return whether an error means that the machine has no descriptor, thread or memory left."""
+    if isinstance(error, RuntimeError):
+        # Python has no class for this error.
+        return "can't start new thread" in str(error)
     return isinstance(error, Shortage | MemoryError) or getattr(error, "errno", None) in SHORT_ERRNOS
 
 

@@ -115,7 +115,7 @@ class _Daemon:
                 former, config = config, await self._serve_config(config)
             except StateDamaged as error:
                 self._plan_new_state(error)
-            except (ConfigError, Locked, StateHalt, OSError, MemoryError) as error:
+            except (ConfigError, Locked, StateHalt, OSError, MemoryError, RuntimeError) as error:
                 if is_shortage(error):
                     await self._wait_a_moment(error)
                 elif not isinstance(error, SyncdError):
@@ -220,7 +220,7 @@ class _Daemon:
         if isinstance(error, StateFull):
             log.error("state.full", error=str(error), consequence=consequence)
         else:
-            remedy = "raise the limit of open files (LimitNOFILE, ulimit -n), or give more memory"
+            remedy = "raise the limits (LimitNOFILE, TasksMax, MemoryMax; ulimit -n and -u)"
             log.error("machine.short", error=str(error), remedy=remedy, consequence=consequence)
         self._requests.end_reloads(error)
         self._notifier.status(str(error))

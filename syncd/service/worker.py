@@ -160,7 +160,7 @@ class MirrorWorker:
                 if isinstance(error, asyncio.CancelledError) and is_cancelled():
                     raise
                 if is_shortage(error):
-                    self._on_error(SyncdError(f"{error}; raise the limit of open files, or give more memory"))
+                    self._on_error(SyncdError(f"{error}; raise the limits of open files, threads or memory"))
                     continue
                 log.exception("mirror.failed", mirror=self.mirror.name)
                 self._on_error(SyncdError(f"unexpected {type(error).__name__}; the log has the traceback: report it"))

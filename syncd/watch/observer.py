@@ -298,11 +298,17 @@ class Watcher:
         def stop_threads() -> None:
             self._kernel.stop()
             for monitor in self._monitors.values():
-                monitor.join()
+                # A machine without threads has not started every monitor.
+                if monitor.ident is not None:
+                    monitor.join()
             _call_soon(loop, stopped.set)
 
         # This is no thread of the executor of the loop, because the process would wait for it at its end.
-        threading.Thread(target=stop_threads, name="watch-stop", daemon=True).start()
+        try:
+            threading.Thread(target=stop_threads, name="watch-stop", daemon=True).start()
+        except RuntimeError:
+            # No thread is left.
+            stop_threads()
         try:
             await asyncio.wait_for(stopped.wait(), _STOP_S)
         except TimeoutError:

@@ -1,6 +1,7 @@
 """Exit 70: the traceback of a bug shows neither the token nor variables, and forges nothing."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,12 +9,14 @@ import httpx
 import pytest
 import structlog
 
+from syncd.cli import main
 from syncd.cli.main import run
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.request import Request
 from syncd.cloudflare.transport import Transport
 from syncd.config.sources import load
+from syncd.core.errors import EXIT_BUG, EXIT_HALT
 from syncd.emulator.options import EmulatorOptions
 from tests.unit.config.harness import MINIMAL
 
@@ -78,3 +81,17 @@ async def test_no_request_shows_the_token() -> None:
     async with Transport(base, "a" * 32, Credentials.bearer(TOKEN), Gate(0, 1), http=way) as transport:
         await transport.request(Request("GET", "/x"))
         assert TOKEN not in f"{seen} {transport!r}"
+
+
+@pytest.mark.parametrize(("text", "code"), [("can't start new thread", EXIT_HALT), ("Event loop is closed", EXIT_BUG)])
+def test_a_machine_without_threads_is_no_bug(
+    text: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> int:
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(main, "_invoke", fail)
+    monkeypatch.setattr(main, "discard_stdout", lambda: None)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    assert main.run(["status"]) == code
+    assert ("TasksMax" in capsys.readouterr().err) == (code == EXIT_HALT)

@@ -159,5 +159,5 @@ async def test_a_lack_of_descriptors_is_no_bug(worker: MirrorWorker, monkeypatch
             await asyncio.sleep(0)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-    assert "raise the limit of open files" in (shown(worker)[1] or "")
+    assert "raise the limits of open files" in (shown(worker)[1] or "")
     assert "mirror.failed" not in {line["event"] for line in logs}

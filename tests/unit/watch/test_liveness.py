@@ -85,3 +85,18 @@ async def test_idle_watching_costs_no_processor_time(harness: WatchHarness) -> N
     started = time.process_time()
     await harness.inbox_silent(0.5)
     assert time.process_time() - started < 0.02
+
+
+async def test_a_watcher_that_cannot_start_a_thread_stops_what_it_has_started(
+    harness: WatchHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    harness.watcher.add(Root("polled", harness.outside, "poll"))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            harness.watcher.start()
+        await harness.watcher.stop()
+    assert not harness.watcher.alive()
