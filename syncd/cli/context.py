@@ -371,7 +371,7 @@ def one_mirror(config: "Config", names: Sequence[str]) -> str:
     chosen = chosen_mirrors(config, names)
     if len(chosen) == 1:
         return chosen[0]
-    why = "this takes one mirror; name one of" if names else "which mirror? Name one of"
+    why = "the command takes one mirror; name one of" if names else "which mirror? Name one of"
     raise ConfigError(f"{why}: {', '.join(chosen)}, such as -m {chosen[0]}")
 
 

@@ -1,4 +1,4 @@
-"""Asks the running daemon to carry out a command. Also: reload."""
+"""Asks the running daemon to carry out a command, such as `reload`."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ async def ask_daemon(state_dir: Path, request: Mapping[str, Any], *, quiet: bool
     if events is None:
         return None
     name = request["command"]
-    signals.describe_with(lambda: f"{name}: the daemon goes on with it; to see how far it is: syncd status")
+    signals.describe_with(lambda: f"{name}: the daemon continues; to see its progress: syncd status")
     with progress(quiet=quiet) as bar:
         async for event in events:
             if "progress" in event:

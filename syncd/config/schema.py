@@ -179,14 +179,14 @@ class MirrorConfig(ConfigSection):
     """
     exclude: Patterns = Field(default=[])
     """Files to leave out, in addition to the built-in list (secrets, dependencies, trash, editor files: `syncd check
-    --excludes`). The last match decides. "!pattern" takes files back. A .syncdignore in any directory works like a
+    --excludes`). The last match decides. "!pattern" includes files again. A .syncdignore in any directory works like a
     .gitignore. Entries that were uploaded before their file was excluded stay until `syncd reconcile
     --delete-excluded`.
 
     Example: ["drafts/", "*.tmp"]
     """
     gitignore: bool = True
-    """Whether .gitignore files inside the folder leave files out, too. They cannot take back files that the lists above
+    """Whether .gitignore files inside the folder leave files out, too. They cannot include files that the lists above
     leave out. Set it to false if the folder is a checkout whose ignored files belong to the mirror.
     """
     links: Literal["skip", "inside"] = "skip"
@@ -197,8 +197,8 @@ class MirrorConfig(ConfigSection):
     key_prefix: str = ""
     """Prefix of every key: with "handbook/" the file guide.md has the key handbook/guide.md. Two mirrors with different
     prefixes can share one instance. A change uploads all files again. Entries under the old prefix stay. If the old
-    prefix begins with the new one, as with "", they go when their file is gone, or with `syncd reconcile
-    --delete-excluded`. Otherwise syncd does not look at them any more.
+    prefix begins with the new one (every prefix begins with ""), they are deleted when their file is gone, or with
+    `syncd reconcile --delete-excluded`. Otherwise syncd does not look at them any more.
 
     Example: "handbook/"
     """

@@ -163,7 +163,7 @@ def test_the_only_mirror_need_not_be_named(tmp_path: Path) -> None:
     ("names", "expected"),
     [
         ((), "which mirror? Name one of: docs, wiki, such as -m docs"),
-        (("docs", "wiki"), "this takes one mirror; name one of: docs, wiki, such as -m docs"),
+        (("docs", "wiki"), "the command takes one mirror; name one of: docs, wiki, such as -m docs"),
         (("dosc",), "no mirror 'dosc' is configured; did you mean docs?"),
         (("xyz",), "no mirror 'xyz' is configured; there is: docs, wiki"),
     ],
