@@ -10,9 +10,7 @@ from typing import Any
 import httpx
 
 from syncd.cloudflare.ai_search import AISearch
-from syncd.cloudflare.transport import Transport
 from syncd.core.model import Item
-from syncd.core.names import NO_FORMS, Forms
 from syncd.core.plan import Policy
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
@@ -82,25 +80,11 @@ def only_for(name: bytes, act: Act) -> Act:
 
 @dataclass(slots=True)
 class MirrorFixture(BaseMirrorFixture):
-    """One mirror: its folder, its state, its transport."""
+    """One mirror into AI Search."""
 
-    harness: "Harness"
-    name: str
-    root: Path
-    state: Path
     marks: ItemWritePolicy
     settings: Settings
-    transport: Transport
-    mirror: Mirror
-    long_names: bool = False
-    forms: Forms = NO_FORMS
-    converted: list[str] = field(default_factory=list)
     learned: StoredAnswers = field(init=False)
-
-    def shorten(self, *, on: bool = True) -> None:
-        """Restart with long_names = "shorten", or "reject"."""
-        self.long_names = on
-        self.restart()
 
     def use(self, *, takeover: bool) -> None:
         self.marks = replace(self.marks, takeover=takeover)
@@ -135,7 +119,7 @@ class Harness(BaseHarness):
         settings = Settings(policy, Rules(), max_delete="100%", create=create, audit_interval=audit_interval)
         state = self.base / f"state-{name}"
         marks = ItemWritePolicy(name, prefix, fields=fields or {})
-        made = MirrorFixture(self, name, folder, state, marks, settings, transport, None)  # type: ignore[arg-type]
+        made = MirrorFixture(self, name, folder, state, transport, marks, settings)
         made.mirror = self.assemble(made, instance)
         self.fixtures.append(made)
         return made

@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,9 +12,7 @@ from urllib.parse import quote
 import httpx
 
 from syncd.cloudflare.kv import BULK_GET_LIMIT, KV
-from syncd.cloudflare.transport import Transport
 from syncd.core.model import Item
-from syncd.core.names import NO_FORMS, Forms
 from syncd.core.plan import Policy
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
@@ -34,26 +32,12 @@ CHANGES = ("/bulk", "/bulk/delete")
 
 @dataclass(slots=True)
 class MirrorFixture(BaseMirrorFixture):
-    """One mirror: its folder, its state, its transport."""
+    """One mirror into KV."""
 
-    harness: "Harness"
-    name: str
-    root: Path
-    state: Path
     place: NamespaceChoice
     terms: ValueWritePolicy
     sizes: tuple[int, int]
     settings: Settings
-    transport: Transport
-    mirror: Mirror
-    long_names: bool = False
-    forms: Forms = NO_FORMS
-    converted: list[str] = field(default_factory=list)
-
-    def shorten(self, *, on: bool = True) -> None:
-        """Restart with long_names = "shorten", or "reject"."""
-        self.long_names = on
-        self.restart()
 
     async def later(self) -> Result:
         """Make a full pass after the lag, so that the remote shows every write."""
@@ -90,7 +74,7 @@ class Harness(BaseHarness):
         settings = Settings(policy, Rules(), max_delete=max_delete, create=create)
         where = place or NamespaceChoice(namespace_id=self.namespace)
         state = self.base / f"state-{name}"
-        made = MirrorFixture(self, name, folder, state, where, terms, sizes, settings, transport, None)  # type: ignore[arg-type]
+        made = MirrorFixture(self, name, folder, state, transport, where, terms, sizes, settings)
         made.mirror = self.assemble(made)
         self.fixtures.append(made)
         return made

@@ -17,7 +17,7 @@ from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Transport
 from syncd.core.errors import Park
 from syncd.core.model import Content
-from syncd.core.names import Forms
+from syncd.core.names import NO_FORMS, Forms
 from syncd.core.problems import Limits
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Emulator
@@ -141,16 +141,22 @@ async def emulated(
             app.backend.store.close()
 
 
+@dataclass(slots=True)
 class BaseMirrorFixture:
-    """One mirror. Subclasses add the parts of their target, and their harness assembles the mirror."""
+    """One mirror: its folder, its state, its transport. Subclasses add the parts of their target.
+
+    harness: the harness, which assembles the mirror.
+    """
 
     harness: Any
+    name: str
     root: Path
     state: Path
     transport: Transport
-    mirror: Mirror
-    forms: Forms
-    converted: list[str]
+    mirror: Mirror = field(init=False)
+    long_names: bool = field(init=False, default=False)
+    forms: Forms = field(init=False, default=NO_FORMS)
+    converted: list[str] = field(init=False, default_factory=list)
 
     def convert(self, key: str, content: Content, limits: Limits) -> Content:
         """Convert a file without a library. A file whose text contains "broken" cannot be converted."""
@@ -160,6 +166,11 @@ class BaseMirrorFixture:
         if b"broken" in content.data:
             raise Park("refused", "the file is no readable document")
         return replace(content, data=b"Text: " + content.data.upper())
+
+    def shorten(self, *, on: bool = True) -> None:
+        """Restart with long_names = "shorten", or "reject"."""
+        self.long_names = on
+        self.restart()
 
     def send(self, **forms: Any) -> None:
         """Restart with these values of Forms."""

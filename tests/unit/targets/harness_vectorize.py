@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from syncd.cloudflare.transport import Transport
 from syncd.config.schema import MirrorConfig
 from syncd.core.errors import Park
 from syncd.core.model import Content, Put
@@ -26,16 +25,10 @@ MODEL = "@cf/baai/bge-small-en-v1.5"
 
 @dataclass(slots=True)
 class MirrorFixture(BaseMirrorFixture):
-    """One mirror: its folder, its state, its transport."""
+    """One mirror into Vectorize."""
 
-    harness: "Harness"
-    name: str
-    root: Path
-    state: Path
     section: MirrorConfig
     grants: Grants
-    transport: Transport
-    mirror: Mirror
 
     def write(self, path: str, data: str | bytes, *, age_s: float = 60.0) -> Path:
         # Young files are read again in every pass; these tests count the reads.
@@ -92,8 +85,7 @@ class Harness(BaseHarness):
                 "target": {"type": "vectorize", "index": "docs", "model": MODEL, "create": True, **target},
             }
         )
-        transport = self.transport()
-        made = MirrorFixture(self, name, folder, self.base / f"state-{name}", section, Grants(), transport, None)  # type: ignore[arg-type]
+        made = MirrorFixture(self, name, folder, self.base / f"state-{name}", self.transport(), section, Grants())
         made.mirror = self.assemble(made)
         self.fixtures.append(made)
         return made
