@@ -74,6 +74,13 @@ def pytest_runtest_teardown() -> None:
         plain_log()
 
 
+@pytest.fixture
+def bare_logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove the handlers of pytest from the root logger, so that a test configures it as the program does."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"

@@ -1,9 +1,7 @@
 """First passes over several windows of the request budget in virtual time: their duration, edits, kills, the window."""
 
 import asyncio
-import random
 import re
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +19,8 @@ from syncd.state.spent import SpentRequests
 from tests.simulation.harness import WallClock
 from tests.unit.targets import harness_ai_search as ai_search_harness
 from tests.unit.targets.harness_mirrors import Forward
+
+pytestmark = pytest.mark.usefixtures("no_threads")
 
 QUOTA = Quota(200, 60.0)
 SERVICE = "228/60"
@@ -109,17 +109,6 @@ async def first_pass(base: Path, files: int, edit_s: float, kill_s: float) -> tu
             await made.kill()
             window = harness.wire.inner.app.backend.window  # type: ignore[attr-defined]
             return made, took, window
-
-
-@pytest.fixture(autouse=True)
-def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the work of threads at once."""
-
-    async def at_once(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return work(*args, **kwargs)
-
-    monkeypatch.setattr(asyncio, "to_thread", at_once)
-    random.seed(1)
 
 
 @pytest.mark.slow

@@ -1,27 +1,16 @@
 """Whole runs of the engine: after all faults the target equals the folder, and foreign entries are unchanged."""
 
-import asyncio
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.simulation.harness import FAULTS, play
 
+pytestmark = pytest.mark.usefixtures("no_threads")
+
 SEEDS = range(int(os.environ.get("SYNCD_ENGINE_SEEDS", "3")))
 KINDS = ["ai-search", "kv", "vectorize"]
-
-
-@pytest.fixture(autouse=True)
-def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the work of threads at once, so that only the seed decides the order."""
-
-    async def at_once(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return work(*args, **kwargs)
-
-    monkeypatch.setattr(asyncio, "to_thread", at_once)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -21,6 +21,8 @@ from tests.simulation.harness import WallClock
 from tests.unit.targets import harness_ai_search as ai_search_harness
 from tests.unit.targets.harness_mirrors import Forward
 
+pytestmark = pytest.mark.usefixtures("no_threads")
+
 HOUR_S = 3600.0
 EDIT_S = 1200.0
 """Mean seconds between edits of a file."""
@@ -142,17 +144,6 @@ async def lived(base: Path, seed: int) -> Day:
         day.stored = {row["key"]: (row["status"], await harness.text(row["id"])) for row in await harness.items()}
         day.problems = {problem.key: problem.message for problem in day.fixture.mirror.journal.problems.all()}
         return day
-
-
-@pytest.fixture(autouse=True)
-def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the work of threads at once."""
-
-    async def at_once(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return work(*args, **kwargs)
-
-    monkeypatch.setattr(asyncio, "to_thread", at_once)
-    random.seed(1)
 
 
 @pytest.mark.slow

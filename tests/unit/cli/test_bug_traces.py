@@ -1,13 +1,10 @@
 """Exit 70: the traceback of a bug shows neither the token nor variables, and forges nothing."""
 
-import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-import structlog
 
 from syncd.cli import main
 from syncd.cli.main import run
@@ -20,16 +17,9 @@ from syncd.core.errors import EXIT_BUG, EXIT_HALT
 from syncd.emulator.options import EmulatorOptions
 from tests.unit.config.harness import MINIMAL
 
+pytestmark = pytest.mark.usefixtures("bare_logging")
+
 TOKEN = "a-token-that-nobody-may-see-4713"
-
-
-@pytest.fixture(autouse=True)
-def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)
-    yield
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
 
 
 @pytest.fixture

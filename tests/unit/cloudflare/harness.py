@@ -11,6 +11,7 @@ import httpx
 
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
+from syncd.cloudflare.kv_bodies import BulkBody, encode_pair
 from syncd.cloudflare.transport import Transport
 
 T = TypeVar("T")
@@ -149,3 +150,11 @@ def row(key: str = "a.md", item_id: str = "i1", **more: Any) -> dict[str, Any]:
 
 def sent_json(request: httpx.Request) -> Any:
     return json.loads(request.content)
+
+
+def body_of(*keys: str) -> BulkBody:
+    """Return a bulk write of a short value under each key."""
+    body = BulkBody()
+    for key in keys:
+        assert body.add(encode_pair(key, b"x"))
+    return body

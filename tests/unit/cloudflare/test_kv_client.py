@@ -10,12 +10,8 @@ from starlette.requests import Request as ServerRequest
 
 from syncd.cloudflare import kv as kv_api
 from syncd.cloudflare.kv import KV, KVNamespace, KVNamespaceInfo, ListedKey
-from syncd.cloudflare.kv_bodies import (
-    BulkBody,
-    encode_pair,
-)
 from syncd.core.errors import Conflict, Halt, NotFound, Park, Retry, TargetMissing, Unreachable
-from tests.unit.cloudflare.harness import ACCOUNT, BASE, Remote, VirtualTime, bad, ok, sent_json
+from tests.unit.cloudflare.harness import ACCOUNT, BASE, Remote, VirtualTime, bad, body_of, ok, sent_json
 
 API = f"{BASE}/accounts/{ACCOUNT}/storage/kv/namespaces"
 ID = "0f2ac74b498b48028cb68387c421e279"
@@ -31,13 +27,6 @@ def kv(remote: Remote) -> KV:
 @pytest.fixture
 def docs(remote: Remote) -> KVNamespace:
     return KVNamespace(remote.transport(), ID)
-
-
-def body_of(*keys: str) -> BulkBody:
-    body = BulkBody()
-    for key in keys:
-        assert body.add(encode_pair(key, b"x"))
-    return body
 
 
 def asked(request: httpx.Request) -> tuple[str, str, dict[str, str]]:

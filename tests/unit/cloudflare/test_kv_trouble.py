@@ -10,9 +10,9 @@ import pytest
 from syncd.cloudflare import decoding
 from syncd.cloudflare import transport as transport_module
 from syncd.cloudflare.kv import KV, KVNamespace
-from syncd.cloudflare.kv_bodies import BulkBody, encode_pair
+from syncd.cloudflare.kv_bodies import BulkBody
 from syncd.core.errors import Halt, Park, Retry, TooMuch
-from tests.unit.cloudflare.harness import Remote, VirtualTime, bad, html, ok, sent_json
+from tests.unit.cloudflare.harness import Remote, VirtualTime, bad, body_of, html, ok, sent_json
 
 
 @pytest.fixture
@@ -23,13 +23,6 @@ def kv(remote: Remote) -> KV:
 @pytest.fixture
 def docs(remote: Remote) -> KVNamespace:
     return KVNamespace(remote.transport(), "id")
-
-
-def body_of(*keys: str) -> BulkBody:
-    body = BulkBody()
-    for key in keys:
-        assert body.add(encode_pair(key, b"x"))
-    return body
 
 
 # listings of keys

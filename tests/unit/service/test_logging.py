@@ -19,6 +19,8 @@ from syncd.cli.context import GlobalOptions
 from syncd.core.plain_text import add_secrets, printable
 from syncd.service.logging import configure, is_journal
 
+pytestmark = pytest.mark.usefixtures("bare_logging")
+
 SECRET = "s3cr3t-t0ken"
 
 
@@ -29,15 +31,6 @@ class Stderr(io.StringIO):
 
     def isatty(self) -> bool:
         return self._tty
-
-
-@pytest.fixture(autouse=True)
-def _restore_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)
-    yield
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -51,31 +51,20 @@ def test_a_named_value_is_removed_by_none(tmp_path: Path) -> None:
         assert meta.get("x") is None
 
 
-@pytest.mark.parametrize("opener", [open_state, open_state_to_read, open_copy])
-def test_a_file_of_a_newer_syncd_is_refused_and_left_alone(tmp_path: Path, opener: Callable[[Path], object]) -> None:
-    with closing(open_state(tmp_path)) as db:
-        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    with pytest.raises(ConfigError) as caught:
-        opener(tmp_path)
-    assert str(caught.value) == (
-        f"{tmp_path / FILE_NAME} was made by a newer syncd; upgrade syncd, or stop it and delete the file"
-    )
-    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
-        assert db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION + 1
+OLDER = "was made by an older syncd; it is only a cache: stop syncd and delete it"
+NEWER = "was made by a newer syncd; upgrade syncd, or stop it and delete the file"
 
 
 @pytest.mark.parametrize("opener", [open_state, open_state_to_read, open_copy])
-@pytest.mark.parametrize("version", [1, SCHEMA_VERSION - 1])
-def test_a_file_of_an_older_syncd_is_refused_with_the_remedy_and_left_alone(
-    tmp_path: Path, version: int, opener: Callable[[Path], object]
+@pytest.mark.parametrize(("version", "fault"), [(1, OLDER), (SCHEMA_VERSION - 1, OLDER), (SCHEMA_VERSION + 1, NEWER)])
+def test_a_file_of_another_syncd_is_refused_with_the_remedy_and_left_alone(
+    tmp_path: Path, version: int, fault: str, opener: Callable[[Path], object]
 ) -> None:
     with closing(open_state(tmp_path)) as db:
         db.execute(f"PRAGMA user_version = {version}")
     with pytest.raises(ConfigError) as caught:
         opener(tmp_path)
-    assert str(caught.value) == (
-        f"{tmp_path / FILE_NAME} was made by an older syncd; it is only a cache: stop syncd and delete it"
-    )
+    assert str(caught.value) == f"{tmp_path / FILE_NAME} {fault}"
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
         assert db.execute("PRAGMA user_version").fetchone()[0] == version
 

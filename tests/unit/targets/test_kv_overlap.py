@@ -24,6 +24,13 @@ def harness(monkeypatch: pytest.MonkeyPatch) -> WriterHarness:
     return WriterHarness()
 
 
+async def takes_its_time(keys: list[str]) -> Sequence[str]:
+    """Store every key after a while."""
+    del keys
+    await turns(50)
+    return ()
+
+
 async def test_the_next_body_is_read_while_one_is_on_its_way_and_no_second_one_is(harness: WriterHarness) -> None:
     async def waits_for_the_next_to_be_read(keys: list[str]) -> Sequence[str]:
         following = "abcdef"[len(harness.remote.sent) * 2 :][:2]
@@ -74,11 +81,6 @@ async def test_two_bodies_together_stay_within_the_limit_of_one(
         )
         held.append(harness.remote.held + len(waiting) * one)
         return await harness.whole(put)
-
-    async def takes_its_time(keys: list[str]) -> Sequence[str]:
-        del keys
-        await turns(50)
-        return ()
 
     harness.read, harness.remote.answer = counts, takes_its_time
     harness.remote.sent.clear()
@@ -136,11 +138,6 @@ async def test_a_value_sent_alone_waits_for_the_body_under_way(
     harness: WriterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writing, "BULK_VALUE", 3)
-
-    async def takes_its_time(keys: list[str]) -> Sequence[str]:
-        del keys
-        await turns(50)
-        return ()
 
     harness.remote.answer = takes_its_time
     await harness.write([new(key, "large" if key == "d" else key) for key in "abcde"])

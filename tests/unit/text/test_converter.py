@@ -30,6 +30,22 @@ def converter() -> Iterator[Converter]:
     assert not converter._all
 
 
+def start_endless(converter: Converter, monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Thread, list[Retry]]:
+    """Start a conversion without an end in a thread. Return the thread, and a list that gets the error."""
+    monkeypatch.setattr("syncd.text.converter.COMMAND", ("-c", ENDLESS))
+    ended: list[Retry] = []
+
+    def convert() -> None:
+        try:
+            converter.markdown("endless")
+        except Retry as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=convert)
+    thread.start()
+    return thread, ended
+
+
 def test_pages_go_through_one_process(converter: Converter) -> None:
     assert converter.markdown("<h1>One</h1>") == "# One"
     (first,) = converter._all
@@ -45,18 +61,8 @@ def test_an_error_of_the_parser_is_a_fault_of_the_page(converter: Converter) -> 
 
 
 def test_a_page_over_the_time_limit_is_ended_and_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncd.text.converter.COMMAND", ("-c", ENDLESS))
     converter = Converter(wall_s=2.0)
-    ended: list[BaseException] = []
-
-    def convert() -> None:
-        try:
-            converter.markdown("endless")
-        except Retry as error:
-            ended.append(error)
-
-    thread = threading.Thread(target=convert)
-    thread.start()
+    thread, ended = start_endless(converter, monkeypatch)
     assert converter.markdown("<p>other") == "other"
     thread.join(30)
     assert len(ended) == 1
@@ -64,17 +70,7 @@ def test_a_page_over_the_time_limit_is_ended_and_others_go_on(monkeypatch: pytes
 
 
 def test_close_ends_a_conversion_under_way(converter: Converter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncd.text.converter.COMMAND", ("-c", ENDLESS))
-    ended: list[BaseException] = []
-
-    def convert() -> None:
-        try:
-            converter.markdown("endless")
-        except Retry as error:
-            ended.append(error)
-
-    thread = threading.Thread(target=convert)
-    thread.start()
+    thread, ended = start_endless(converter, monkeypatch)
     deadline = time.monotonic() + 20
     while not converter._all and time.monotonic() < deadline:
         time.sleep(0.01)
