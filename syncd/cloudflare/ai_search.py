@@ -356,11 +356,6 @@ class AISearch:
         request = _request("POST", self._namespace + "/instances", json=body)
         return await self.transport.ask(request, _instance)
 
-    async def list_instances(self) -> tuple[Instance, ...]:
-        """Return the first PER_PAGE instances of the namespace."""
-        params = {"page": 1, "per_page": PER_PAGE}
-        return await self._get(self._namespace + "/instances", rows_of(Instance, "instance"), params)
-
     # namespaces and token
 
     async def create_namespace(self) -> None:

@@ -150,14 +150,6 @@ class Vectorize:
         body = {"name": name, "config": {"dimensions": dimensions, "metric": "cosine"}}
         await self.transport.request(_request("POST", self._base, json=body))
 
-    async def delete_index(self, name: str) -> None:
-        """Delete an index with its vectors.
-
-        Raises TargetMissing if the index does not exist. After a lost answer this means success.
-        """
-        request = _request("DELETE", self._base + path(name))
-        await self.transport.ask(request, lambda _: None, partial(_of_index, name))
-
 
 class VectorizeIndex:
     """The vectors of one index. The class has one method for each endpoint. No list that a method takes is empty.
@@ -274,7 +266,7 @@ def _mutation_id(answer: Answer) -> str | None:
 
 
 @contextmanager
-def _of_index(name: str, count: int = 1) -> Iterator[None]:
+def _of_index(name: str, count: int) -> Iterator[None]:
     """Name the index in the error of the block. Raise TooMuch for an error that half of the vectors probably avoid.
 
     count: the number of vectors in the request.

@@ -191,7 +191,7 @@ class Lab:
     async def make_index(self, ending: str, dimensions: int) -> str:
         """Make a Vectorize index, and return its name."""
         api, name = Vectorize(self.transport), f"{self.name}-{ending}"
-        self._undo.append(("index", lambda: api.delete_index(name)))
+        self._undo.append(("index", lambda: remove_index(self.transport, name)))
         await api.create_index(name, dimensions)
         return name
 
@@ -261,7 +261,7 @@ def is_leftover(name: str, now: float) -> bool:
 
 async def remove_leftovers(lab: Lab, now: float) -> None:
     """Remove the scratch stores of earlier runs that were killed."""
-    kv, vectorize = KV(lab.transport), Vectorize(lab.transport)
+    kv = KV(lab.transport)
     for namespace in (await lab.ai_search().list_namespaces()).rows:
         if is_leftover(namespace.name, now):
             await remove_namespace(lab.transport, namespace.name)
@@ -270,9 +270,9 @@ async def remove_leftovers(lab: Lab, now: float) -> None:
         if is_leftover(space.title, now):
             await kv.delete_namespace(space.id)
             lab.removed += 1
-    for index in await vectorize.list_indexes():
+    for index in await Vectorize(lab.transport).list_indexes():
         if is_leftover(index.name, now):
-            await vectorize.delete_index(index.name)
+            await remove_index(lab.transport, index.name)
             lab.removed += 1
 
 
@@ -281,6 +281,12 @@ async def remove_namespace(transport: Transport, name: str) -> None:
     if not name.startswith(STEM):
         raise AssertionError(f"{name} is no scratch namespace")
     base = path("accounts", transport.account_id, "ai-search", "namespaces", name)
-    for instance in await AISearch(transport, name, "docs").list_instances():
-        await transport.request(Request("DELETE", base + path("instances", instance.id)))
+    for instance in (await transport.request(Request("GET", base + "/instances"))).result:
+        await transport.request(Request("DELETE", base + path("instances", instance["id"])))
     await transport.request(Request("DELETE", base))
+
+
+async def remove_index(transport: Transport, name: str) -> None:
+    """Remove a Vectorize index of a run."""
+    url = path("accounts", transport.account_id, "vectorize", "v2", "indexes", name)
+    await transport.request(Request("DELETE", url))

@@ -131,12 +131,6 @@ PLAIN_CALLS: list[tuple[Call, Any, tuple[str, str, dict[str, str]], Any]] = [
             "public_endpoint_params": {"authorized_hosts": ["a.example"]},
         },
     ),
-    (
-        lambda c: c.list_instances(),
-        [],
-        ("GET", f"{API}/namespaces/my%20ns/instances", {"page": "1", "per_page": "50"}),
-        None,
-    ),
     (lambda c: c.create_namespace(), {"name": "my ns"}, ("POST", f"{API}/namespaces", {}), {"name": "my ns"}),
     (lambda c: c.list_namespaces(2), [], ("GET", f"{API}/namespaces", {"page": "2", "per_page": "50"}), None),
 ]

@@ -69,7 +69,6 @@ ACCOUNT_CALLS = [
     ),
 ]
 INDEX_CALLS = [
-    Case(lambda v, _: v.delete_index(NAME), None, ("DELETE", ONE, {})),
     Case(lambda _, docs: docs.info(), {}, ("GET", f"{ONE}/info", {})),
     Case(lambda _, docs: docs.upsert(lines()), DONE, ("POST", f"{ONE}/upsert", {}), LINES),
     Case(
