@@ -1,8 +1,16 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.browser import Browser, browser_path, open_browser
+from tests.e2e.harness import Workspace, open_workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    with open_workspace(tmp_path) as workspace:
+        yield workspace
 
 
 @pytest.fixture(scope="session")

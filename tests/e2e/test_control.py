@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import stat
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,12 +12,6 @@ import pytest
 
 from syncd.service.control import MAX_COMMANDS, MAX_CONNECTIONS, REQUEST_LIMIT, SOCKET_NAME
 from tests.e2e.harness import TOKEN, Workspace, open_workspace
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Workspace]:
-    with open_workspace(tmp_path) as workspace:
-        yield workspace
 
 
 def talk(workspace: Workspace, *lines: bytes) -> list[dict[str, object]]:

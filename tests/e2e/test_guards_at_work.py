@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,6 @@ import pytest
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import serve
 from tests.e2e.harness import Workspace, open_workspace, until
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Workspace]:
-    with open_workspace(tmp_path) as workspace:
-        yield workspace
 
 
 def fill(workspace: Workspace, files: int = 60) -> None:

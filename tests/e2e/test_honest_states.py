@@ -6,21 +6,14 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from syncd.state.directory import lock
-from tests.e2e.harness import Workspace, open_workspace, until
+from tests.e2e.harness import Workspace, until
 
 SEEN_WITHIN_S = 5.0
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Workspace]:
-    with open_workspace(tmp_path) as workspace:
-        yield workspace
 
 
 @contextmanager

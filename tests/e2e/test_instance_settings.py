@@ -1,11 +1,6 @@
 """Settings of an instance and of a KV namespace: made from the config, and compared by `check`."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-from tests.e2e.harness import Workspace, open_workspace
+from tests.e2e.harness import Workspace
 
 SETTINGS = """[mirrors.docs.target.settings]
 embedding_model = "@cf/baai/bge-m3"
@@ -14,12 +9,6 @@ cache_ttl = 600
 index_method = { vector = true, keyword = false }
 public_endpoint_params = { enabled = true, mcp = { description = "The handbook" } }
 """
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Workspace]:
-    with open_workspace(tmp_path) as workspace:
-        yield workspace
 
 
 def found(workspace: Workspace, what: str) -> list[tuple[str, str, str | None]]:

@@ -1,19 +1,10 @@
 """A mounted ConfigMap with all three targets, in a pass and under the daemon."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from tests.e2e.harness import Workspace, open_workspace, until
+from tests.e2e.harness import Workspace, until
 
 KINDS = {"ai-search": 'instance = "docs"', "kv": 'namespace_title = "docs"', "vectorize": 'index = "docs"'}
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Workspace]:
-    with open_workspace(tmp_path) as workspace:
-        yield workspace
 
 
 def swap(workspace: Workspace, version: str, **files: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import ACCOUNT, Preloaded, Workspace, lose_state, open_workspace, until
+from tests.e2e.harness import ACCOUNT, Preloaded, Workspace, lose_state, until
 
 ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
 PLACES = ("ascii", "latin-1", "big5")
@@ -58,12 +58,6 @@ def utf8(locales: Callable[[str], Preloaded]) -> Preloaded:
 def locale(request: pytest.FixtureRequest, locales: Callable[[str], Preloaded]) -> Preloaded:
     started: Preloaded = locales(request.param)
     return started
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Workspace]:
-    with open_workspace(tmp_path) as workspace:
-        yield workspace
 
 
 def plan(workspace: Workspace, locale: Preloaded) -> dict[str, int]:

@@ -3,20 +3,13 @@
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import Workspace, open_workspace, until
+from tests.e2e.harness import Workspace, until
 
 QUEUE = Path("/proc/sys/fs/inotify/max_queued_events")
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Workspace]:
-    with open_workspace(tmp_path) as workspace:
-        yield workspace
 
 
 @pytest.mark.skipif(not QUEUE.exists(), reason="no inotify here")

@@ -3,7 +3,7 @@
 import importlib.util
 import os
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import anyio
@@ -15,12 +15,6 @@ from tests.e2e.harness import TOKEN, Workspace, open_workspace
 from tests.e2e.harness_mcp import TOOLS, Agent, agent, inner_agent
 from tests.skips import NotHere
 from tests.unit.text.documents_harness import ipynb, pptx
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Workspace]:
-    with open_workspace(tmp_path) as workspace:
-        yield workspace
 
 
 def indexed(workspace: Workspace, files: Mapping[str, str | bytes]) -> None:

@@ -1,8 +1,6 @@
 """One unusual file, with all three targets, the command and the daemon."""
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,15 +9,9 @@ from syncd.cli.main import run
 from syncd.targets.ai_search import writing as item_writing
 from syncd.targets.kv import writing as value_writing
 from syncd.targets.vectorize import writing as vector_writing
-from tests.e2e.harness import Workspace, open_workspace
+from tests.e2e.harness import Workspace
 
 KINDS = {"ai-search": 'instance = "docs"', "kv": 'namespace_title = "docs"', "vectorize": 'index = "docs"'}
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Workspace]:
-    with open_workspace(tmp_path) as workspace:
-        yield workspace
 
 
 def configure(workspace: Workspace, kind: str) -> None:

@@ -3,7 +3,7 @@
 import json
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,6 @@ import pytest
 from tests.e2e.harness import Workspace, on_a_terminal, open_workspace, until
 
 NAME = "deletes.jsonl"
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Workspace]:
-    with open_workspace(tmp_path) as workspace:
-        yield workspace
 
 
 def test_a_delete_is_logged_and_explained_with_its_reason(workspace: Workspace) -> None:

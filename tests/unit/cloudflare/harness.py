@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 import httpx
 
@@ -146,6 +147,12 @@ def row(key: str = "a.md", item_id: str = "i1", **more: Any) -> dict[str, Any]:
         "file_size": 3,
         **more,
     }
+
+
+def asked(request: httpx.Request) -> tuple[str, str, dict[str, str]]:
+    """Return the method, the URL and the parameters of a request."""
+    url, _, query = str(request.url).partition("?")
+    return request.method, url, dict(parse_qsl(query, keep_blank_values=True))
 
 
 def sent_json(request: httpx.Request) -> Any:

@@ -1,6 +1,5 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import parse_qsl
 
 import httpx
 import pytest
@@ -10,7 +9,7 @@ from syncd.cloudflare.ai_search import AISearch, StoredItem
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.transport import Transport
 from syncd.core.errors import Halt, NotFound, Park, Retry, Unreachable
-from tests.unit.cloudflare.harness import ACCOUNT, BASE, Remote, VirtualTime, bad, ok, row, sent_json
+from tests.unit.cloudflare.harness import ACCOUNT, BASE, Remote, VirtualTime, asked, bad, ok, row, sent_json
 
 API = f"{BASE}/accounts/{ACCOUNT}/ai-search"
 DOCS = f"{API}/namespaces/my%20ns/instances/docs"
@@ -19,11 +18,6 @@ DOCS = f"{API}/namespaces/my%20ns/instances/docs"
 @pytest.fixture
 def client(remote: Remote) -> AISearch:
     return AISearch(remote.transport(), "my ns", "docs")
-
-
-def asked(request: httpx.Request) -> tuple[str, str, dict[str, str]]:
-    url, _, query = str(request.url).partition("?")
-    return request.method, url, dict(parse_qsl(query))
 
 
 Call = Callable[[AISearch], Awaitable[Any]]

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
 
 import httpx
 import pytest
@@ -11,7 +10,7 @@ from starlette.requests import Request as ServerRequest
 from syncd.cloudflare import kv as kv_api
 from syncd.cloudflare.kv import KV, KVNamespace, KVNamespaceInfo, ListedKey
 from syncd.core.errors import Conflict, Halt, NotFound, Park, Retry, TargetMissing, Unreachable
-from tests.unit.cloudflare.harness import ACCOUNT, BASE, Remote, VirtualTime, bad, body_of, ok, sent_json
+from tests.unit.cloudflare.harness import ACCOUNT, BASE, Remote, VirtualTime, asked, bad, body_of, ok, sent_json
 
 API = f"{BASE}/accounts/{ACCOUNT}/storage/kv/namespaces"
 ID = "0f2ac74b498b48028cb68387c421e279"
@@ -27,11 +26,6 @@ def kv(remote: Remote) -> KV:
 @pytest.fixture
 def docs(remote: Remote) -> KVNamespace:
     return KVNamespace(remote.transport(), ID)
-
-
-def asked(request: httpx.Request) -> tuple[str, str, dict[str, str]]:
-    url, _, query = str(request.url).partition("?")
-    return request.method, url, dict(parse_qsl(query, keep_blank_values=True))
 
 
 async def parts_of(request: httpx.Request) -> dict[str, tuple[str | None, str | None, bytes]]:

@@ -4,7 +4,6 @@ from array import array
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
 
 import httpx
 import pytest
@@ -19,7 +18,7 @@ from syncd.cloudflare.vectorize import (
     encode_line,
 )
 from syncd.core.errors import Conflict, Halt, NotFound, Retry, TargetMissing
-from tests.unit.cloudflare.harness import ACCOUNT, BASE, Remote, VirtualTime, bad, html, ok, sent_json
+from tests.unit.cloudflare.harness import ACCOUNT, BASE, Remote, VirtualTime, asked, bad, html, ok, sent_json
 
 API = f"{BASE}/accounts/{ACCOUNT}/vectorize/v2/indexes"
 ONE = f"{API}/my%20docs"
@@ -27,8 +26,8 @@ NAME = "my docs"
 CONFIG = {"dimensions": 768, "metric": "cosine"}
 INDEX = {"name": NAME, "description": "d", "config": CONFIG, "created_on": "2026-11-01T02:03:04.567891Z"}
 PAGE = {"vectors": [], "isTruncated": False}
+LINES = [encode_line("a", array("f", [1.0]), {}), encode_line("b", array("f", [0.5]), {})]
 DONE = {"mutationId": "0000aaaa-11bb-22cc-33dd-444444eeeeee"}
-LINES = encode_line("a", array("f", [1.0]), {}) + encode_line("b", array("f", [0.5]), {})
 
 
 @pytest.fixture
@@ -39,15 +38,6 @@ def vectorize(remote: Remote) -> Vectorize:
 @pytest.fixture
 def docs(remote: Remote) -> VectorizeIndex:
     return VectorizeIndex(remote.transport(), NAME)
-
-
-def lines() -> list[bytes]:
-    return [encode_line("a", array("f", [1.0]), {}), encode_line("b", array("f", [0.5]), {})]
-
-
-def asked(request: httpx.Request) -> tuple[str, str, dict[str, str]]:
-    url, _, query = str(request.url).partition("?")
-    return request.method, url, dict(parse_qsl(query, keep_blank_values=True))
 
 
 class Case(NamedTuple):
@@ -70,7 +60,7 @@ ACCOUNT_CALLS = [
 ]
 INDEX_CALLS = [
     Case(lambda _, docs: docs.info(), {}, ("GET", f"{ONE}/info", {})),
-    Case(lambda _, docs: docs.upsert(lines()), DONE, ("POST", f"{ONE}/upsert", {}), LINES),
+    Case(lambda _, docs: docs.upsert(LINES), DONE, ("POST", f"{ONE}/upsert", {}), b"".join(LINES)),
     Case(
         lambda _, docs: docs.delete_by_ids(["a", "é"]), DONE, ("POST", f"{ONE}/delete_by_ids", {}), {"ids": ["a", "é"]}
     ),
@@ -256,7 +246,7 @@ def test_times_of_other_zones_compare_as_moments() -> None:
 
 
 WRITES: list[Callable[[VectorizeIndex], Awaitable[str | None]]] = [
-    lambda docs: docs.upsert(lines()),
+    lambda docs: docs.upsert(LINES),
     lambda docs: docs.delete_by_ids(["a"]),
     lambda docs: docs.create_metadata_index("a"),
 ]

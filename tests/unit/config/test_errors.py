@@ -2,7 +2,6 @@
 
 import os
 import re
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,12 +13,6 @@ from syncd.config.sources import login
 from syncd.config.values import DURATION_FORM, SIZE_FORM
 from syncd.core.errors import ConfigError
 from tests.unit.config.harness import ACCOUNT, MINIMAL, Place, toml
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
-
 
 MISTAKES = {
     "cloudflare.account_id": ('"123"', "cloudflare.account_id: should be the account's 32 lower-case hex digits"),

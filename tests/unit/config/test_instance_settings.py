@@ -2,7 +2,6 @@
 
 import re
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,11 +42,6 @@ EVERYTHING: dict[str, Any] = {
         "default_domain_enabled": False,
     },
 }
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
 
 
 def with_settings(*lines: str) -> str:

@@ -14,11 +14,6 @@ from tests.unit.config.harness import ACCOUNT, Place, keys_of_example
 ID = "ab" * 16
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
-
-
 def kv(*lines: str, name: str = "docs", defaults: str = "") -> str:
     target = "\n".join(lines)
     return f"""

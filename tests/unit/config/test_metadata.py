@@ -1,7 +1,5 @@
 """The map of metadata fields, and the setting for long names: valid values, and a line for each fault."""
 
-from pathlib import Path
-
 import pytest
 
 from syncd.service.build import build_limits
@@ -17,11 +15,6 @@ TARGETS = {
     "kv": 'type = "kv"\nnamespace_title = "docs"',
     "vectorize": 'type = "vectorize"\nindex = "docs"',
 }
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
 
 
 def written(kind: str, *target: str, mirror: str = "") -> str:

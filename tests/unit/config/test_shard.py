@@ -1,17 +1,10 @@
 """The shard of a process: from the config, or from the environment, where many processes share one description."""
 
-from pathlib import Path
-
 import pytest
 
 from syncd.core.names import WHOLE, Shard
 from syncd.service.build import Grants, build_settings
 from tests.unit.config.harness import MINIMAL, Place
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
 
 
 @pytest.mark.parametrize("variable", ["SYNCD_DEFAULTS__SHARD", "SYNCD_MIRRORS__DOCS__SHARD"])

@@ -2,19 +2,12 @@
 
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 
 from syncd.config.file import file_values
 from syncd.core.errors import ConfigError
 from tests.unit.config.harness import Place, toml
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
-
 
 SECRET = "s3cr3t"
 MISTAKES = {

@@ -17,11 +17,6 @@ from syncd.core.errors import ConfigError
 from tests.unit.config.harness import ACCOUNT, MINIMAL, Place, toml
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
-
-
 def value_of(config: Config, dotted: str) -> Any:
     found: Any = config
     for part in dotted.split("."):

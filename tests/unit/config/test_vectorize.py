@@ -11,11 +11,6 @@ from syncd.service.build import build_limits
 from tests.unit.config.harness import ACCOUNT, Place, keys_of_example
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
-
-
 def vectorize(*lines: str, index: str = 'index = "docs"') -> str:
     return "\n".join(
         [

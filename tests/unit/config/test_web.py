@@ -1,7 +1,5 @@
 """The addresses of the status page and of the metrics, and of the notices."""
 
-from pathlib import Path
-
 import pytest
 
 from syncd.config.schema import MOST_URLS
@@ -10,11 +8,6 @@ from syncd.config.values import listen_address
 from tests.unit.config.harness import Place, toml
 
 SECRET = "https://hooks.example.org/T0/s3cr3t-path"
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
 
 
 @pytest.mark.parametrize(

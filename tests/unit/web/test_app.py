@@ -3,7 +3,6 @@
 import json
 import math
 import time
-from collections.abc import AsyncIterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
@@ -19,12 +18,6 @@ from syncd.web.problems import TITLES
 from tests.unit.web.harness import HERE, Room, open_web_room
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202egnp.\n\x1b[2J\u2028\"'&.md"
-
-
-@pytest.fixture
-async def room(tmp_path: Path) -> AsyncIterator[Room]:
-    async with open_web_room(tmp_path) as opened:
-        yield opened
 
 
 # -- the page

@@ -2,21 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from syncd.core.model import ActionEvent, Delete, Problem
 from syncd.web.view import ENTRIES, LISTENERS, EventFeed, EventStream
-from tests.unit.web.harness import Room, open_web_room
-
-
-@pytest.fixture
-async def room(tmp_path: Path) -> AsyncIterator[Room]:
-    async with open_web_room(tmp_path) as opened:
-        yield opened
+from tests.unit.web.harness import Room
 
 
 def feed(room: Room) -> EventFeed:

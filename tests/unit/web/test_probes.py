@@ -1,23 +1,14 @@
 """Health as probes ask for it, and the address that may be open to other machines."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import httpx
 import pytest
 from starlette.applications import Starlette
 
 from syncd.service.lookout import DEGRADED_LONG_S
 from syncd.web.app import RENDERED_S, Probes
-from tests.unit.web.harness import Clock, Room, open_web_room
+from tests.unit.web.harness import Clock, Room
 
 SECRET = "a-file-that-nobody-may-see"
-
-
-@pytest.fixture
-async def room(tmp_path: Path) -> AsyncIterator[Room]:
-    async with open_web_room(tmp_path) as opened:
-        yield opened
 
 
 class Outside:
