@@ -206,10 +206,10 @@ def _resolve(host: str, port: int) -> None:
 async def in_daemon_thread(work: Callable[[], _T]) -> _T:
     """Return the result of blocking work. Its thread does not delay the end of the process."""
     result = Future[_T]()
+    # A running future cannot be cancelled, so its result can always be set.
+    result.set_running_or_notify_cancel()
 
     def run() -> None:
-        # A running future cannot be cancelled, so its result can always be set.
-        result.set_running_or_notify_cancel()
         try:
             result.set_result(work())
         except Exception as error:  # noqa: BLE001 - raised where the result is awaited

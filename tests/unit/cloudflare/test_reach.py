@@ -10,7 +10,15 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from syncd.cloudflare.connection import CONTACT_S, STEP_S, clock_fault, connection_fault, find_fault, unanswered_fault
+from syncd.cloudflare.connection import (
+    CONTACT_S,
+    STEP_S,
+    clock_fault,
+    connection_fault,
+    find_fault,
+    in_daemon_thread,
+    unanswered_fault,
+)
 from syncd.core.errors import Unreachable
 
 
@@ -84,6 +92,26 @@ def test_the_stages_together_take_less_than_ten_seconds() -> None:
 def test_without_a_handshake_a_server_that_says_nothing_is_reached() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert asyncio.run(find_fault(f"https://127.0.0.1:{server.getsockname()[1]}", handshake=False)) is None
+
+
+def test_a_caller_that_is_cancelled_before_the_thread_runs_causes_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+
+    def start_later(thread: threading.Thread) -> None:
+        threads.append(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_later)
+
+    async def cancelled() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await in_daemon_thread(lambda: None)
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(cancelled())
+    [thread] = threads
+    thread.run()
 
 
 def test_the_first_of_several_addresses_is_named() -> None:
