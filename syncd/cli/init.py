@@ -155,7 +155,7 @@ def _target_section(spec: str, mirror: str) -> tuple[str, str]:
         return _KV.substitute(key=key, value=_quoted(name), create=create), PERMISSIONS[kind]
     if kind == "vectorize" and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
         return _VECTORIZE.substitute(index=name), PERMISSIONS[kind]
-    if kind == "ai-search" and all(re.fullmatch(r"[a-z0-9_-]{1,64}", part) for part in (namespace, instance)):
+    if kind == "ai-search" and re.fullmatch(r"[A-Za-z0-9_-]{1,64}/[a-z0-9_-]{1,64}", f"{namespace}/{instance}"):
         lines = _AI_SEARCH.substitute(name=mirror, namespace=namespace, instance=instance)
         return lines, PERMISSIONS[kind]
     raise ConfigError(

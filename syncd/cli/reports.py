@@ -136,11 +136,13 @@ def _put_bytes(report: "Report") -> int:
 
 
 def _print_capacity(report: "Report") -> None:
-    """Print how much room the ceilings leave after the plan of a dry run."""
-    from syncd.queries.forecast import describe_usage
+    """Print how much room the ceilings leave after the plan of a dry run, if that is known or becomes less."""
+    from syncd.queries.forecast import describe_usage, usage_object
 
     growth = _growth(report)
     for usage in report.usages:
+        if usage.used is None and not usage_object(usage, growth)["to_come"]:
+            continue
         line, remedy = describe_usage(usage, growth)
         print_line(f"  {line}{f' → {remedy}' if remedy else ''}")
 

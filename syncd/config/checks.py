@@ -309,13 +309,13 @@ def describe(error: ValidationError, places: KeyPlaces) -> list[str]:
             str(part) for at, part in enumerate(loc) if part not in TARGET_SECTIONS or loc[at - 1 : at] != ("target",)
         )
         place = places.of(key)
-        text = _text(place.key, fault["type"], fault["msg"], known=_keys_at([str(part) for part in loc[:-1]]))
+        text = fault_text(place.key, fault["type"], fault["msg"], known=keys_at([str(part) for part in loc[:-1]]))
         # A wrong value of [defaults] is an error of every mirror, and is reported once.
         found.setdefault(f"{place.where}: {text}", (not unknown, place.line))
     return sorted(found, key=found.__getitem__)
 
 
-def _text(key: Sequence[str], kind: str, message: str, *, known: Sequence[str]) -> str:
+def fault_text(key: Sequence[str], kind: str, message: str, *, known: Sequence[str]) -> str:
     """Return the key of an error and its remedy. kind, message: of the pydantic error. known: the keys of the table."""
     *section, name = key or [""]
     where = ".".join(key)
@@ -334,7 +334,8 @@ _REMEDIES = (
     ("", "account_id", "should be the account's 32 lower-case hex digits, as in the dashboard's address"),
     ("", "namespace_id", "should be the namespace's 32 lower-case hex digits; by its title: namespace_title"),
     ("", ".model", 'should be an embedding model of Workers AI, such as "@cf/baai/bge-base-en-v1.5"'),
-    ("string_pattern_mismatch", "", "should be 1-64 of a-z 0-9 - _"),
+    ("string_pattern_mismatch", "instance", "should be 1-64 of a-z 0-9 - _"),
+    ("string_pattern_mismatch", "", "should be 1-64 of A-Z a-z 0-9 - _"),
     ("path", "", "should be a path, in quotes"),
     ("dict_type", "mirrors", "should be sections with the headings [mirrors.NAME]"),
     ("dict_type", "", 'should be a table, such as { a = "b" }, which in a variable is {"a": "b"}'),
@@ -353,7 +354,7 @@ def _remedy(where: str, kind: str) -> str | None:
     return f"{text}, [{where}]" if text and kind.startswith("model_") else text
 
 
-def _keys_at(section: Sequence[str]) -> list[str]:
+def keys_at(section: Sequence[str]) -> list[str]:
     """Return the known keys of a section of the config."""
     model: type[BaseModel] = Config
     parts = list(section)

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from syncd.config.checks import check_mirrors
+from syncd.config.checks import check_mirrors, fault_text, keys_at
 from syncd.config.schema import Config, MirrorConfig
 from syncd.config.target_sections import AISearchSection, TargetSection, VectorizeSection
 from syncd.core.errors import ConfigError, TargetMissing
@@ -33,6 +33,8 @@ from syncd.sync.mirror import Mirror, OnProgress, PassOptions
 
 ROUNDS = 5
 """Maximum passes of one command (our own limit). Another pass follows each pass that made actions."""
+_NAMED = ("type", "create", "namespace", "instance", "index")
+"""Keys of a target that `--set` does not change, because `--into` names the second target."""
 Key = tuple[str, ...]
 """The names of a config key, from the table below the mirror to the key."""
 
@@ -117,7 +119,7 @@ def _setting(first: MirrorConfig, text: str) -> tuple[Key, Any]:
     if not equals or not name:
         raise ConfigError(f"--set {text}: should be KEY=VALUE, such as --set embedding_model=@cf/baai/bge-m3")
     parts = tuple(name.split("."))
-    fields = [field for field in type(first.target).model_fields if field not in ("type", "create")]
+    fields = [field for field in type(first.target).model_fields if field not in _NAMED]
     if parts[0] not in fields and "settings" in fields:
         parts = ("settings", *parts)
     if parts[0] not in fields:
@@ -143,8 +145,10 @@ def _changed(first: MirrorConfig, changes: Mapping[Key, Any]) -> MirrorConfig:
         section = type(first.target).model_validate(target)
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        where, why = ".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"the second target cannot be used: {where}: {why}; change --into or --set") from None
+        where = [str(part) for part in fault["loc"]]
+        known = keys_at(["mirrors", "", "target", first.target.type, *where[:-1]])
+        why = fault_text(where, fault["type"], fault["msg"], known=known)
+        raise ConfigError(f"the second target cannot be used: {why}; change --into or --set") from None
     return first.model_copy(update={**update, "target": section})
 
 

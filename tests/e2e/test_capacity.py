@@ -72,3 +72,4 @@ def test_a_folder_over_a_ceiling_is_warned_about_and_not_refused(tmp_path: Path)
             "paid_plan": None,
         }
         assert workspace.syncd("reconcile").code == 0
+        assert workspace.syncd("plan").out == "docs → kv:docs: 1001 unchanged\n"

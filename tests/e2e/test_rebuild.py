@@ -192,6 +192,9 @@ def test_wrong_use_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
             ("dosc", "--into", "docs-2"): "did you mean docs?",
             ("other", "--into", "docs-2"): "has made no full pass yet",
             ("docs", "--into", "docs-2", "--set", "type=kv"): "settings.type",
+            ("docs", "--into", "docs-2", "--set", "instance=docs-3"): "unknown key settings.instance; known here:",
+            ("docs", "--into", "docs-2", "--set", "chunk_size=x"): "settings.chunk_size: should be a whole number;",
+            ("docs", "--into", "a/b/c"): "namespace: should be 1-64 of A-Z a-z 0-9 - _; change --into or --set",
             (
                 "kv",
                 "--into",

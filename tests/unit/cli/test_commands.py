@@ -252,6 +252,20 @@ def test_init_refuses_a_target_that_the_config_would_refuse(
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "target", ["ai-search:docs", "ai-search:My_Team/docs", f"ai-search:{'N' * 64}/{'i' * 64}", f"kv:{'t' * 512}"]
+)
+def test_init_writes_a_config_that_commands_accept(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert run(["init", str(tmp_path / "docs"), "--target", target]) == EXIT_CONFIG
+    (tmp_path / "docs").mkdir()
+    assert run(["init", str(tmp_path / "docs"), "--target", target]) == EXIT_OK
+    assert GlobalOptions(None, 0, quiet=False, log_format="auto").load(level=None).mirrors["docs"].target.type
+
+
 @pytest.mark.parametrize("arguments", [("init", "--target", "kv:docs"), ("demo",)])
 @pytest.mark.parametrize("folder", ["/", "home", "."])
 def test_a_folder_with_everything_of_a_user_is_refused_by_its_path(
