@@ -129,14 +129,10 @@ def _block(text: str, block: Block, limit: int) -> Iterator[_Unit]:
         return
     if by_lines is None:
         by_lines = _ROW.search(text, start, end) is not None
-    previous: _Unit | None = None
-    for unit in (_lines if by_lines else _sentences)(text, start, end, limit):
-        if previous is not None:
-            yield previous
-        previous = unit
-    if previous is not None:
-        # The border after the last unit is the border of the block.
-        yield previous._replace(rank=_PARAGRAPH)
+    *units, last = (_lines if by_lines else _sentences)(text, start, end, limit)
+    yield from units
+    # The border after the last unit is the border of the block.
+    yield last._replace(rank=_PARAGRAPH)
 
 
 def _lines(text: str, start: int, end: int, limit: int) -> Iterator[_Unit]:
