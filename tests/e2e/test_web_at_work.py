@@ -1,14 +1,11 @@
 """The status page of a running daemon: its port, reloads, health and metrics."""
 
-import http.server
-import json
 import os
 import resource
 import signal
 import socket
 import sqlite3
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -20,6 +17,7 @@ import httpx
 import pytest
 
 from tests.e2e.harness import PATIENCE_S, Daemon, Workspace, open_workspace, until
+from tests.webhook import open_webhook
 
 IDLE_S = 5.0
 fetch = partial(httpx.get, verify=False)
@@ -189,37 +187,10 @@ def test_the_library_for_metrics_takes_no_directory_from_the_environment(tmp_pat
             assert daemon.stop()[0] == 0
 
 
-class Hook(http.server.BaseHTTPRequestHandler):
-    """Stores the messages that it receives."""
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.messages.append(json.loads(body))  # type: ignore[attr-defined]
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def hook() -> Iterator[tuple[str, list[dict[str, str]]]]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
-        messages: list[dict[str, str]] = []
-        server.messages = messages  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/s3cr3t-path", messages
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.mark.slow
 def test_health_and_webhook_report_a_halt_and_the_recovery(tmp_path: Path) -> None:
-    with open_workspace(tmp_path) as workspace, hook() as (address, messages):
-        workspace.configure(more=f'{LISTEN}[notify]\nwebhook = "{address}"')
+    with open_workspace(tmp_path) as workspace, open_webhook() as (address, messages):
+        workspace.configure(more=f'{LISTEN}[notify]\nwebhook = "http://{address}/s3cr3t-path"')
         workspace.write("a.md")
         with workspace.daemon("-vv") as daemon:
             url = url_of(daemon)
@@ -243,8 +214,8 @@ def test_health_and_webhook_report_a_halt_and_the_recovery(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_a_refusal_is_told_with_the_command_that_approves_it(tmp_path: Path) -> None:
-    with open_workspace(tmp_path) as workspace, hook() as (address, messages):
-        workspace.configure(more=f'[notify]\nwebhook = "{address}"')
+    with open_workspace(tmp_path) as workspace, open_webhook() as (address, messages):
+        workspace.configure(more=f'[notify]\nwebhook = "http://{address}/s3cr3t-path"')
         for number in range(40):
             workspace.write(f"{'lost' if number < 30 else 'kept'}/{number}.md", f"text {number}")
         with workspace.daemon() as daemon:
@@ -262,10 +233,10 @@ def test_a_refusal_is_told_with_the_command_that_approves_it(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_a_test_notice_says_what_happened(tmp_path: Path) -> None:
-    with open_workspace(tmp_path) as workspace, hook() as (address, messages):
+    with open_workspace(tmp_path) as workspace, open_webhook() as (address, messages):
         seen = workspace.syncd("notify", "--test")
         assert (seen.code, "set notify.webhook" in seen.err) == (2, True)
-        workspace.configure(more=f'[notify]\nwebhook = "{address}"')
+        workspace.configure(more=f'[notify]\nwebhook = "http://{address}/s3cr3t-path"')
         seen = workspace.syncd("notify", "--test")
         assert (seen.code, seen.out) == (0, "webhook    sent\n")
         assert messages[0]["state"] == "test"

@@ -1,18 +1,16 @@
 """The sending of notices: tries, limits, log lines, and the addresses of apprise."""
 
 import asyncio
-import http.server
 import json
-import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 
 from syncd.core.errors import ConfigError
 from syncd.service.outbox import PAUSES_S, TEXT_LIMIT, WAITING, Notice, Outbox, apprise, webhook
+from tests.webhook import open_webhook
 
 URL = "https://hooks.example.org/s3cr3t"
 NOTICE = Notice("docs", "halted", "halted", "why", 0.0)
@@ -124,37 +122,12 @@ async def test_waiting_notices_are_bounded_and_dropped_without_an_address() -> N
 # -- apprise
 
 
-class Hook(http.server.BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.bodies.append(json.loads(body))  # type: ignore[attr-defined]
-        self.send_response(404 if "broken" in self.path else 200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def server() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook) as hook:
-        bodies: list[dict[str, Any]] = []
-        hook.bodies = bodies  # type: ignore[attr-defined]
-        thread = threading.Thread(target=hook.serve_forever)
-        thread.start()
-        try:
-            yield f"json://127.0.0.1:{hook.server_address[1]}", bodies
-        finally:
-            hook.shutdown()
-            thread.join()
-
-
 async def test_apprise_sends_to_every_address_and_names_those_that_fail_by_number(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("apprise")
-    with server() as (url, bodies):
-        send = apprise([f"{url}/s3cr3t", f"{url}/broken-s3cr3t"])
+    with open_webhook() as (address, bodies):
+        send = apprise([f"json://{address}/s3cr3t", f"json://{address}/broken-s3cr3t"])
         assert send
         assert await send(NOTICE) == "address 2 of 2 refused it or did not answer"
     assert len(bodies) == 2
