@@ -182,9 +182,9 @@ class Core:
     def use(self, **changes: Any) -> None:
         """Restart with other settings: fields of the policy or of the settings."""
         old = self.mirror.settings
-        policy = {name: changes.pop(name) for name in ("prefix", "prune", "takeover", "shard") if name in changes}
+        policy = {name: changes.pop(name) for name in ("owner", "prefix", "prune", "takeover", "shard") if name in changes}
         new = replace(old, policy=replace(Policy("me", old.policy.prefix), **policy), **changes)
-        self.target.prefix = new.policy.prefix
+        self.target.owner, self.target.prefix = new.policy.owner, new.policy.prefix
         self.mirror.db.close()
         self.mirror = _mirror(self.root, self.state, self.target, new, self.clock)
 

@@ -22,7 +22,7 @@ from syncd.state.history import KEEP_S, PastPass
 from syncd.state.ownership import Listing
 from syncd.state.pass_tables import PassTables, next_pass_id
 from syncd.sync import audit
-from syncd.sync.apply import Applier, Outcomes
+from syncd.sync.apply import Applier, Outcomes, claim_previous
 from syncd.sync.deletes import GONE, coming_contents, count_losses, postpone_deletes
 from syncd.sync.guard import (
     brake_input,
@@ -196,7 +196,9 @@ def _forget_lost(mirror: Mirror, problem: Problem, observed: Observed) -> None:
     if dropped:
         mirror.journal.problems.park(problem, observed.record.checksum)
     if dropped or problem.kind == "foreign":
-        # Without a record, the next hint asks who owns the key before it writes.
+        # Without a record, the next hint asks who owns the key before it writes. The claim counts if the owner in the
+        # config changes back.
+        claim_previous(mirror, observed.key, None)
         mirror.journal.forget(observed.key)
         audit.invalidate(mirror)
 

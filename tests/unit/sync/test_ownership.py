@@ -72,6 +72,23 @@ async def test_an_entry_of_another_writer_over_ours_is_kept(core: Core) -> None:
     assert core.target.texts() == {"a": "edited"}
 
 
+@pytest.mark.parametrize("after_s", [1, 3 * 3600])
+async def test_entries_stay_ours_while_another_owner_is_configured_for_some_time(core: Core, after_s: float) -> None:
+    await in_step(core, same="s", edited="1", gone="g", gone_later="g")
+    core.use(owner="you")
+    core.remove("gone")
+    for _ in range(2):
+        await core.full()
+        core.clock.forward(after_s)
+    assert core.problems() == dict.fromkeys(["same", "edited", "gone_later"], "foreign")
+    core.use(owner="me")
+    core.write("edited", "2")
+    core.remove("gone_later")
+    await core.full()
+    assert core.target.texts() == {"same": "s", "edited": "2"}
+    assert core.problems() == {}
+
+
 async def test_after_a_lost_state_the_mark_is_proof(core: Core) -> None:
     core.target.put_by("me", "gone", "of a lost journal")
     core.target.put_by("me", "changed", "of a lost journal")
