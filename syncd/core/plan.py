@@ -99,9 +99,10 @@ def is_of_another_writer(
         return False
     if record is not None and record.ref == entry.ref and entry.checksum in (None, record.checksum):
         return False
-    if has_other_prefix(entry, policy):
-        return (entry.ref, entry.checksum or "") not in claims
-    return UNKNOWN not in claims and (entry.ref, entry.checksum or "") not in claims
+    # Vectorize shows marks and no checksum, and has another ref for each content.
+    by_ref, shown = entry.marked and entry.checksum is None, entry.checksum or ""
+    is_claimed = any(ref == entry.ref and (by_ref or checksum == shown) for ref, checksum in claims)
+    return not is_claimed and (has_other_prefix(entry, policy) or UNKNOWN not in claims)
 
 
 def known_checksum(item: Item, record: Record | None, entry: Entry) -> str | None:

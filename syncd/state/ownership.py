@@ -54,7 +54,7 @@ _SETTLED = """
     DELETE FROM claim
     WHERE mirror = :mirror AND at NOT BETWEEN :started - :keep AND :now + :keep
       AND NOT EXISTS (SELECT 1 FROM temp.remote AS entry WHERE entry.pass = :pass AND entry.key = claim.key
-                      AND entry.ref = claim.ref AND coalesce(entry.checksum, '') = claim.checksum)
+                      AND entry.ref = claim.ref AND coalesce(entry.checksum, claim.checksum) = claim.checksum)
 """
 
 

@@ -17,6 +17,7 @@ from syncd.state.deletions import Absences, Tombstones
 from syncd.state.directory import FILE_NAME, installation
 from syncd.state.journal import Journal
 from syncd.state.ownership import Claims, Listing, SupersededEntries, bind, is_bound, reshard
+from syncd.state.pass_tables import PassTables
 from tests.harness import Core, in_step, sha
 
 MACHINE = "3d1219c7c4c5404aaa1f6d2a48adfda4 host"
@@ -193,6 +194,17 @@ def test_the_claim_of_a_put_ends_alone(db: sqlite3.Connection) -> None:
     claims.add("a.md", ("1", "x"), 1.0)
     claims.remove_put("a.md")
     assert claims.get(["a.md", "b.md"]) == {"a.md": {("1", "x")}, "b.md": {("", "")}}
+
+
+@pytest.mark.parametrize(("checksum", "stays"), [(None, True), ("x", True), ("y", False)])
+def test_an_old_claim_stays_while_a_listing_shows_its_entry(
+    db: sqlite3.Connection, checksum: str | None, stays: bool
+) -> None:
+    claims, tables = Claims(db, "docs"), PassTables(db, 2)
+    claims.add("a.md", ("1", "x"), 0.0)
+    tables.remote.add([Entry("a.md", "1", checksum, owner="you", marked=True)])
+    claims.apply_listing(Listing(2, "me", "", started=9000.0, whole=True, lag_s=0.0), 9000.0, 3600.0)
+    assert bool(claims.get(["a.md"])) is stays
 
 
 @pytest.mark.parametrize("number", [499, 500, 501, 1001])

@@ -55,6 +55,24 @@ async def test_the_index_is_created_and_holds_the_vectors_of_the_folder(tmp_path
         assert len(ids) > 20
 
 
+async def test_vectors_stay_ours_while_another_owner_is_configured_for_some_time(tmp_path: Path) -> None:
+    async with open_harness(tmp_path) as h:
+        fixture = await in_step(h, same=guide(2), edited=guide(5), gone=guide(3))
+        await fixture.full()
+        first = fixture.section
+        fixture.section = first.model_copy(update={"owner": "you"})
+        fixture.use()
+        await fixture.full()
+        assert fixture.problems() == dict.fromkeys(["same.md", "edited.md", "gone.md"], "foreign")
+        fixture.section = first
+        fixture.use()
+        fixture.write("edited.md", guide(4, s1="other"))
+        (fixture.root / "gone.md").unlink()
+        await fixture.full()
+        assert fixture.problems() == {}
+        assert await h.ids() == fixture.expected()
+
+
 async def test_a_pass_with_nothing_to_do_is_one_listing(tmp_path: Path) -> None:
     async with open_harness(tmp_path) as h:
         fixture = await in_step(h, a=guide(5), b=guide(30))
