@@ -182,7 +182,8 @@ class Core:
     def use(self, **changes: Any) -> None:
         """Restart with other settings: fields of the policy or of the settings."""
         old = self.mirror.settings
-        policy = {name: changes.pop(name) for name in ("owner", "prefix", "prune", "takeover", "shard") if name in changes}
+        names = ("owner", "prefix", "prune", "takeover", "shard")
+        policy = {name: changes.pop(name) for name in names if name in changes}
         new = replace(old, policy=replace(Policy("me", old.policy.prefix), **policy), **changes)
         self.target.owner, self.target.prefix = new.policy.owner, new.policy.prefix
         self.mirror.db.close()
