@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from syncd.config.schema import location
 from syncd.core.model import Item
 from syncd.core.names import Shard, same_source
 from syncd.local.walk import Tree
 from syncd.queries.forecast import FolderSurvey
 from syncd.queries.lookup import state_of
-from syncd.service.build import location
 from syncd.state.caches import StatCache
 from syncd.state.journal import Journal
 from syncd.state.ownership import is_bound

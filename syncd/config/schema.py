@@ -6,7 +6,7 @@ The docstring of target_sections.py describes how the text below a setting is us
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -396,6 +396,24 @@ def settings_digest(config: Config, names: Collection[str]) -> str:
     dumped = config.model_dump(include={"mirrors"}, exclude={"mirrors": {"__all__": {"owner"}}})["mirrors"]
     settings = {name: mirror for name, mirror in dumped.items() if name in (names or dumped)}
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+class Account(Protocol):
+    """The account and the base URL of the API."""
+
+    @property
+    def account_id(self) -> str | None:
+        """The id of the account."""
+
+    @property
+    def base_url(self) -> str:
+        """The base URL of the API."""
+
+
+def location(account: Account, section: MirrorConfig) -> str:
+    """Return the account and target of a mirror, with the base URL if it is not Cloudflare's own."""
+    suffix = "" if account.base_url == Cloudflare.model_fields["base_url"].default else f" {account.base_url}"
+    return f"{account.account_id} {section.target.spec}{suffix}"
 
 
 def mirror_config(config: Config, name: str) -> MirrorConfig:

@@ -10,7 +10,7 @@ from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any, get_args
 
-from syncd.config.schema import Config
+from syncd.config.schema import Config, location
 from syncd.core.keys import keys_below, shown_path
 from syncd.core.model import HARMLESS, STORED_NOT_INDEXED, IndexStatus, Problem, Record
 from syncd.core.plain_text import utc_time
@@ -48,6 +48,15 @@ def _mirror(config: Config, name: str, db: sqlite3.Connection, problems: int, he
     stored, watch, oldest = stored_state(meta), meta.values("watch") if held else {}, queue.oldest()
     remaining, interrupted = _remaining(stored, journal), _is_interrupted(stored, held)
     state = "degraded" if interrupted else _state(stored.get("state"))
+    detail, next_try = (
+        _detail(stored, state, remaining, interrupted=interrupted),
+        state == "degraded" and not interrupted,
+    )
+    # A process at work may have another config than this command.
+    place = location(config.cloudflare, section)
+    if held is None and state == "idle" and not ownership.is_bound(db, name, place, section.key_prefix):
+        state = "degraded"
+        detail = "the numbers are of the target that the config named before; run: syncd reconcile"
     items = _items(journal, queue, remaining, getattr(section.target, "expiration_ttl", None))
     index = dict.fromkeys(_INDEX, 0) | journal.index.index_counts()
     # KV has no search.
@@ -71,9 +80,9 @@ def _mirror(config: Config, name: str, db: sqlite3.Connection, problems: int, he
     }
     if section.shard:
         shown["shard"] = section.shard
-    if detail := _detail(stored, state, remaining, interrupted=interrupted):
+    if detail:
         shown["detail"] = detail
-    if state == "degraded" and not interrupted:
+    if next_try:
         shown["next_try"] = _time(stored.get("next_try"))
     if state == "syncing":
         shown["remaining"] = remaining

@@ -16,7 +16,7 @@ from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Budget, Gate
 from syncd.cloudflare.transport import Transport
 from syncd.config.checks import conflicts
-from syncd.config.schema import Cloudflare, Config, MirrorConfig, mirror_config
+from syncd.config.schema import Config, MirrorConfig, location, mirror_config
 from syncd.config.sources import login
 from syncd.config.target_sections import AISearchSection, KVSection, VectorizeSection
 from syncd.core.errors import ConfigError, is_shortage
@@ -171,12 +171,6 @@ def _with_owner(config: Config, name: str, db: sqlite3.Connection) -> MirrorConf
     section = config.mirrors[name]
     owner = section.owner or ownership.known_or_derived(name, section.path, Meta(db, name), config.state_dir)
     return section.model_copy(update={"owner": owner})
-
-
-def location(account: Cloudflare | Transport, section: MirrorConfig) -> str:
-    """Return the account and target of a mirror, with the base URL if it is not Cloudflare's own."""
-    suffix = "" if account.base_url == Cloudflare.model_fields["base_url"].default else f" {account.base_url}"
-    return f"{account.account_id} {section.target.spec}{suffix}"
 
 
 def stored_answers(config: Config, name: str, db: sqlite3.Connection) -> StoredAnswers:

@@ -15,14 +15,14 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from syncd.config.checks import check_mirrors, fault_text, keys_at
-from syncd.config.schema import Config, MirrorConfig
+from syncd.config.schema import Config, MirrorConfig, location
 from syncd.config.target_sections import AISearchSection, TargetSection, VectorizeSection
 from syncd.core.errors import ConfigError, TargetMissing
 from syncd.core.keys import overlap
 from syncd.core.model import HARMLESS, Problem
 from syncd.core.names import Shard
 from syncd.core.requests import Priority, requests_at
-from syncd.service.build import NO_GRANTS, Grants, Session, add_mirror, location
+from syncd.service.build import NO_GRANTS, Grants, Session, add_mirror
 from syncd.state.db import Meta, detect_damage, open_state_to_read, open_to_write
 from syncd.state.directory import FILE_NAME, lock, when_free
 from syncd.state.journal import Journal

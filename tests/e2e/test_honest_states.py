@@ -1,5 +1,6 @@
 """The states that people see: a remote that is dead or silent, a daemon that is gone, a cut pass, an empty folder."""
 
+import json
 import re
 import signal
 import socket
@@ -198,3 +199,12 @@ def test_an_empty_folder_says_so(workspace: Workspace) -> None:
     workspace.write("a.md", "text a")
     assert workspace.syncd("reconcile").code == 0
     assert "1 in step" in workspace.syncd("status").out
+
+
+def test_numbers_of_another_target_are_not_shown_as_those_of_the_new_one(workspace: Workspace) -> None:
+    workspace.write("a.md", "text")
+    assert workspace.syncd("reconcile").code == 0
+    changed = {"SYNCD_MIRRORS__DOCS__KEY_PREFIX": "new/"}
+    mirror = json.loads(workspace.syncd("status", "--json", env=changed).out)["mirrors"]["docs"]
+    assert (mirror["state"], "run: syncd reconcile" in mirror["detail"]) == ("degraded", True)
+    assert workspace.status()["state"] == "idle"
