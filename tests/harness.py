@@ -179,6 +179,11 @@ class Core:
         self.mirror.db.close()
         self.mirror = _mirror(self.root, self.state, self.target, self.mirror.settings, self.clock)
 
+    def rename(self, name: str) -> None:
+        """Restart with another name of the mirror in the config."""
+        self.mirror.db.close()
+        self.mirror = _mirror(self.root, self.state, self.target, self.mirror.settings, self.clock, name)
+
     def use(self, **changes: Any) -> None:
         """Restart with other settings: fields of the policy or of the settings."""
         old = self.mirror.settings
@@ -190,9 +195,11 @@ class Core:
         self.mirror = _mirror(self.root, self.state, self.target, new, self.clock)
 
 
-def _mirror(root: Path, state: Path, target: ScriptedTarget, settings: Settings, clock: Clock) -> Mirror:
-    mirror = build_mirror(open_state(state), "docs", root, target, settings)
-    reshard(mirror.db, "docs", settings.policy.shard)
+def _mirror(
+    root: Path, state: Path, target: ScriptedTarget, settings: Settings, clock: Clock, name: str = "docs"
+) -> Mirror:
+    mirror = build_mirror(open_state(state), name, root, target, settings)
+    reshard(mirror.db, name, settings.policy.shard)
     mirror.now = clock
     mirror.age = lambda: clock.age
     mirror.chance = lambda: 0.5

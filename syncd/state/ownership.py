@@ -121,6 +121,21 @@ class Claims(MirrorRows):
                 claims.setdefault(key, set()).add((ref, checksum))
         return claims
 
+    def of_other_names(self, keys: Sequence[str]) -> dict[str, set[Claim]]:
+        """Return key -> entries that other mirrors of this state file have recorded.
+
+        If a mirror is renamed and gets its former name back, its records under that name are old.
+        """
+        claims: dict[str, set[Claim]] = {}
+        for part in in_parts(keys):
+            for key, ref, checksum in self._run(
+                "SELECT key, ref, checksum FROM record WHERE mirror != ?1"  # noqa: S608
+                f" AND mirror IN (SELECT DISTINCT mirror FROM meta) AND key IN ({placeholders(part)})",
+                *part,
+            ):
+                claims.setdefault(key, set()).add((ref, checksum))
+        return claims
+
     @property
     def complete(self) -> bool:
         """Whether records and claims name every entry of ours, because a whole listing was processed."""

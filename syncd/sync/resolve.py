@@ -329,11 +329,13 @@ def mark_other_writers(mirror: Mirror, block: list[Observed], *, delete_excluded
     if not suspects:
         return block
     claims, complete, keys = mirror.claims.get(suspects), mirror.claims.complete, frozenset(suspects)
+    of_other_names = mirror.claims.of_other_names(suspects)
 
     def marked(observed: Observed, entry: Entry) -> Entry:
         if delete_excluded and has_other_prefix(entry, mirror.policy):
             return entry
-        known = claims.get(observed.key, set()) | _claims_of_short_name(mirror, entry)
+        known = claims.get(observed.key, set()) | of_other_names.get(observed.key, set())
+        known |= _claims_of_short_name(mirror, entry)
         of_other_writer = is_of_another_writer(observed.record, entry, mirror.policy, known, complete=complete)
         return entry._replace(of_other_writer=of_other_writer)
 

@@ -89,6 +89,20 @@ async def test_entries_stay_ours_while_another_owner_is_configured_for_some_time
     assert core.problems() == {}
 
 
+async def test_a_mirror_that_gets_its_former_name_back_knows_the_uploads_under_the_other_name(core: Core) -> None:
+    await in_step(core, same="s", edited="1")
+    core.rename("journal")
+    core.write("edited", "2")
+    core.write("gone", "g")
+    await core.full()
+    core.rename("docs")
+    core.write("edited", "3")
+    core.remove("gone")
+    await core.full()
+    assert core.target.texts() == {"same": "s", "edited": "3"}
+    assert core.problems() == {}
+
+
 async def test_after_a_lost_state_the_mark_is_proof(core: Core) -> None:
     core.target.put_by("me", "gone", "of a lost journal")
     core.target.put_by("me", "changed", "of a lost journal")
