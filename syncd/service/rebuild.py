@@ -5,7 +5,9 @@ daemon, which keeps the first target in step. Both share the budget of requests,
 is a change of the config: see state/succession.py.
 """
 
+import asyncio
 import math
+import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
@@ -356,3 +358,5 @@ async def open_old(session: Session, name: str) -> AsyncIterator[Mirror]:
     async with _open(session, name, section, directory=directory, place=place, grants=NO_GRANTS) as old:
         folder.mkdir(mode=0o700, exist_ok=True)
         yield old
+    # Another command needs nothing of it: the marks show what is left.
+    await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)

@@ -60,6 +60,7 @@ def test_a_rebuild_fills_compares_switches_and_drops_the_old_entries(tmp_path: P
         assert (seen.code, len(workspace.remote.items())) == (4, 9), seen
         seen = workspace.syncd("rebuild", "docs", "--drop-old", "--force")
         assert (seen.code, list(workspace.remote.files())) == (0, ["theirs.md"]), seen
+        assert not list(workspace.state.rglob("*.old"))
         assert remote.files() == files_of(workspace.docs)
         workspace.nothing_left_to_do()
         assert workspace.syncd("rebuild", "docs", "--drop-old").code == 0
