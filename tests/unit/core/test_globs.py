@@ -123,6 +123,7 @@ def test_a_line_that_is_no_pattern_says_which_and_why(line: str, why: str) -> No
     [
         ("[abc]", "abc"),
         ("[a-c]", "abc"),
+        ("[b-b]", "b"),
         ("[a-c-e-g]", "abc-efg"),
         ("[a-c-]", "abc-"),
         ("[a-c--e]", "-0123456789X[\\]^_`abcde"),

@@ -105,6 +105,7 @@ def one_by_one(requests: int, quota: Quota, sent: list[float], now: float, rate:
 def test_the_forecast_is_the_time_of_the_last_request(sent: list[float], requests: int, rate: float) -> None:
     expected = one_by_one(requests, TEN, sent, 0.0, rate)
     assert seconds_for(requests, TEN, sent, 0.0, rate) == pytest.approx(expected)
+    assert seconds_for(requests, TEN, [at + 500.0 for at in sent], 500.0, rate) == pytest.approx(expected)
 
 
 def test_a_first_pass_of_5000_files_takes_four_windows_and_a_burst() -> None:

@@ -285,6 +285,15 @@ async def test_a_pass_that_was_cut_off_leaves_no_baseline(core: Core) -> None:
     assert audit.baseline(core.mirror) is None
 
 
+async def test_an_adopted_entry_of_another_owner_leaves_no_baseline(core: Core) -> None:
+    """The number of entries of other owners is no longer that of the last listing."""
+    core.target.put_by("me", "new.md", "text")
+    core.write("new.md", "text")
+    assert audit.baseline(core.mirror)
+    assert planned(await core.hint("new.md")) == {"adopt": 1}
+    assert audit.baseline(core.mirror) is None
+
+
 async def test_numbers_that_prove_all_to_be_indexed_are_learned(core: Core) -> None:
     core.mirror.db.execute("UPDATE record SET status = 'queued'")
     core.mirror.db.execute("UPDATE record SET status = 'error', error = 'bad' WHERE key = '3.md'")

@@ -123,10 +123,20 @@ async def test_skipped_is_an_end_and_a_problem(core: Core) -> None:
     core.target.index["a.md"] = Indexed("queued")
     await in_step(core, **{"a.md": "x"})
     core.target.index["a.md"] = Indexed("skipped")
-    assert await index.poll(core.mirror) == 0
+    with capture_logs() as lines:
+        assert await index.poll(core.mirror) == 0
+        assert await index.poll(core.mirror) == 0
+    assert [line["event"] for line in lines].count("index.skipped") == 1
     assert core.problems() == {"a.md": "skipped"}
     assert core.mirror.journal.index.index_counts() == {"skipped": 1}
     assert not is_clean(await core.full())
+    assert core.problems() == {"a.md": "skipped"}
+
+
+async def test_an_entry_that_is_skipped_at_once_is_that_problem(core: Core) -> None:
+    core.target.index["a.md"] = Indexed("skipped")
+    core.write("a.md", "x")
+    assert (await core.full()).problems == {"skipped": 1}
     assert core.problems() == {"a.md": "skipped"}
 
 
