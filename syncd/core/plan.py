@@ -23,7 +23,7 @@ class Policy:
     """The policy of a mirror.
 
     owner: its mark. prefix: its key prefix. prune: the entries without a file that it deletes.
-    takeover: whether it replaces foreign entries. shard: its part of the keys.
+    takeover: whether it replaces foreign entries. shard: its part of the keys. mirror: its name, for messages.
     """
 
     owner: str
@@ -31,6 +31,7 @@ class Policy:
     prune: Prune = "owned"
     takeover: bool = False
     shard: Shard = WHOLE
+    mirror: str = ""
 
 
 Claim = tuple[str, str]
@@ -142,7 +143,7 @@ def _compare(item: Item, record: Record | None, entry: Entry, policy: Policy, se
     if entry.owner not in (None, policy.owner):
         if policy.takeover:
             return _put(item, "drift", entry.ref)
-        return _foreign(item.key, f"belongs to owner {entry.owner!r}")
+        return _foreign(item.key, f"belongs to owner {entry.owner!r}", policy)
     known = known_checksum(item, record, entry)
     if known == item.checksum:
         return _in_step_or_adopt(item, record, entry)
@@ -152,7 +153,7 @@ def _compare(item: Item, record: Record | None, entry: Entry, policy: Policy, se
         return Ask("verify")
     if not (is_ours(record, entry, policy) or policy.takeover):
         theirs = "was put there by someone else, with other content"
-        return _foreign(item.key, _WRITTEN_BY_OTHER if entry.owner == policy.owner else theirs)
+        return _foreign(item.key, _WRITTEN_BY_OTHER if entry.owner == policy.owner else theirs, policy)
     if record is None:
         return _put(item, "changed" if is_ours(record, entry, policy) else "drift", entry.ref)
     return _put(item, "drift", entry.ref) if seen == "key" else Ask("confirm")
@@ -176,7 +177,7 @@ def _without_file(record: Record | None, entry: Entry | None, policy: Policy, se
         reason: Reason = "stale" if record is not None else "orphan"
         return removal(entry, reason, policy, record)
     if entry.of_other_writer and entry.owner == policy.owner and not has_other_prefix(entry, policy):
-        return _foreign(entry.key, _WRITTEN_BY_OTHER)
+        return _foreign(entry.key, _WRITTEN_BY_OTHER, policy)
     return Forget(entry.key, "gone") if record is not None else None
 
 
@@ -198,12 +199,9 @@ _WRITTEN_BY_OTHER = (
 )
 
 
-def _foreign(key: str, why: str) -> Problem:
-    return Problem(
-        key,
-        "foreign",
-        f"the remote entry {why}; it is left alone. To make it this mirror's: syncd reconcile --takeover",
-    )
+def _foreign(key: str, why: str, policy: Policy) -> Problem:
+    message = f"the remote entry {why}; it is left alone. To make it this mirror's: syncd reconcile --takeover"
+    return Problem(key, "foreign", f"{message} {policy.mirror}".rstrip())
 
 
 def _agree(ours: object, theirs: object) -> bool:

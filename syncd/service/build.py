@@ -151,7 +151,7 @@ def add_mirror(session: Session, name: str, grants: Grants) -> Mirror:
     section = session.config.mirrors[name]
     open_log = removal_log(DeleteLog(session.config.state_dir), name, section.target.spec)
     target = build_target(session.transport, session.db, name, section, grants, open_log)
-    settings = build_settings(section, grants)
+    settings = build_settings(section, grants, name)
     return build_mirror(session.db, name, section.path, target, settings, log_dir=session.config.state_dir)
 
 
@@ -286,10 +286,11 @@ def removal_log(deletes: DeleteLog, mirror: str, target: str) -> OpenRemovalLog:
     return open_log
 
 
-def build_settings(section: MirrorConfig, grants: Grants = NO_GRANTS) -> Settings:
+def build_settings(section: MirrorConfig, grants: Grants = NO_GRANTS, name: str = "") -> Settings:
     """Return the settings of a mirror, from its section and the command line."""
+    shard = Shard.parse(section.shard)
     return Settings(
-        policy=Policy(section.owner, section.key_prefix, section.prune, grants.takeover, Shard.parse(section.shard)),
+        policy=Policy(section.owner, section.key_prefix, section.prune, grants.takeover, shard, name),
         rules=_rules(section),
         max_delete=section.max_delete,
         settle=section.settle,

@@ -48,8 +48,9 @@ def test_a_takeover_and_a_forced_pass_work_beside_the_daemon(workspace: Workspac
     workspace.remote.upload("a.md", b"theirs", owner="other", sha256="0" * 64)
     with workspace.daemon() as daemon:
         daemon.saw("pass.done")
-        assert workspace.syncd("reconcile").code == 1
-        assert workspace.syncd("reconcile", "--takeover").code == 0
+        refused = workspace.syncd("reconcile")
+        assert (refused.code, refused.out.rstrip().endswith(": syncd reconcile --takeover docs")) == (1, True)
+        assert workspace.syncd("reconcile", "--takeover", "docs").code == 0
         assert workspace.remote.files() == {"a.md": b"text a"}
         assert workspace.syncd("reconcile", "--force", "--full").code == 0
 

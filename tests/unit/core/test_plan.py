@@ -176,6 +176,12 @@ def test_prune_all_does_not_overwrite_a_foreign_entry_that_has_a_file() -> None:
     assert word(decide(local("x"), None, entry("y@you"), replace(ME, prune="all"), "key")) == "problem foreign"
 
 
+def test_the_remedy_for_a_foreign_entry_names_the_mirror_since_others_may_share_the_config() -> None:
+    found = decide(local("x"), None, entry("y@you"), replace(ME, mirror="docs"), "key")
+    assert isinstance(found, Problem)
+    assert found.message.endswith(": syncd reconcile --takeover docs")
+
+
 FILE = Item("k", "path", size=5, mtime_ns=1, ctime_ns=1, inode=1, checksum="x")
 OLD = Record("k", "old", "y", 7, 1.0)
 THERE = Entry("k", "there", "y", size=7, owner="me", marked=True)
