@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from syncd.core.errors import EXIT_BUG, EXIT_CONFIG, EXIT_HALT, EXIT_INTERRUPTED, SyncdError, is_shortage
+from syncd.core.errors import EXIT_BUG, EXIT_CONFIG, EXIT_HALT, EXIT_INTERRUPTED, ConfigError, SyncdError, is_shortage
 from syncd.service import signals
 from syncd.service.streams import discard_stdout, prepare_streams
 
@@ -115,7 +115,10 @@ def _invoke(arguments: Sequence[str]) -> int:
     if instruction := os.environ.get(_COMPLETE):
         from click.shell_completion import shell_complete
 
-        return shell_complete(program, {}, "syncd", _COMPLETE, instruction)
+        try:
+            return shell_complete(program, {}, "syncd", _COMPLETE, instruction)
+        except (KeyError, ValueError) as error:
+            raise ConfigError(f"{_COMPLETE} is set, and the shell's other variables are wrong; unset it") from error
     try:
         with program.make_context("syncd", list(arguments)) as context:
             code: int = program.invoke(context)

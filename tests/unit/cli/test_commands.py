@@ -282,3 +282,13 @@ def test_a_folder_with_everything_of_a_user_is_refused_by_its_path(
     shown = "/" if folder == "/" else str(tmp_path / folder)
     assert capsys.readouterr().err == f"syncd: {shown} is too much to mirror; name a folder of documents inside it\n"
     assert [file.name for file in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize("variables", [{}, {"COMP_WORDS": "syncd st"}, {"COMP_WORDS": "syncd st", "COMP_CWORD": "x"}])
+def test_a_completion_without_the_variables_of_a_shell_is_a_usage_error(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in {"_SYNCD_COMPLETE": "bash_complete", **variables}.items():
+        monkeypatch.setenv(name, text)
+    assert run(["status"]) == EXIT_CONFIG
+    assert capsys.readouterr().err.startswith("syncd: _SYNCD_COMPLETE is set, and ")
