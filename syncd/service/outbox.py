@@ -166,7 +166,7 @@ async def _post(client: httpx.AsyncClient, url: str, body: bytes) -> str:
                 return "" if answer.is_success else f"status {answer.status_code}"
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
         # The address is a secret, and messages of the library contain it.
-        return type(error).__name__
+        return f"no answer ({type(error).__name__}); check the address, and the network of this machine"
 
 
 # -- apprise

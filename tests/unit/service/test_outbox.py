@@ -80,7 +80,7 @@ async def test_after_the_last_try_the_log_has_a_line_without_the_address(capsys:
         pass
     log = capsys.readouterr().out
     assert "webhook.failed" in log
-    assert "ConnectError" in log
+    assert "no answer (ConnectError); check the address, and the network of this machine" in log
     assert "s3cr3t" not in log
     assert len(address.requests) == len(PAUSES_S) + 1
 
