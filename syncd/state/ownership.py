@@ -287,7 +287,9 @@ def bind(db: sqlite3.Connection, mirror: str, location: str, prefix: str) -> Non
     if before not in (None, binding):
         import structlog
 
-        structlog.get_logger().warning("journal.rebound", before=before, now=binding)
+        remedy = "if another config has a mirror of this name and the same state_dir, set another state_dir in one"
+        log = structlog.get_logger()
+        log.warning("journal.rebound", mirror=mirror, before=before, now=binding, remedy=remedy)
         same_target = isinstance(before, list) and before[0] == location
         if same_target:
             Claims(db, mirror).add_records(Age(db).now())

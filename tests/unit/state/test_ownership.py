@@ -148,6 +148,14 @@ async def test_another_target_has_no_records_and_no_claims(core: Core) -> None:
     assert bound(core, "account/other") == []
 
 
+def test_the_warning_names_the_mirror_and_what_to_do_if_two_configs_share_it(core: Core) -> None:
+    bound(core, "account/kv")
+    with capture_logs() as logs:
+        bind(core.mirror.db, "docs", "account/other", "")
+    assert logs[0]["mirror"] == "docs"
+    assert "set another state_dir in one" in logs[0]["remedy"]
+
+
 async def test_another_prefix_claims_the_entries_of_the_former_one(core: Core) -> None:
     await in_step(core, **{"a.md": "a"})
     record = core.mirror.journal.get("a.md")
