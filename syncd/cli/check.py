@@ -77,6 +77,8 @@ def check(
     It looks at config, token, account, targets, folders and watch limits, and changes nothing. Only --probe changes
     something: it uploads a throw-away item to each AI Search instance, deletes it, and stores what it learned.
     """
+    if excludes + types + probe > 1:
+        raise click.UsageError("--excludes, --types and --probe stand alone; name one of them")
     if excludes or types:
         from syncd.cli.file_types import print_excludes, print_types
 

@@ -292,3 +292,9 @@ def test_a_completion_without_the_variables_of_a_shell_is_a_usage_error(
         monkeypatch.setenv(name, text)
     assert run(["status"]) == EXIT_CONFIG
     assert capsys.readouterr().err.startswith("syncd: _SYNCD_COMPLETE is set, and ")
+
+
+@pytest.mark.parametrize("options", [("--types", "--excludes"), ("--types", "--probe"), ("--excludes", "--probe")])
+def test_check_leaves_out_no_option_in_silence(options: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check", *options]) == EXIT_CONFIG
+    assert "--excludes, --types and --probe stand alone; name one of them" in capsys.readouterr().err
