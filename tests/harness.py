@@ -17,7 +17,7 @@ from syncd.core.problems import Limits
 from syncd.core.rules import Rules
 from syncd.service.build import build_mirror
 from syncd.state.db import open_state
-from syncd.state.ownership import forget_listing, reshard
+from syncd.state.ownership import bind, forget_listing, reshard
 from syncd.state.queue import Dirty
 from syncd.sync.mirror import Hooks, Mirror, PassOptions, Result, Scope, Settings
 from syncd.sync.reconcile import reconcile
@@ -179,10 +179,11 @@ class Core:
         self.mirror.db.close()
         self.mirror = _mirror(self.root, self.state, self.target, self.mirror.settings, self.clock)
 
-    def rename(self, name: str) -> None:
-        """Restart with another name of the mirror in the config."""
+    def rename(self, name: str, *, location: str = "target") -> None:
+        """Restart with another name of the mirror in the config, and record the location of the target."""
         self.mirror.db.close()
         self.mirror = _mirror(self.root, self.state, self.target, self.mirror.settings, self.clock, name)
+        bind(self.mirror.db, name, location, "")
 
     def use(self, **changes: Any) -> None:
         """Restart with other settings: fields of the policy or of the settings."""

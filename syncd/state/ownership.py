@@ -57,6 +57,12 @@ _SETTLED = """
                       AND entry.ref = claim.ref AND coalesce(entry.checksum, claim.checksum) = claim.checksum)
 """
 
+_OF_OTHER_NAMES = f"""
+    SELECT key, ref, checksum FROM record
+    WHERE mirror IN (SELECT other.mirror FROM meta AS other JOIN meta AS own USING (name, value)
+                     WHERE own.mirror = ?1 AND name = '{BINDING}' AND other.mirror != ?1)
+"""  # noqa: S608
+
 
 @dataclass(frozen=True, slots=True)
 class Listing:
@@ -122,15 +128,14 @@ class Claims(MirrorRows):
         return claims
 
     def of_other_names(self, keys: Sequence[str]) -> dict[str, set[Claim]]:
-        """Return key -> entries that other mirrors of this state file have recorded.
+        """Return key -> entries that this state file records under other names of mirrors, for the same target.
 
         If a mirror is renamed and gets its former name back, its records under that name are old.
         """
         claims: dict[str, set[Claim]] = {}
         for part in in_parts(keys):
             for key, ref, checksum in self._run(
-                "SELECT key, ref, checksum FROM record WHERE mirror != ?1"  # noqa: S608
-                f" AND mirror IN (SELECT DISTINCT mirror FROM meta) AND key IN ({placeholders(part)})",
+                f"{_OF_OTHER_NAMES} AND key IN ({placeholders(part)})",
                 *part,
             ):
                 claims.setdefault(key, set()).add((ref, checksum))

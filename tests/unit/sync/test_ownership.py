@@ -89,9 +89,11 @@ async def test_entries_stay_ours_while_another_owner_is_configured_for_some_time
     assert core.problems() == {}
 
 
-async def test_a_mirror_that_gets_its_former_name_back_knows_the_uploads_under_the_other_name(core: Core) -> None:
+async def upload_under_another_name(core: Core, *, location: str = "target") -> None:
+    """Upload two files under another name of the mirror, change them, and go back to the former name."""
+    core.rename("docs")
     await in_step(core, same="s", edited="1")
-    core.rename("journal")
+    core.rename("journal", location=location)
     core.write("edited", "2")
     core.write("gone", "g")
     await core.full()
@@ -99,8 +101,18 @@ async def test_a_mirror_that_gets_its_former_name_back_knows_the_uploads_under_t
     core.write("edited", "3")
     core.remove("gone")
     await core.full()
+
+
+async def test_a_mirror_that_gets_its_former_name_back_knows_the_uploads_under_the_other_name(core: Core) -> None:
+    await upload_under_another_name(core)
     assert core.target.texts() == {"same": "s", "edited": "3"}
     assert core.problems() == {}
+
+
+async def test_the_records_of_another_target_prove_nothing(core: Core) -> None:
+    await upload_under_another_name(core, location="elsewhere")
+    assert core.target.texts() == {"same": "s", "edited": "2", "gone": "g"}
+    assert core.problems() == {"edited": "foreign", "gone": "foreign"}
 
 
 async def test_after_a_lost_state_the_mark_is_proof(core: Core) -> None:
