@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+_LAST_SECOND = 253_402_300_799
+"""The end of the year 9999. An entry may expire later, and Python knows no later time."""
+
 _namespace_argument = click.argument(
     "namespace",
     metavar="TITLE-OR-ID",
@@ -412,7 +415,7 @@ def _print_result(*, as_json: bool, text: str, data: dict[str, Any]) -> None:
 
 
 def _format_time(expiration: int | None) -> str:
-    return utc_time(expiration).replace("T", " ") if expiration else ""
+    return utc_time(max(0, min(expiration, _LAST_SECOND))).replace("T", " ") if expiration else ""
 
 
 def _compact(value: Any) -> str:

@@ -133,6 +133,15 @@ def test_metadata_and_expiration_are_stored_and_shown(workspace: Workspace) -> N
     assert ("p/a" in table, '"lang":"de"' in table) == (True, True)
 
 
+def test_an_entry_that_expires_after_all_times_is_listed(workspace: Workspace) -> None:
+    account_only(workspace)
+    made(workspace)
+    (workspace.path / "value").write_text("x")
+    put = ("kv", "put", "key", str(workspace.path / "value"), "--namespace", "docs", "--expiration-ttl", "9999999d")
+    assert workspace.syncd(*put).code == 0
+    assert "9999-12-31 23:59:59Z" in workspace.syncd("kv", "keys", "--namespace", "docs").out
+
+
 @pytest.mark.parametrize("metadata", ["[1]", "no json", '"text"', "null"])
 def test_metadata_other_than_an_object_is_a_usage_error(workspace: Workspace, metadata: str) -> None:
     made(workspace)
