@@ -9,7 +9,7 @@ import re
 import sys
 import unicodedata
 
-NOT_UTF8 = "name is not valid UTF-8; rename the file"
+NOT_UTF8 = "name is not valid UTF-8; rename it"
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|(u[0-9a-f]{4}|U[0-9a-f]{8})|([nrt]))")
 _OS_IS_UTF8 = sys.getfilesystemencoding() == "utf-8"
 
@@ -67,7 +67,7 @@ def name_fault(name: str) -> str | None:
     except UnicodeEncodeError:
         return f"its {NOT_UTF8}"
     if any(unicodedata.category(char) == "Cc" for char in name):
-        return "its name has a control character; rename the file"
+        return "its name has a control character; rename it"
     return None
 
 

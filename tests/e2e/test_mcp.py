@@ -239,7 +239,7 @@ async def test_odd_names(workspace: Workspace) -> None:
         bad = [key for key, state in listed.items() if state == "rejected: invalid_key"]
         assert sorted(bad) == ["\\xff.md", "new\nline.md"]
         for key in bad:
-            assert "rename the file" in await it.refused("read", path=key)
+            assert "rename it" in await it.refused("read", path=key)
             [found] = (await it.ask("explain", path=key))["found"]
             assert {"name": "rule", "value": "not sent: invalid_key"} in found["facts"]
 
