@@ -51,8 +51,8 @@ def main() -> None:
         sys.exit(run([from_os(argument) for argument in sys.argv[1:]]))
     except signals.Interrupted as interruption:
         sys.exit(signals.report(interruption.number))
-    except RuntimeError as error:
-        # The signals need a thread.
+    except (RuntimeError, ImportError) as error:
+        # The signals need a thread, and a module may need memory.
         if not is_shortage(error):
             raise
         _print_error(_machine_error(error))
@@ -90,8 +90,8 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         discard_stdout()
         return _EXIT_PIPE
-    except (OSError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not is_shortage(error):
+    except (OSError, MemoryError, RuntimeError, ImportError) as error:
+        if isinstance(error, RuntimeError | ImportError) and not is_shortage(error):
             return _end_by_exception(error)
         discard_stdout()
         # Objects left half made, such as an event loop without its descriptors, would print their own errors.
@@ -159,12 +159,13 @@ def _end_by_exception(error: Exception) -> int:
     return EXIT_BUG
 
 
-def _machine_error(error: OSError | MemoryError | RuntimeError) -> str:
+def _machine_error(error: OSError | MemoryError | RuntimeError | ImportError) -> str:
     """Return the message and remedy for an error of the machine that no other code handles."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError | ImportError):
         return "this machine has no memory left for it; give syncd more, and run it again"
     if isinstance(error, RuntimeError):
-        return "this machine has no thread left for it; raise the limit (TasksMax, ulimit -u), and run it again"
+        why = "this machine has no thread or memory left for it"
+        return f"{why}; raise the limits (TasksMax, MemoryMax; ulimit -u and -v), and run it again"
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes))]
     subject = " and ".join(names) or "the output or a file"
     return f"{subject}: {error.strerror or error}; {_REMEDIES.get(error.errno or 0, 'fix it, and run it again')}"

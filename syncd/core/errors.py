@@ -260,9 +260,9 @@ def shortage(error: OSError, name: str) -> Shortage | None:
 
 def is_shortage(error: BaseException) -> bool:
     """Return whether an error means that the machine has no descriptor, thread or memory left."""
-    if isinstance(error, RuntimeError):
-        # Python has no class for this error.
-        return "can't start new thread" in str(error)
+    if isinstance(error, RuntimeError | ImportError):
+        # Python has no class for a lack of threads, nor for one of memory for a library.
+        return any(text in str(error) for text in ("can't start new thread", "failed to map segment"))
     return isinstance(error, Shortage | MemoryError) or getattr(error, "errno", None) in SHORT_ERRNOS
 
 
