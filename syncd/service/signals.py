@@ -4,6 +4,7 @@ A process with PID 1 gets no signal for which it has no handler, and Python runs
 returns from its current call. So the handlers are installed at the start, and a thread reads the signals from a pipe.
 """
 
+import _thread
 import os
 import select
 import signal
@@ -156,9 +157,16 @@ def _watch(reader: int) -> None:
         _call_action(number)
         _read_signal(reader, time.monotonic() + GRACE_S)
         # The stream of the message may hang too, or another thread may hold its lock.
-        reporting = threading.Thread(target=report, args=(number,), daemon=True)
-        reporting.start()
-        reporting.join(PRINT_S)
+        printed = threading.Event()
+
+        def print_report() -> None:
+            report(number)
+            printed.set()
+
+        # Without memory, Thread.start may wait forever for its thread.
+        with suppress(RuntimeError):
+            _thread.start_new_thread(print_report, ())
+        printed.wait(PRINT_S)
         os._exit(exit_code(number))
 
 

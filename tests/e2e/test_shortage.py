@@ -3,6 +3,7 @@
 import resource
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,3 +58,31 @@ def test_a_command_without_descriptors_ends_as_halted_with_the_remedy(tmp_path: 
             if done.returncode == EXIT_HALT:
                 assert "raise the limit of open files" in done.stderr, (limit, done)
             assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["time.sleep(999)", "raise_error()"])
+def test_a_signal_ends_a_process_that_cannot_start_a_thread(start: str) -> None:
+    """Without memory, Thread.start waits forever for a thread that has died, or raises RuntimeError."""
+    code = f"""
+import _thread, threading, time
+from syncd.service import signals
+def raise_error(): raise RuntimeError("can't start new thread")
+def refuse(*_): {start}
+signals.install(print)
+if "raise" in {start!r}: _thread.start_new_thread = refuse
+threading.Thread.start = refuse
+while True:
+    try:
+        print("ready", flush=True)
+        while True: time.sleep(1)
+    except signals.Interrupted: pass
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(8) == 128 + signal.SIGTERM
+        finally:
+            process.kill()
