@@ -136,8 +136,7 @@ def _root(path: Path, target: str) -> Path:
     if is_too_much(root):
         raise ConfigError(f"{shown_path(root)} {TOO_MUCH}")
     if fault := name_fault(from_os(str(root))):
-        why = fault.removeprefix("its ").removesuffix("file")
-        raise ConfigError(f"{shown_path(root)}: its {why}folder, because a config contains text only")
+        raise ConfigError(f"{shown_path(root)}: {fault}, because a config contains text only")
     return root
 
 

@@ -302,7 +302,7 @@ def test_init_says_why_a_config_cannot_name_a_folder(tmp_path: Path, name: str, 
     (tmp_path / name).mkdir()
     with open_workspace(tmp_path) as workspace:
         refused = workspace.syncd("init", str(tmp_path / name), "--target", "kv:x")
-        assert (refused.code, f"its {why}; rename the folder, because" in refused.err) == (2, True), refused.err
+        assert (refused.code, f"its {why}; rename it, because" in refused.err) == (2, True), refused.err
 
 
 def test_ls_takes_one_mirror_and_its_help_says_so(tmp_path: Path) -> None:
