@@ -48,10 +48,8 @@ def _mirror(config: Config, name: str, db: sqlite3.Connection, problems: int, he
     stored, watch, oldest = stored_state(meta), meta.values("watch") if held else {}, queue.oldest()
     remaining, interrupted = _remaining(stored, journal), _is_interrupted(stored, held)
     state = "degraded" if interrupted else _state(stored.get("state"))
-    detail, next_try = (
-        _detail(stored, state, remaining, interrupted=interrupted),
-        state == "degraded" and not interrupted,
-    )
+    detail = _detail(stored, state, remaining, interrupted=interrupted)
+    has_next_try = state == "degraded" and not interrupted
     # A process at work may have another config than this command.
     place = location(config.cloudflare, section)
     if held is None and state == "idle" and not ownership.is_bound(db, name, place, section.key_prefix):
@@ -82,7 +80,7 @@ def _mirror(config: Config, name: str, db: sqlite3.Connection, problems: int, he
         shown["shard"] = section.shard
     if detail:
         shown["detail"] = detail
-    if next_try:
+    if has_next_try:
         shown["next_try"] = _time(stored.get("next_try"))
     if state == "syncing":
         shown["remaining"] = remaining

@@ -17,8 +17,8 @@ from syncd.core.model import Item, int64
 from syncd.core.probe_answers import NO_ANSWERS, VALID_S, ProbeAnswers, answers_of
 from syncd.state.db import Meta, MirrorRows, in_parts, placeholders, transaction
 
-SECOND_NS = 1_000_000_000
-YOUNG_NS = 2 * SECOND_NS
+_SECOND_NS = 1_000_000_000
+YOUNG_NS = 2 * _SECOND_NS
 """A file changed less than 2 s ago may change again within one tick of its file system's clock (FAT: 2 s)."""
 
 _NO_TIME = -1
@@ -36,7 +36,7 @@ def _is_young(seen: os.stat_result, now_ns: int) -> bool:
     A copy can keep its modification time. Then only the change time shows a second change, unless the file system
     counts whole seconds.
     """
-    times = [seen.st_mtime_ns] if seen.st_ctime_ns % SECOND_NS else [seen.st_mtime_ns, seen.st_ctime_ns]
+    times = [seen.st_mtime_ns] if seen.st_ctime_ns % _SECOND_NS else [seen.st_mtime_ns, seen.st_ctime_ns]
     return any(abs(now_ns - time_ns) < YOUNG_NS for time_ns in times)
 
 

@@ -118,26 +118,19 @@ class Claims(MirrorRows):
 
     def get(self, keys: Sequence[str]) -> dict[str, set[Claim]]:
         """Return key -> claims, for the keys that have claims."""
-        claims: dict[str, set[Claim]] = {}
-        for part in in_parts(keys):
-            for key, ref, checksum in self._run(
-                f"SELECT key, ref, checksum FROM claim WHERE mirror = ? AND key IN ({placeholders(part)})",  # noqa: S608
-                *part,
-            ):
-                claims.setdefault(key, set()).add((ref, checksum))
-        return claims
+        return self._by_key("SELECT key, ref, checksum FROM claim WHERE mirror = ?1", keys)
 
     def of_other_names(self, keys: Sequence[str]) -> dict[str, set[Claim]]:
         """Return key -> entries that this state file records under other names of mirrors, for the same target.
 
         If a mirror is renamed and gets its former name back, its records under that name are old.
         """
+        return self._by_key(_OF_OTHER_NAMES, keys)
+
+    def _by_key(self, select: str, keys: Sequence[str]) -> dict[str, set[Claim]]:
         claims: dict[str, set[Claim]] = {}
         for part in in_parts(keys):
-            for key, ref, checksum in self._run(
-                f"{_OF_OTHER_NAMES} AND key IN ({placeholders(part)})",
-                *part,
-            ):
+            for key, ref, checksum in self._run(f"{select} AND key IN ({placeholders(part)})", *part):
                 claims.setdefault(key, set()).add((ref, checksum))
         return claims
 
